@@ -1,0 +1,18 @@
+"""One clear sentence for bad input: what is wrong, what was given, what is valid."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the caller gave cannot be used. The message is one sentence meant for that caller."""
+
+
+def unknown(kind: str, given: str, valid: Iterable[str]) -> InputError:
+    """An `InputError` for a name that is not among `valid`, with the closest valid name if one is close."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(given, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return InputError(f"Unknown {kind} {given!r}.{hint} Valid: {', '.join(names)}.")

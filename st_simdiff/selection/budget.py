@@ -1,0 +1,53 @@
+"""What a budget means: how many tokens, how much compute, how many bytes of KV cache."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from st_simdiff.errors import InputError
+
+
+def check_retention(retention: float) -> None:
+    """Raises `InputError` unless 0 < retention <= 1."""
+    if isinstance(retention, bool) or not isinstance(retention, (int, float)) or not 0 < retention <= 1:
+        raise InputError(f"retention is the share of visual tokens to keep, in (0, 1], got {retention!r}.")
+
+
+def target_count(retention: float, count: int) -> int:
+    """ceil(r N), with r read as the decimal that was written: ceil(0.55 * 100) is 55, though 0.55 * 100 > 55.
+
+    Section 4.5 of the paper: N_target = ceil(r N).
+    """
+    return math.ceil(Fraction(str(retention)) * count)
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The sizes of a decoder that its cost depends on."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    kv_itemsize: int = 2
+
+    def layer_flops(self, tokens: int) -> int:
+        """FLOPs of one decoder layer's prefill over `tokens` positions (a multiply-add is two; causal attention)."""
+        projections = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        mlp = 3 * self.hidden * self.intermediate
+        attention = tokens * (tokens + 1) // 2 * 2 * self.heads * self.head_dim
+        return 2 * (tokens * (projections + mlp) + attention)
+
+    def kv_bytes(self, tokens_per_layer: Sequence[int]) -> int:
+        """Bytes of keys and values, given how many positions each layer stores."""
+        return sum(tokens_per_layer) * 2 * self.kv_heads * self.head_dim * self.kv_itemsize
+
+
+def layer_averaged_share(tokens_per_layer: Sequence[int], count: int) -> float:
+    """Mean over the layers of (tokens processed / N): FrameFusion's `cost`, here from the model's real layers."""
+    return sum(tokens_per_layer) / (len(tokens_per_layer) * count)
