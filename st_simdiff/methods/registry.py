@@ -8,8 +8,9 @@ from typing import Any
 from st_simdiff.errors import unknown
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.full import Full
+from st_simdiff.methods.st_simdiff import STSimDiff
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Full,)}
+METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, STSimDiff)}
 
 
 def make_method(name: str, **settings: Any) -> Method:

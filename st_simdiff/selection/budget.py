@@ -16,12 +16,14 @@ def check_retention(retention: float) -> None:
         raise InputError(f"retention is the share of visual tokens to keep, in (0, 1], got {retention!r}.")
 
 
-def target_count(retention: float, count: int) -> int:
-    """ceil(r N), with r read as the decimal that was written: ceil(0.55 * 100) is 55, though 0.55 * 100 > 55.
+def retention_fraction(retention: float) -> Fraction:
+    """The retention as the decimal that was written, to 12 digits: 0.55 is 55/100, and 0.1 + 0.2 is 3/10."""
+    return Fraction(str(retention)).limit_denominator(10**12)
 
-    Section 4.5 of the paper: N_target = ceil(r N).
-    """
-    return math.ceil(Fraction(str(retention)) * count)
+
+def target_count(retention: float, count: int) -> int:
+    """ceil(r N), Section 4.5 of the paper. ceil(0.55 * 100) is 55, though 0.55 * 100 > 55 in floating point."""
+    return max(1, math.ceil(retention_fraction(retention) * count))
 
 
 @dataclass(frozen=True)

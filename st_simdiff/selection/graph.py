@@ -1,0 +1,93 @@
+"""The spatio-temporal graph of a video's visual tokens as three planes of edge weights (Section 4.2, Eq. 1 to 3).
+
+Every node has at most one right, one lower and one next-frame neighbour, so dense planes hold the whole graph:
+no edge list, no index arithmetic, and the planes live where the features live.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from st_simdiff.selection.grid import TokenGrid
+
+_CPU_BLOCK_BYTES = 1 << 20
+"""Features per block on a CPU: small enough for a block and its products to stay in the cache."""
+_GPU_BLOCK_BYTES = 1 << 27
+
+
+@dataclass(frozen=True)
+class Planes:
+    """One value per edge of a T x H x W node grid.
+
+    right: (T, H, W-1), edge (t,h,w)-(t,h,w+1). down: (T, H-1, W), edge (t,h,w)-(t,h+1,w).
+    next: (T-1, H, W), edge (t,h,w)-(t+1,h,w).
+    """
+
+    right: torch.Tensor
+    down: torch.Tensor
+    next: torch.Tensor
+
+
+def node_view(features: torch.Tensor, grid: TokenGrid, *, newline_column: bool = True) -> torch.Tensor:
+    """The features on the node grid, (T, H, W', D), as a view of (N, D): nothing is copied.
+
+    A newline token after every row is the last column (W' = W + 1) if `newline_column`, else left out.
+    Separators after a frame or at the end have no place on the grid: they are nodes without neighbours.
+    """
+    row = grid.width + (grid.separators == "row")
+    frames = features[: grid.frames * grid.frame_length].unflatten(0, (grid.frames, grid.frame_length))
+    nodes = frames[:, : grid.height * row].unflatten(1, (grid.height, row))
+    return nodes if newline_column else nodes[:, :, : grid.width]
+
+
+def inverse_norms(nodes: torch.Tensor) -> torch.Tensor:
+    """1 / |x| of every node, float32 (T, H, W). A zero vector gets 0, so its cosine with anything is 0."""
+    norms = torch.linalg.vector_norm(nodes, dim=-1, dtype=torch.float32)
+    return torch.where(norms == 0, 0.0, 1.0 / norms)
+
+
+def cosine_planes(nodes: torch.Tensor, inverse_norm: torch.Tensor | None = None) -> Planes:
+    """Cosine similarity of every pair of neighbours (Eq. 3), float32, accumulated in float32 for any dtype.
+
+    nodes: (T, H, W, D) features. Values lie in [-1, 1]; an edge of a token with a non-finite feature is NaN.
+    """
+    frames, height, width, dim = nodes.shape
+    scale = inverse_norms(nodes) if inverse_norm is None else inverse_norm
+    new = scale.new_empty
+    right, down, following = (
+        new(frames, height, width - 1),
+        new(frames, height - 1, width),
+        new(max(frames - 1, 0), height, width),
+    )
+    block = _CPU_BLOCK_BYTES if nodes.device.type == "cpu" else _GPU_BLOCK_BYTES
+    step = max(1, block // (height * width * dim * 4))
+    for start in range(0, frames, step):
+        stop = min(start + step, frames)
+        here = nodes[start : min(stop + 1, frames)].float()
+        own = here[: stop - start]
+        right[start:stop] = (own[:, :, 1:] * own[:, :, :-1]).sum(-1)
+        down[start:stop] = (own[:, 1:] * own[:, :-1]).sum(-1)
+        following[start : start + len(here) - 1] = (here[1:] * here[:-1]).sum(-1)
+    right *= scale[:, :, 1:] * scale[:, :, :-1]
+    down *= scale[:, 1:] * scale[:, :-1]
+    following *= scale[1:] * scale[:-1]
+    return Planes(right.clamp_(-1, 1), down.clamp_(-1, 1), following.clamp_(-1, 1))
+
+
+def threshold(
+    planes: Planes,
+    tau_sim: float | torch.Tensor,
+    *,
+    spatial: bool = True,
+    temporal: bool = True,
+    right: bool = True,
+    down: bool = True,
+) -> Planes:
+    """The edges of G' (Section 4.3): weight > tau_sim, strictly. NaN is no edge. Boolean planes."""
+    return Planes(
+        (planes.right > tau_sim) & (spatial and right),
+        (planes.down > tau_sim) & (spatial and down),
+        (planes.next > tau_sim) & temporal,
+    )
