@@ -1,0 +1,215 @@
+"""`--model_args` of the harness model `llava_video`: keys, meaning, checks. Knows nothing of lmms-eval."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_type_hints
+
+from st_simdiff.errors import InputError, unknown
+from st_simdiff.methods.base import Method
+from st_simdiff.methods.registry import METHODS, make_method
+
+ALIASES = {"cost": "retention", "similarity_lower_bound": "tau_sim", "event_upper_bound": "tau_diff"}
+"""The published command line's names for settings that have a plainer name here."""
+
+MERGE_TYPES = {"new_topk": "st_simdiff_release"}
+"""The published `merge_type` and the method it means: what the authors' code computes."""
+
+PUBLISHED_FLAGS = {"right": True, "bottom": True, "spatial": True, "temporal": True, "strategy": 3}
+"""Published switches. A method that lacks one computes what the published value stands for, and accepts no other."""
+
+DEFAULT_METHOD = "st_simdiff"
+
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+AttentionImplementation = Literal["sdpa", "eager", "flash_attention_2"]
+DecodeBackend = Literal["decord", "pyav"]
+PoolMode = Literal["bilinear", "average", "max"]
+NewlinePosition = Literal["grid", "frame", "one_token", "no_token"]
+ModelName = Literal["llava_qwen"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlavaVideoArguments:
+    """A LLaVA-Video checkpoint, how it sees a video, and the method that compresses what it sees.
+
+    pretrained: checkpoint folder. model_name, conv_template: architecture and prompt format.
+    device: auto, cpu, cuda or cuda:<index>; auto is CUDA where there is a GPU. In a run of several processes each takes
+        the GPU of its local rank.
+    dtype: auto is bfloat16 on CUDA and float32 on a CPU.
+    max_frames_num, fps, force_sample: frames at `fps` a second, spread evenly over the video when that would be more
+        than `max_frames_num` or with `force_sample`.
+    add_time_instruction: tell the model when its frames were taken.
+    mm_spatial_pool_mode, mm_newline_position: None is what the checkpoint's config says.
+    journal: folder in which every answer is written down the moment it is there; None writes none.
+    """
+
+    pretrained: str
+    method: Method
+    model_name: ModelName = "llava_qwen"
+    conv_template: str = "qwen_1_5"
+    device: str = "auto"
+    dtype: Dtype = "auto"
+    attn_implementation: AttentionImplementation = "sdpa"
+    max_frames_num: int = 64
+    fps: float = 1
+    force_sample: bool = False
+    add_time_instruction: bool = False
+    video_decode_backend: DecodeBackend = "decord"
+    mm_spatial_pool_mode: PoolMode | None = None
+    mm_newline_position: NewlinePosition | None = None
+    batch_size: int = 1
+    journal: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_frames_num < 1:
+            raise InputError(f"max_frames_num must be at least 1, got {self.max_frames_num}.")
+        if not 0 < self.fps < float("inf"):
+            raise InputError(f"fps is the frames to take a second, above 0, got {self.fps}.")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise InputError(f"device is auto, cpu, cuda or cuda:<index>, got {self.device!r}.")
+        if self.batch_size != 1:
+            raise InputError(f"llava_video answers one question at a time: batch_size is 1, got {self.batch_size}.")
+
+    @property
+    def overwrite_config(self) -> dict[str, str]:
+        """The entries of the checkpoint's config that the arguments replace."""
+        given = {
+            "mm_spatial_pool_mode": self.mm_spatial_pool_mode,
+            "mm_newline_position": self.mm_newline_position,
+        }
+        return {key: value for key, value in given.items() if value is not None}
+
+
+def split_model_args(text: str) -> dict[str, str]:
+    """`"a=1,b=x"` as a dict of strings. Raises `InputError` for a part that is not key=value or a key given twice."""
+    settings: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, separator, value = part.partition("=")
+        if not separator or not key:
+            raise InputError(f"model_args are key=value pairs separated by commas, got {part!r}.")
+        if key in settings:
+            raise InputError(f"{key} is given twice: {settings[key]} and {value}.")
+        settings[key] = value
+    return settings
+
+
+def join_model_args(settings: Mapping[str, Any]) -> str:
+    """The inverse of `split_model_args`."""
+    return ",".join(f"{key}={value}" for key, value in settings.items())
+
+
+def resolve_names(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` under our own names, with `merge_type` resolved to the method it means.
+
+    Raises `InputError` when a setting is given under both its names, and for a merge type that is not there.
+    """
+    resolved = dict(settings)
+    for published, ours in ALIASES.items():
+        if published not in resolved:
+            continue
+        if ours in resolved:
+            raise InputError(
+                f"{published} and {ours} are two names of one setting: give one, not both "
+                f"({published}={resolved[published]}, {ours}={resolved[ours]})."
+            )
+        resolved[ours] = resolved.pop(published)
+    if "merge_type" in resolved:
+        if "method" in resolved:
+            raise InputError(
+                f"merge_type and method both name the method: give one, not both "
+                f"(merge_type={resolved['merge_type']}, method={resolved['method']})."
+            )
+        resolved["method"] = _release_method(str(resolved.pop("merge_type")))
+    return resolved
+
+
+def _release_method(merge_type: str) -> str:
+    if merge_type not in MERGE_TYPES:
+        raise unknown("merge_type", merge_type, MERGE_TYPES)
+    method = MERGE_TYPES[merge_type]
+    if method not in METHODS:
+        raise InputError(
+            f"merge_type={merge_type} names the release mode (what the authors' code computes, method={method}), which "
+            f"this version does not have yet; leave merge_type out to run the paper's method ({DEFAULT_METHOD})."
+        )
+    return method
+
+
+def parse(settings: Mapping[str, Any]) -> LlavaVideoArguments:
+    """Arguments from key-value pairs whose values may be text or already numbers and booleans.
+
+    Raises `InputError` for an unknown key (with the closest valid one), a wrong value, or a setting given twice.
+    """
+    resolved = resolve_names(settings)
+    if "pretrained" not in resolved:
+        raise InputError("pretrained=<checkpoint folder> is missing from model_args.")
+    name = str(resolved.pop("method", DEFAULT_METHOD))
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    own = {field.name for field in dataclasses.fields(LlavaVideoArguments)} - {"method"}
+    of_method = {field.name for field in dataclasses.fields(METHODS[name])}
+    _refuse_unknown(resolved, name, own, of_method)
+    types = get_type_hints(LlavaVideoArguments)
+    return LlavaVideoArguments(
+        method=make_method(name, **{key: _value(resolved[key]) for key in resolved if key in of_method}),
+        **{key: _typed(key, resolved[key], types[key]) for key in resolved if key in own},
+    )
+
+
+def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_method: set[str]) -> None:
+    for key, value in settings.items():
+        if key in own or key in of_method:
+            continue
+        if key in PUBLISHED_FLAGS:
+            published = PUBLISHED_FLAGS[key]
+            if _value(value) == published:
+                continue
+            raise InputError(f"Method {method} has no switch {key}: {key}={published} is accepted, got {key}={value}.")
+        owners = sorted(name for name in METHODS if key in {f.name for f in dataclasses.fields(METHODS[name])})
+        if owners:
+            raise InputError(f"{key} is no setting of method {method}; it belongs to {', '.join(owners)}.")
+        published_names = {"merge_type", *ALIASES, *PUBLISHED_FLAGS}
+        raise unknown("model_args key", key, own | of_method | {"method"} | published_names)
+
+
+def _value(value: Any) -> Any:
+    """Text as the boolean, integer or number it spells, else unchanged."""
+    if not isinstance(value, str):
+        return value
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    for number in (int, float):
+        try:
+            return number(value)
+        except ValueError:
+            continue
+    return value
+
+
+def _typed(key: str, value: Any, annotation: Any) -> Any:
+    """`value` as what the annotation of `key` asks for."""
+    options = get_args(annotation)
+    if type(None) in options:
+        if value is None or value == "None":
+            return None
+        annotation = next(option for option in options if option is not type(None))
+        options = get_args(annotation)
+    if options:
+        if value not in options:
+            raise unknown(key, str(value), options)
+        return value
+    value = _value(value)
+    if annotation is str:
+        return str(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is float and is_number:
+        return value
+    if annotation is int and is_number and float(value).is_integer():
+        return int(value)
+    if annotation is bool and isinstance(value, bool):
+        return value
+    kind = {int: "a whole number", float: "a number", bool: "True or False"}[annotation]
+    raise InputError(f"{key} is {kind}, got {value!r}.")
