@@ -1,0 +1,172 @@
+"""Compression on any supported transformers model, by torch hooks alone: nothing is patched, wrapped or copied.
+
+During a prefill the hooks take tokens out of the sequence: before the first decoder layer, and after the layers that the
+method names. Kept tokens keep their position ids. What is left is packed to the right, row by row, and every layer gets
+the rotary embedding and the mask of what it really sees. The cache then holds fewer positions than the sequence has, and
+later forwards get a mask to match. Where nothing is dropped nothing is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from st_simdiff.errors import InputError
+from st_simdiff.methods.base import Method
+from st_simdiff.models.attention import KeyTap, last_query_attention
+from st_simdiff.models.families import family_of
+from st_simdiff.models.families.base import Family, VideoTokens
+from st_simdiff.models.forward import ForwardPass, is_pruned
+from st_simdiff.models.trace import Trace
+from st_simdiff.selection.budget import ModelShape
+
+
+@contextmanager
+def compress(model: nn.Module, method: Method) -> Iterator[Trace]:
+    """Compresses the videos of every prompt that `model` sees inside the block. Leaving it restores the model exactly.
+
+    Yields the trace of the last prompt with videos. A second turn on the returned cache keeps the first turn's pruning;
+    continue it inside a block, which supplies the masks that a pruned cache needs.
+    Raises `InputError` for an unsupported model, or one that is compressed already.
+    """
+    attachment = Attachment(model, method, family_of(model))
+    try:
+        yield attachment.trace
+    finally:
+        attachment.remove()
+
+
+def model_shape(text_model: nn.Module) -> ModelShape:
+    """The decoder's sizes, from its config."""
+    config = text_model.config
+    return ModelShape(
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        kv_itemsize=text_model.dtype.itemsize,
+    )
+
+
+class Attachment:
+    """The hooks of one method on one model, and the forward pass they are in."""
+
+    def __init__(self, model: nn.Module, method: Method, family: Family) -> None:
+        self.method = method
+        self.text_model = family.text_model(model)
+        self.shape = model_shape(self.text_model)
+        self.trace = Trace()
+        self.announced: list[list[VideoTokens]] | None = None
+        self.forward: ForwardPass | None = None
+        self.attention_call: dict[str, Any] | None = None
+        self.handles: list[Any] = []
+        _check_text_model(self.text_model)
+        scored_layers = method.layers(self.shape.layers)
+        try:
+            self.handles += family.watch(model, self._announce, method.vision_inputs)
+            self._hook(self.text_model, self._enter, before=True)
+            self._hook(self.text_model, self._leave, before=False, always_call=True)
+            for index, layer in enumerate(self.text_model.layers):
+                self._watch_layer(index, layer, scored=index in scored_layers)
+        except BaseException:
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        """Takes every hook off again."""
+        while self.handles:
+            self.handles.pop().remove()
+
+    def _hook(self, module: nn.Module, hook: Any, *, before: bool, **options: Any) -> None:
+        register = module.register_forward_pre_hook if before else module.register_forward_hook
+        self.handles.append(register(hook, with_kwargs=True, **options))
+
+    def _watch_layer(self, index: int, layer: nn.Module, *, scored: bool) -> None:
+        def before_layer(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+            return self._enter_layer(index, args, kwargs)
+
+        def after_layer(module: nn.Module, _args: tuple, _kwargs: dict, output: Any) -> Any:
+            return self._leave_layer(index, module, output)
+
+        self._hook(layer, before_layer, before=True)
+        if scored:
+            self._hook(layer.self_attn, self._tap_attention, before=True)
+            self._hook(layer, after_layer, before=False)
+
+    def _announce(self, videos: list[list[VideoTokens]]) -> None:
+        self.announced = videos
+
+    def _enter(self, _module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        announced, self.announced = self.announced, None
+        past = kwargs.get("past_key_values")
+        has_videos = announced is not None and any(announced)
+        if not has_videos and not is_pruned(past):
+            return None
+        if args:
+            raise InputError("Under compression the decoder takes keyword arguments only.")
+        kwargs = dict(kwargs)
+        if kwargs.get("inputs_embeds") is None:
+            kwargs["inputs_embeds"] = self.text_model.get_input_embeddings()(kwargs.pop("input_ids"))
+        embeds = kwargs["inputs_embeds"]
+        self.forward = forward = ForwardPass(
+            self.text_model, self.method, embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), past
+        )
+        if has_videos:
+            forward.add_videos(announced, self.shape, embeds.device)
+            self.trace.videos = [video.trace for video in forward.videos]
+            kwargs["inputs_embeds"] = forward.reduce_input(embeds)
+        if forward.active:
+            kwargs["position_ids"] = forward.position_ids
+            kwargs["attention_mask"] = forward.text_model_mask()
+        return args, kwargs
+
+    def _leave(self, _module: nn.Module, _args: tuple, _kwargs: dict, output: Any) -> None:
+        forward, self.forward, self.attention_call = self.forward, None, None
+        if forward is not None and output is not None:
+            forward.leave()
+
+    def _enter_layer(self, index: int, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        if self.forward is None:
+            return None
+        hidden = args[0] if args else kwargs["hidden_states"]
+        return args, kwargs | self.forward.enter_layer(index, hidden, kwargs["position_embeddings"])
+
+    def _tap_attention(self, _module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        if self.forward is None or not self.forward.videos or isinstance(kwargs.get("past_key_values"), KeyTap):
+            return None
+        tap = KeyTap(kwargs.get("past_key_values"))
+        self.attention_call = kwargs | {"past_key_values": tap}
+        return args, self.attention_call
+
+    def _leave_layer(self, index: int, layer: nn.Module, output: Any) -> Any:
+        forward, call = self.forward, self.attention_call
+        self.attention_call = None
+        if forward is None or call is None:
+            return None
+        hidden = output[0] if isinstance(output, tuple) else output
+
+        @cache
+        def attention() -> torch.Tensor:
+            return last_query_attention(layer.self_attn, call, forward.key_validity(index))
+
+        reduced = forward.reduce_after_layer(index, hidden, attention)
+        if reduced is hidden:
+            return None
+        return (reduced, *output[1:]) if isinstance(output, tuple) else reduced
+
+
+def _check_text_model(text_model: nn.Module) -> None:
+    """Raises `InputError` for a decoder that hooks cannot serve."""
+    for hook in text_model._forward_pre_hooks.values():
+        if isinstance(getattr(hook, "__self__", None), Attachment):
+            raise InputError("The model is compressed already: leave the first compress(...) block before the next.")
+    kinds = set(getattr(text_model.config, "layer_types", None) or ["full_attention"])
+    if kinds != {"full_attention"}:
+        raise InputError(f"Compression needs full attention in every decoder layer, the model has {sorted(kinds)}.")

@@ -1,0 +1,90 @@
+"""The last query's attention, from the model's own attention module and in O(N).
+
+The module runs again for the last position alone, against the keys it has just computed, with an attention function
+that returns the softmax itself. Norms, rotary embedding and biases are therefore the module's own.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface
+
+_LAST_QUERY = "st_simdiff_last_query"
+
+
+class KeyTap:
+    """Stands between an attention module and its cache (which may be None) and remembers the keys."""
+
+    def __init__(self, cache: Any) -> None:
+        self.cache = cache
+        self.keys: torch.Tensor | None = None
+
+    def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> tuple:
+        if self.cache is not None:
+            keys, values = self.cache.update(keys, values, *args, **kwargs)
+        self.keys = keys
+        return keys, values
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cache, name)
+
+
+class _Keys(KeyTap):
+    """Answers every update with keys that are there already."""
+
+    def __init__(self, keys: torch.Tensor) -> None:
+        super().__init__(None)
+        self.keys = keys
+
+    def update(self, *_args: Any, **_kwargs: Any) -> tuple:
+        return self.keys, self.keys
+
+
+def _softmax_only(
+    module: nn.Module,  # noqa: ARG001
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,  # noqa: ARG001
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **_kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """softmax(q k^T) in float32 for one query, averaged over heads: (B, K). The output is not computed."""
+    batch, heads, _, dim = query.shape
+    groups = query.view(batch, key.shape[1], -1, dim).float()
+    logits = groups @ key.transpose(-1, -2).float() * (dim**-0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        logits = logits.masked_fill(~attention_mask[:, None, None, :], float("-inf"))
+    weights = logits.softmax(-1).flatten(1, 2).mean(1)
+    return query.new_zeros(batch, 1, heads, dim), weights
+
+
+AttentionInterface.register(_LAST_QUERY, _softmax_only)
+
+
+def last_query_attention(module: nn.Module, call: dict[str, Any], valid: torch.Tensor | None) -> torch.Tensor:
+    """Attention of the last position to every key, mean over heads, float32 (B, K).
+
+    module: an attention module. call: the keyword arguments it was called with, its cache a `KeyTap` that has the keys,
+    (B, H_kv, K, d), past included. valid: bool (B, K), False where a key is padding; None if none is.
+    """
+    config = module.config
+    module.config = copy.copy(config)
+    module.config._attn_implementation = _LAST_QUERY
+    try:
+        _, weights = module(
+            **call
+            | {
+                "hidden_states": call["hidden_states"][:, -1:],
+                "position_embeddings": tuple(part[..., -1:, :] for part in call["position_embeddings"]),
+                "attention_mask": valid,
+                "past_key_values": _Keys(call["past_key_values"].keys),
+            }
+        )
+    finally:
+        module.config = config
+    return weights

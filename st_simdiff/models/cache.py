@@ -1,0 +1,87 @@
+"""A cache layer that holds fewer tokens than the sequence has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from transformers.cache_utils import DynamicLayer
+
+from st_simdiff.errors import InputError
+
+
+class PrunedLayer(DynamicLayer):
+    """Keys and values of the kept tokens, under the length of the whole sequence.
+
+    The length reported to `generate` stays the logical one, so new tokens go on from the original positions.
+    removed: tokens of the sequence that this layer does not hold. valid: bool (B, held), False where a shorter row of
+    the batch is padded; None if no row is. fixed: how many positions, up to the last one that follows a dropped token,
+    must stay, because cropping into them could not tell the dropped tokens from the others. shift: int64 (B, 1), how far
+    renumbering has moved this layer's positions back; None if they are the original ones.
+    """
+
+    def __init__(
+        self,
+        layer: DynamicLayer,
+        *,
+        removed: int,
+        valid: torch.Tensor | None,
+        fixed: int,
+        shift: torch.Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.lazy_initialization(layer.keys, layer.values)
+        self.keys, self.values = layer.keys, layer.values
+        self.removed = removed
+        self.valid = valid
+        self.fixed = fixed
+        self.shift = shift
+
+    @property
+    def held(self) -> int:
+        """Positions stored, padding included."""
+        return super().get_seq_length()
+
+    def get_seq_length(self) -> int:
+        return self.held + self.removed if self.held else 0
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.held + query_length, self.removed
+
+    def validity(self) -> torch.Tensor | None:
+        """Bool (B, held): `valid`, cut or extended to what the layer holds now. None if nothing is padded."""
+        if self.valid is None or self.valid.shape[1] == self.held:
+            return self.valid
+        extended = self.valid.new_ones(self.valid.shape[0], self.held)
+        shared = min(self.held, self.valid.shape[1])
+        extended[:, :shared] = self.valid[:, :shared]
+        return extended
+
+    def crop(self, tokens_to_remove: int) -> None:
+        if abs(tokens_to_remove) > self.held - self.fixed:
+            raise InputError(
+                f"Only the {self.held - self.fixed} tokens after the compressed video can be cropped off the cache, "
+                f"got {abs(tokens_to_remove)}."
+            )
+        super().crop(tokens_to_remove)
+        self.valid = self.validity()
+
+    def reset(self) -> None:
+        super().reset()
+        self.removed, self.valid, self.fixed, self.shift = 0, None, 0, None
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self._select_rows(lambda rows: rows.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._select_rows(lambda rows: rows[indices])
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        super().reorder_cache(beam_idx)
+        self._select_rows(lambda rows: rows[beam_idx.to(rows.device)])
+
+    def _select_rows(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.valid = None if self.valid is None else select(self.valid)
+        self.shift = None if self.shift is None else select(self.shift)

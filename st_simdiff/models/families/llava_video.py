@@ -1,0 +1,60 @@
+"""LLaVA-Video as this project's `llava` package builds it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from st_simdiff.methods.base import VisionInput, VisionRecord
+from st_simdiff.models.families.base import Removable, Report, VideoTokens
+from st_simdiff.models.vision import SiglipRecorder
+from st_simdiff.selection.grid import Separators, TokenGrid
+
+if TYPE_CHECKING:
+    from llava.modeling import LlavaVideo, MultimodalEmbeds
+
+_SEPARATORS: dict[str, Separators] = {"grid": "row", "frame": "frame", "one_token": "end", "no_token": "none"}
+
+
+class LlavaVideoFamily:
+    """The embedder announces the spans; the SigLIP tower's last kept layer is recorded and pooled like its features."""
+
+    name = "LLaVA-Video"
+
+    def matches(self, model: nn.Module) -> bool:
+        return type(model).__module__ == "llava.modeling" and type(model).__name__ == "LlavaVideo"
+
+    def text_model(self, model: LlavaVideo) -> nn.Module:
+        return model.language_model.model
+
+    def watch(self, model: LlavaVideo, report: Report, vision_inputs: frozenset[VisionInput]) -> list[Removable]:
+        recorder = SiglipRecorder(model.vision_layers[-1].self_attn, vision_inputs) if vision_inputs else None
+
+        def announce(_module: nn.Module, _args: tuple, output: MultimodalEmbeds) -> None:
+            frames = recorder.take() if recorder is not None else None
+            videos, first = [], 0
+            for spans in output.video_spans:
+                row = []
+                for span in spans:
+                    grid = TokenGrid(span.frames, span.height, span.width, _SEPARATORS[span.newline])
+                    positions = torch.arange(span.start, span.start + grid.count, device=output.inputs_embeds.device)
+                    record = None
+                    if frames is not None:
+                        own = frames.frames(first, first + span.frames)
+                        record = VisionRecord(*(_pooled(model, part) for part in (own.attention, own.keys)))
+                    first += span.frames
+                    row.append(VideoTokens(grid, positions, span.start, record))
+                videos.append(row)
+            report(videos)
+
+        handles: list[Removable] = [model.embedder.register_forward_hook(announce)]
+        return handles + recorder.handles if recorder is not None else handles
+
+
+def _pooled(model: LlavaVideo, values: torch.Tensor | None) -> torch.Tensor | None:
+    """(T, n, d) per patch of the tower -> (T*H*W, d) per visual token, or (T*H*W,) if d is 1."""
+    if values is None:
+        return None
+    return model.pool(values).flatten(0, 2).squeeze(-1)

@@ -1,0 +1,315 @@
+"""One forward pass of a decoder under compression: which tokens each layer sees, and what the cache remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.masking_utils import create_causal_mask
+
+from st_simdiff.errors import InputError
+from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens
+from st_simdiff.models.cache import PrunedLayer
+from st_simdiff.models.families.base import VideoTokens
+from st_simdiff.models.packing import new_positions, pack
+from st_simdiff.models.trace import VideoTrace
+from st_simdiff.selection.budget import ModelShape
+
+Rotary = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass
+class Video:
+    """A video during the pass: `where`, int64 (n,), is where its remaining tokens stand in the sequence."""
+
+    row: int
+    tokens: VideoTokens
+    where: torch.Tensor
+    trace: VideoTrace
+
+
+@dataclass(frozen=True)
+class View:
+    """What one layer sees of the new positions. valid: bool (B, L), None if none is padding. shift: int64 (B, 1), how
+    far renumbering moved the positions back, None if they are the original ones."""
+
+    length: int
+    valid: torch.Tensor | None
+    shift: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Past:
+    """What one layer's cache holds already."""
+
+    held: int = 0
+    removed: int = 0
+    valid: torch.Tensor | None = None
+    shift: torch.Tensor | None = None
+    fixed: int = 0
+
+
+class ForwardPass:
+    """Follows one call of the text model from its inputs through its layers to its cache.
+
+    embeds: (B, L, D), the new positions. attention_mask: (B, past + L) or None. position_ids: (B or 1, L) or
+    (axes, B or 1, L). cache: None or a `DynamicCache`, pruned or not.
+    """
+
+    def __init__(
+        self,
+        text_model: nn.Module,
+        method: Method,
+        embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        cache: Cache | None,
+    ) -> None:
+        _check_cache(cache)
+        if attention_mask is not None and attention_mask.dim() != 2:
+            raise InputError(
+                f"Compression needs a 2-D attention mask (batch, length), got {attention_mask.dim()} dimensions."
+            )
+        self.text_model, self.method, self.cache = text_model, method, cache
+        self.batch, self.input_length = embeds.shape[:2]
+        self.pruned_past = is_pruned(cache)
+        past = cache.get_seq_length() if cache is not None else 0
+        if position_ids is None:
+            position_ids = torch.arange(past, past + self.input_length, device=embeds.device).unsqueeze(0)
+        self.position_ids = position_ids
+        self.given_past_valid, valid = _split_validity(attention_mask, past, self.input_length)
+        self.view = View(self.input_length, valid, None)
+        self.packed = False
+        self.tail = self.input_length
+        self.videos: list[Video] = []
+        self.rotary: Rotary | None = None
+        self.seen: dict[int, tuple[Past, View]] = {}
+        self._masks: dict[tuple, torch.Tensor | None] = {}
+
+    # --- videos and their reductions ---
+
+    def add_videos(self, announced: list[list[VideoTokens]], shape: ModelShape, device: torch.device) -> None:
+        """Takes in the videos of the prompt. Beams and return sequences repeat every row of the prompt."""
+        if self.batch % len(announced):
+            raise InputError(f"The prompt has {len(announced)} rows, but {self.batch} reach the decoder.")
+        repeats = self.batch // len(announced)
+        for row in range(self.batch):
+            for tokens in announced[row // repeats]:
+                offsets = torch.arange(tokens.grid.count, device=device)
+                trace = VideoTrace(row, tokens.grid, shape, offsets)
+                self.videos.append(Video(row, tokens, tokens.positions.to(device), trace))
+        if self.videos:
+            last = torch.stack([video.where[-1] for video in self.videos]).max()
+            self.tail = self.input_length - 1 - int(last)
+
+    def reduce_input(self, embeds: torch.Tensor) -> torch.Tensor:
+        """The embeddings that enter the first layer, (B, L', D)."""
+
+        def decide(video: Video) -> Reduction | None:
+            start = video.tokens.start
+            row = embeds[video.row]
+            features = row[video.where] if start is None else row[start : start + video.tokens.grid.count]
+            return self.method.reduce_input(self._visual_tokens(video, features))
+
+        return self._reduce(-1, embeds, decide)
+
+    def reduce_after_layer(
+        self, index: int, hidden: torch.Tensor, attention: Callable[[], torch.Tensor]
+    ) -> torch.Tensor:
+        """The hidden states that leave layer `index`, (B, L', D). attention: last query's, (B, held + L)."""
+        held = self.seen[index][0].held
+
+        def decide(video: Video) -> Reduction | None:
+            tokens = self._visual_tokens(
+                video,
+                hidden[video.row, video.where],
+                attention=lambda: attention()[video.row, held + video.where],
+            )
+            return self.method.reduce_after_layer(index, tokens)
+
+        return self._reduce(index, hidden, decide)
+
+    def _visual_tokens(
+        self, video: Video, features: torch.Tensor, attention: Callable[[], torch.Tensor] | None = None
+    ) -> VisualTokens:
+        return VisualTokens(
+            features=features,
+            offsets=video.trace.offsets,
+            grid=video.tokens.grid,
+            num_layers=video.trace.shape.layers,
+            attention=attention,
+            vision=video.tokens.vision,
+            history=tuple(video.trace.stages),
+        )
+
+    @torch.no_grad()
+    def _reduce(self, layer: int, hidden: torch.Tensor, decide: Callable[[Video], Reduction | None]) -> torch.Tensor:
+        decisions = [(video, decide(video)) for video in self.videos]
+        decisions = [(video, reduction) for video, reduction in decisions if reduction is not None]
+        for video, reduction in decisions:
+            video.trace.stages.append(StageRecord(layer, video.where.numel(), reduction))
+        if all(r.values is None and r.kept.numel() == video.where.numel() for video, r in decisions):
+            return hidden
+
+        old = self.view
+        keep = old.valid.clone() if old.valid is not None else hidden.new_ones(hidden.shape[:2], dtype=torch.bool)
+        for video, reduction in decisions:
+            keep[video.row, video.where] = False
+            keep[video.row, video.where[reduction.kept]] = True
+        packing, moved = pack(keep), new_positions(keep)
+        hidden = packing.take(hidden, 1)
+        chosen = {id(video): reduction for video, reduction in decisions}
+        for video in self.videos:
+            reduction = chosen.get(id(video))
+            if reduction is not None:
+                video.where = video.where[reduction.kept]
+                video.trace.offsets = video.trace.offsets[reduction.kept]
+            video.where = moved[video.row, video.where]
+            if reduction is not None and reduction.values is not None:
+                hidden[video.row, video.where] = reduction.values.to(hidden.dtype)
+
+        self.position_ids = packing.take_positions(self.position_ids)
+        if self.rotary is not None:
+            self.rotary = tuple(packing.take_rotary(part) for part in self.rotary)
+        valid = None if old.valid is None and self.batch == 1 else packing.valid
+        self.view = View(packing.index.shape[1], valid, old.shift)
+        self.packed = True
+        if self.method.renumbers_positions and self.position_ids.dim() == 2:
+            self._renumber(hidden, keep, old)
+        return hidden
+
+    def _renumber(self, hidden: torch.Tensor, keep: torch.Tensor, old: View) -> None:
+        """Makes the positions of every row contiguous again, and remembers how far its end has moved back."""
+        before = old.length if old.valid is None else old.valid.sum(1, keepdim=True)
+        dropped = before - keep.sum(1, keepdim=True)
+        end = self.position_ids[:, -1:] - dropped
+        self.position_ids = end + torch.arange(1 - self.view.length, 1, device=end.device)
+        self.view = View(self.view.length, self.view.valid, dropped if old.shift is None else old.shift + dropped)
+        if self.rotary is not None:
+            self.rotary = self.text_model.rotary_emb(hidden, self.position_ids)
+
+    # --- what each layer is given ---
+
+    @property
+    def active(self) -> bool:
+        """Whether the layers need masks and rotary embeddings other than the text model's own."""
+        return self.packed or self.pruned_past
+
+    def enter_layer(self, index: int, hidden: torch.Tensor, rotary: Rotary) -> dict[str, Any]:
+        """The arguments of decoder layer `index` that differ from what the text model passes."""
+        past = self._past(index)
+        self.seen[index] = (past, self.view)
+        if self.rotary is None:
+            self.rotary = rotary
+        if not self.active:
+            return {}
+        position_embeddings = self.rotary
+        if past.shift is not None:
+            position_embeddings = self.text_model.rotary_emb(hidden, self.position_ids - past.shift)
+        return {
+            "attention_mask": self._layer_mask(index, hidden),
+            "position_embeddings": position_embeddings,
+            "position_ids": None,  # flash attention would read gapped positions as packed sequences
+        }
+
+    def text_model_mask(self) -> torch.Tensor:
+        """An explicit mask for the text model itself, which builds one that no layer will use. Bool (B, past + L)."""
+        past = self.cache.get_seq_length() if self.cache is not None else 0
+        return torch.ones(self.batch, past + self.view.length, dtype=torch.bool, device=self.position_ids.device)
+
+    def key_validity(self, index: int) -> torch.Tensor | None:
+        """Bool (B, held + L): which keys of layer `index` are tokens. None if all are."""
+        past, view = self.seen[index]
+        if past.valid is None and view.valid is None:
+            return None
+        device = self.position_ids.device
+        old = past.valid if past.valid is not None else _all_valid(self.batch, past.held, device)
+        new = view.valid if view.valid is not None else _all_valid(self.batch, view.length, device)
+        return torch.cat([old, new], dim=1)
+
+    def _layer_mask(self, index: int, hidden: torch.Tensor) -> torch.Tensor | None:
+        past, view = self.seen[index]
+        key = (past.held, past.removed, id(past.valid), id(view))
+        if key not in self._masks:
+            mask = self.key_validity(index)
+            if mask is not None:
+                mask = torch.cat([_all_valid(self.batch, past.removed, mask.device), mask], dim=1)
+            self._masks[key] = create_causal_mask(
+                config=self.text_model.config,
+                inputs_embeds=hidden,
+                attention_mask=mask,
+                past_key_values=self.cache,
+                layer_idx=index,
+            )
+        return self._masks[key]
+
+    def _past(self, index: int) -> Past:
+        if self.cache is None or index >= len(self.cache.layers):
+            return Past()
+        layer = self.cache.layers[index]
+        if isinstance(layer, PrunedLayer):
+            return Past(layer.held, layer.removed, layer.validity(), layer.shift, layer.fixed)
+        return Past(layer.get_seq_length(), valid=self.given_past_valid)
+
+    # --- what the cache remembers ---
+
+    def leave(self) -> None:
+        """Tells the cache, once all layers have added to it, what it holds and what it does not."""
+        if not self.active or self.cache is None or len(self.seen) < len(self.cache.layers):
+            return
+        validities: dict[tuple[int, int], torch.Tensor | None] = {}
+        for index, layer in enumerate(self.cache.layers):
+            past, view = self.seen[index]
+            key = (id(past.valid), id(view))
+            if key not in validities:
+                validities[key] = self.key_validity(index)
+            shift = view.shift if past.shift is None else past.shift if view.shift is None else past.shift + view.shift
+            fixed = past.fixed if self.tail == self.input_length else past.held + view.length - self.tail
+            self.cache.layers[index] = PrunedLayer(
+                layer,
+                removed=past.removed + self.input_length - view.length,
+                valid=validities[key],
+                fixed=fixed,
+                shift=shift,
+            )
+
+
+def is_pruned(cache: Cache | None) -> bool:
+    """Whether compression has taken tokens out of this cache."""
+    return cache is not None and any(isinstance(layer, PrunedLayer) for layer in cache.layers)
+
+
+def _all_valid(batch: int, length: int, device: torch.device) -> torch.Tensor:
+    return torch.ones(batch, length, dtype=torch.bool, device=device)
+
+
+def _check_cache(cache: Cache | None) -> None:
+    if cache is None:
+        return
+    kinds = {type(layer) for layer in cache.layers}
+    if not isinstance(cache, DynamicCache) or not kinds <= {DynamicLayer, PrunedLayer}:
+        named = ", ".join(sorted({type(cache).__name__} | {kind.__name__ for kind in kinds}))
+        raise InputError(
+            f"Compression works with a DynamicCache of full-attention layers or with no cache, got {named}."
+        )
+
+
+def _split_validity(
+    attention_mask: torch.Tensor | None, past: int, length: int
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """The mask of the past and of the new positions, bool; None where every position is a token.
+
+    A single new position is always one. Raises `InputError` for right padding, whose last query would be no token.
+    """
+    if attention_mask is None or length == 1:
+        return None, None
+    mask = attention_mask.bool()
+    if bool(mask.all()):
+        return None, None
+    if not bool(mask[:, -1].all()):
+        raise InputError("Compression needs left padding: the last position of every row must be a token.")
+    return mask[:, :past], mask[:, past:][:, -length:]

@@ -1,0 +1,68 @@
+"""What happened to the visual tokens: the account that every compressed prefill leaves behind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from st_simdiff.errors import InputError
+from st_simdiff.methods.base import StageRecord
+from st_simdiff.selection.budget import ModelShape, layer_averaged_share
+from st_simdiff.selection.grid import TokenGrid
+
+
+@dataclass
+class VideoTrace:
+    """One video's way through the prefill.
+
+    row: its sequence in the batch. grid: its N tokens. offsets: int64, those that are left at the end, ascending.
+    stages: the reductions that took place. shape: the decoder's sizes.
+    """
+
+    row: int
+    grid: TokenGrid
+    shape: ModelShape
+    offsets: torch.Tensor
+    stages: list[StageRecord] = field(default_factory=list)
+
+    @property
+    def kept(self) -> int:
+        """Visual tokens left after the last reduction."""
+        return self.offsets.numel()
+
+    @property
+    def tokens_per_layer(self) -> list[int]:
+        """Visual tokens that each decoder layer processes and stores."""
+        counts = [self.grid.count] * self.shape.layers
+        for stage in self.stages:
+            counts[stage.layer + 1 :] = [stage.after] * (self.shape.layers - stage.layer - 1)
+        return counts
+
+    def summary(self) -> dict[str, int | float]:
+        """The counts that a results file wants. Reads the device."""
+        counts: dict[str, int | float] = {"visual_tokens": self.grid.count}
+        for stage in self.stages:
+            if hasattr(stage.reduction.details, "summary"):
+                counts |= stage.reduction.details.summary()
+        per_layer = self.tokens_per_layer
+        return counts | {
+            "visual_tokens_kept": self.kept,
+            "realised_retention": self.kept / self.grid.count,
+            "layer_averaged_share": layer_averaged_share(per_layer, self.grid.count),
+            "kv_bytes": self.shape.kv_bytes(per_layer),
+        }
+
+
+@dataclass
+class Trace:
+    """The videos of the last prefill that had any, in order of row and place."""
+
+    videos: list[VideoTrace] = field(default_factory=list)
+
+    @property
+    def last(self) -> VideoTrace:
+        """The last video. Raises `InputError` if no video has been seen."""
+        if not self.videos:
+            raise InputError("The trace is empty: no video has passed through the model since it was compressed.")
+        return self.videos[-1]

@@ -1,0 +1,60 @@
+"""What a vision tower's attention says about its patches, recorded while the tower runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from st_simdiff.methods.base import VisionInput
+
+_SCORE_BYTES = 1 << 26
+"""Attention scores computed at once: the frames of a chunk are taken in turns that fit."""
+
+
+@dataclass(frozen=True)
+class FrameRecord:
+    """attention: float32 (T, n, 1), received by every patch, mean over queries and heads. keys: (T, n, d_head), mean over
+    heads. Either may be None."""
+
+    attention: torch.Tensor | None
+    keys: torch.Tensor | None
+
+    def frames(self, start: int, stop: int) -> FrameRecord:
+        return FrameRecord(*(None if part is None else part[start:stop] for part in (self.attention, self.keys)))
+
+
+class SiglipRecorder:
+    """Records one SigLIP attention module. `take` returns what has been seen since the last call."""
+
+    def __init__(self, attention: nn.Module, wanted: frozenset[VisionInput]) -> None:
+        self.wanted = wanted
+        self.seen: list[FrameRecord] = []
+        self.handles = [attention.register_forward_pre_hook(self._record, with_kwargs=True)]
+
+    def take(self) -> FrameRecord:
+        seen, self.seen = self.seen, []
+        return FrameRecord(
+            torch.cat([record.attention for record in seen]) if "attention" in self.wanted else None,
+            torch.cat([record.keys for record in seen]) if "keys" in self.wanted else None,
+        )
+
+    @torch.no_grad()
+    def _record(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        heads = (module.num_heads, module.head_dim)
+        keys = module.k_proj(hidden).unflatten(-1, heads)
+        attention = None
+        if "attention" in self.wanted:
+            queries = module.q_proj(hidden).unflatten(-1, heads)
+            step = max(1, _SCORE_BYTES // (hidden.shape[1] ** 2 * module.num_heads * 4))
+            turns = range(0, len(hidden), step)
+            attention = torch.cat([_received(queries[t : t + step], keys[t : t + step], module.scale) for t in turns])
+        self.seen.append(FrameRecord(attention, keys.mean(-2) if "keys" in self.wanted else None))
+
+
+def _received(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
+    """Attention every patch receives, mean over queries and heads, of (T, n, heads, d): float32 (T, n, 1)."""
+    scores = queries.transpose(1, 2).float() @ keys.permute(0, 2, 3, 1).float() * scale
+    return scores.softmax(-1).mean((1, 2)).unsqueeze(-1)
