@@ -31,6 +31,15 @@ class Selection:
         """Representatives and events, the tokens that enter the LLM (Section 4.5): bool (N,)."""
         return self.representative | self.event
 
+    def summary(self) -> dict[str, int]:
+        """The counts for a results file. Reads the device."""
+        return {
+            "communities": self.community.unique().numel(),
+            "representatives": int(self.representative.sum()),
+            "events": int(self.event.sum()),
+            "candidates": int(self.candidate.sum()),
+        }
+
 
 def select(
     features: torch.Tensor,
