@@ -1,9 +1,9 @@
 """Compression on any supported transformers model, by torch hooks alone: nothing is patched, wrapped or copied.
 
-During a prefill the hooks take tokens out of the sequence: before the first decoder layer, and after the layers that the
-method names. Kept tokens keep their position ids. What is left is packed to the right, row by row, and every layer gets
-the rotary embedding and the mask of what it really sees. The cache then holds fewer positions than the sequence has, and
-later forwards get a mask to match. Where nothing is dropped nothing is touched.
+During a prefill the hooks take tokens out of the sequence: before the first decoder layer, and after the layers that
+the method names. Kept tokens keep their position ids. What is left is packed to the right, row by row, and every layer
+gets the rotary embedding and the mask of what it really sees. The cache then holds fewer positions than the sequence
+has, and later forwards get masks to match. Where nothing is dropped nothing is touched.
 """
 
 from __future__ import annotations

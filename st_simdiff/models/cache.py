@@ -16,8 +16,8 @@ class PrunedLayer(DynamicLayer):
     The length reported to `generate` stays the logical one, so new tokens go on from the original positions.
     removed: tokens of the sequence that this layer does not hold. valid: bool (B, held), False where a shorter row of
     the batch is padded; None if no row is. fixed: how many positions, up to the last one that follows a dropped token,
-    must stay, because cropping into them could not tell the dropped tokens from the others. shift: int64 (B, 1), how far
-    renumbering has moved this layer's positions back; None if they are the original ones.
+    must stay, because cropping into them could not tell the dropped tokens from the others. shift: int64 (B, 1), how
+    far renumbering has moved this layer's positions back; None if they are the original ones.
     """
 
     def __init__(

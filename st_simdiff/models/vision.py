@@ -15,8 +15,11 @@ _SCORE_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class FrameRecord:
-    """attention: float32 (T, n, 1), received by every patch, mean over queries and heads. keys: (T, n, d_head), mean over
-    heads. Either may be None."""
+    """What the patches of T frames got.
+
+    attention: float32 (T, n, 1), received by every patch, mean over queries and heads. keys: (T, n, d_head), mean over
+    heads. Either may be None.
+    """
 
     attention: torch.Tensor | None
     keys: torch.Tensor | None
