@@ -1,0 +1,3 @@
+from st_simdiff.cli import main
+
+main()

@@ -1,0 +1,158 @@
+"""The lmms-eval model `llava_video`: a LLaVA-Video checkpoint under a compression method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from lmms_eval.api.instance import GenerationResult, Instance
+from lmms_eval.api.model import lmms
+from loguru import logger
+from tqdm import tqdm
+
+from llava.video import VideoError
+from st_simdiff.errors import InputError
+from st_simdiff.harness.answering import VideoAnswerer
+from st_simdiff.harness.arguments import parse, split_model_args
+from st_simdiff.harness.counts import VideoTokenCounts
+from st_simdiff.harness.device import choose_device
+from st_simdiff.harness.journal import Journal
+
+
+@contextmanager
+def one_sentence(*errors: type[Exception]) -> Iterator[None]:
+    """Ends the process with the message of any of `errors` and exit code 1.
+
+    lmms-eval catches every Exception, prints a traceback and exits 0; a SystemExit passes through.
+    """
+    try:
+        yield
+    except errors as error:
+        logger.opt(exception=error).debug("llava_video stops")
+        raise SystemExit(f"llava_video: {error}") from error
+
+
+class LlavaVideo(lmms):
+    """Answers one request at a time; see `LlavaVideoArguments` for its `--model_args`."""
+
+    is_simple = True
+
+    def __init__(self, **model_args: Any) -> None:
+        super().__init__()
+        self.accelerator = Accelerator()
+        self._rank = self.accelerator.process_index
+        self._world_size = self.accelerator.num_processes
+        with one_sentence(InputError, ValueError, OSError):
+            arguments = parse(model_args)
+            device = choose_device(
+                arguments.device,
+                default=str(self.accelerator.device),
+                local_rank=self.accelerator.local_process_index,
+                processes=self.accelerator.num_processes,
+                gpus=torch.cuda.device_count(),
+            )
+            self.answerer = VideoAnswerer(arguments, device)
+        self.journal = Journal(arguments.journal, self.rank) if arguments.journal else None
+        logger.info(f"{arguments.pretrained} on {device} in {self.answerer.dtype}: {arguments.method}")
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> LlavaVideo:
+        """Called by lmms-eval with `--model_args` and its own batch_size, max_batch_size and device."""
+        with one_sentence(InputError):
+            settings: dict[str, Any] = split_model_args(arg_string)
+            for key, value in (additional_config or {}).items():
+                if value is None:
+                    continue
+                if key in settings:
+                    raise InputError(f"{key} is given twice: in model_args ({settings[key]}) and as --{key} {value}.")
+                settings[key] = value
+        return cls(**settings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the harness puts what it exchanges between processes; the model may be elsewhere."""
+        return self.accelerator.device
+
+    def clean(self) -> None:
+        """Called after each evaluation. The model stays: several evaluations can share it."""
+        torch.cuda.empty_cache()
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """One answer a request. `until` is ignored as in lmms-eval's own LLaVA wrappers: the model ends its turn."""
+
+        def answer(request: Instance) -> tuple[str, dict]:
+            context, settings, doc_to_visual, doc_id, task, split = request.args
+            video = one_video(doc_to_visual(self.task_dict[task][split][doc_id]))
+            answered = self.answerer.generate(video, context, settings)
+            return answered.text, answered.counts
+
+        return self._each(requests, answer, nothing="")
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """(loss, greedy) a request: lmms-eval takes the smallest as the best, and needs the tuple wrapped."""
+
+        def score(request: Instance) -> tuple[tuple[float, bool], dict]:
+            context, target, doc_to_visual, doc_id, task, split = request.args
+            document = self.task_dict[task][split][doc_id]
+            continuation = target if isinstance(target, str) else target(document)
+            scored = self.answerer.likelihood(one_video(doc_to_visual(document)), context, continuation)
+            return (scored.loss, scored.greedy), scored.counts
+
+        return self._each(requests, score, nothing=(0.0, False))
+
+    def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """The answers of all rounds a request; the task's doc_to_text makes each next round from the answers so far."""
+
+        def answer(request: Instance) -> tuple[list[str], dict]:
+            context, settings, doc_to_visual, doc_to_text, doc_id, task, split = request.args
+            document = self.task_dict[task][split][doc_id]
+            visuals, said, info = doc_to_visual(document), [], None
+            while True:
+                answered = self.answerer.generate(one_video(visuals), context, settings)
+                said.append(answered.text)
+                visuals, context, ended, said, info = doc_to_text(
+                    document, previous_output=said, round_idx=len(said), previous_round_info=info
+                )
+                said = list(said)
+                if ended:
+                    return said, answered.counts
+
+        return self._each(requests, answer, nothing=[])
+
+    def _each(
+        self, requests: Sequence[Instance], answer: Callable[[Instance], tuple[Any, dict]], nothing: Any
+    ) -> list[GenerationResult]:
+        """Answers the requests in order. The ones that only pad a rank to the length of the others get `nothing`."""
+        results = []
+        progress = tqdm(total=len(requests), disable=self.rank != 0, desc="Answering", unit="question")
+        for request in requests:
+            if request.metadata.get("__padding_only__"):
+                results.append(GenerationResult(nothing))
+            else:
+                with one_sentence(InputError, VideoError, FileNotFoundError):
+                    said, counts = answer(request)
+                self._write_down(request, said, counts)
+                results.append(GenerationResult(said, VideoTokenCounts.of(counts)))
+            progress.update(1)
+        progress.close()
+        return results
+
+    def _write_down(self, request: Instance, said: Any, counts: dict) -> None:
+        if self.journal is not None:
+            place = {"task": request.task_name, "doc_id": request.doc_id, "index": request.idx}
+            self.journal.write({**place, "answer": said, "counts": counts})
+
+
+def one_video(visuals: Sequence[Any] | None) -> str | None:
+    """The one video file among a document's visuals; None for a document without any."""
+    if not visuals:
+        return None
+    if len(visuals) == 1 and isinstance(visuals[0], str):
+        return visuals[0]
+    kinds = sorted({type(visual).__name__ for visual in visuals})
+    raise InputError(
+        f"llava_video looks at one video file a question, got {len(visuals)} visuals ({', '.join(kinds)})."
+    )

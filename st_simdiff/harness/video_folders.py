@@ -1,0 +1,48 @@
+"""Where the stock tasks of lmms-eval look for their videos, to say so before a long run starts without any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from st_simdiff.errors import InputError
+
+SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif"})
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+    """cache: the folder under $HF_HOME whose existence makes lmms-eval skip its download. videos: what is in it."""
+
+    cache: str
+    videos: str
+
+
+FOLDERS = {
+    "videomme": VideoFolder("videomme", "data/<videoID>.mp4"),
+    "longvideobench": VideoFolder("datasets/longvideobench", "videos/<video_path>"),
+    "egoschema": VideoFolder("egoschema", "videos/<video_idx>.mp4"),
+    "mlvu": VideoFolder("mlvu", "<video_name>"),
+    "mvbench": VideoFolder("mvbench_video", "<folder>/<video>"),
+}
+"""By the first part of the task's name: videomme_long, longvideobench_val_v, egoschema_subset, mvbench_state_change."""
+
+
+def hf_home(environment: Mapping[str, str]) -> Path:
+    """The folder under which lmms-eval keeps videos."""
+    return Path(environment.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+
+
+def refuse_empty(tasks: Iterable[str], home: Path) -> None:
+    """Raises `InputError` for a task whose folder exists (so nothing will be downloaded) and holds no video at all."""
+    for task in tasks:
+        folder = FOLDERS.get(task.split("_")[0])
+        if folder is None or not (home / folder.cache).is_dir():
+            continue
+        root = home / folder.cache
+        if not any(path.suffix.lower() in SUFFIXES for path in root.rglob("*")):
+            raise InputError(
+                f"No video of task {task} is present: {root} exists, so lmms-eval downloads nothing, but there is no "
+                f"{folder.videos} in it; put the videos there, or remove the folder to have them downloaded."
+            )
