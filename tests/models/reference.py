@@ -44,7 +44,7 @@ def masked_greedy(causal_lm, embeds, positions, alive_per_layer, steps):
 def last_query_scores(causal_lm, embeds, positions, alive_per_layer, layer_index, project):
     """Softmax of the last query's attention in decoder layer `layer_index`, mean over heads, (L,), dead keys zero.
 
-    project(attention_module, normed_hidden, rotary) -> queries (1, H, L, d), keys (1, H, L, d), repeated for every head.
+    project(attention_module, normed_hidden, rotary) -> queries and keys, (1, H, L, d), one key a query head.
     """
     decoder = causal_lm.model
     hidden, rotary = embeds, decoder.rotary_emb(embeds, positions)
