@@ -19,22 +19,27 @@ from torch import nn
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
 from st_simdiff.models.attention import KeyTap, last_query_attention
+from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families import family_of
-from st_simdiff.models.families.base import Family, VideoTokens
+from st_simdiff.models.families.base import Family, ImagesAsFrames, VideoTokens
 from st_simdiff.models.forward import ForwardPass, is_pruned
 from st_simdiff.models.trace import Trace
 from st_simdiff.selection.budget import ModelShape
 
 
 @contextmanager
-def compress(model: nn.Module, method: Method) -> Iterator[Trace]:
+def compress(model: nn.Module, method: Method, *, images_as_frames: ImagesAsFrames = False) -> Iterator[Trace]:
     """Compresses the videos of every prompt that `model` sees inside the block. Leaving it restores the model exactly.
 
-    Yields the trace of the last prompt with videos. A second turn on the returned cache keeps the first turn's pruning;
-    continue it inside a block, which supplies the masks that a pruned cache needs.
+    Yields the trace of the last prompt with videos. Every video has its own N and budget; images and text pass. A
+    second turn on the returned cache keeps the first turn's pruning; continue it inside a block, which supplies the
+    masks that a pruned cache needs. To score an answer, prefill the prompt alone and continue on its cache: the query
+    that ranks the tokens is the last one of the prefill.
+    images_as_frames: for InternVL, which sees a video as single images: True if all images of a row are the frames of
+    one video, or the sizes of groups of consecutive images (a group of one is an image).
     Raises `InputError` for an unsupported model, or one that is compressed already.
     """
-    attachment = Attachment(model, method, family_of(model))
+    attachment = Attachment(model, method, family_of(model, images_as_frames))
     try:
         yield attachment.trace
     finally:
@@ -96,9 +101,9 @@ class Attachment:
             return self._leave_layer(index, module, output)
 
         self._hook(layer, before_layer, before=True)
+        self._hook(layer, after_layer, before=False)
         if scored:
             self._hook(layer.self_attn, self._tap_attention, before=True)
-            self._hook(layer, after_layer, before=False)
 
     def _announce(self, videos: list[list[VideoTokens]]) -> None:
         self.announced = videos
@@ -120,6 +125,9 @@ class Attachment:
         )
         if has_videos:
             forward.add_videos(announced, self.shape, embeds.device)
+            features, mask = kwargs.pop("deepstack_visual_embeds", None), kwargs.pop("visual_pos_masks", None)
+            if features is not None:
+                forward.deepstack = Deepstack.of(mask, features)
             self.trace.videos = [video.trace for video in forward.videos]
             kwargs["inputs_embeds"] = forward.reduce_input(embeds)
         if forward.active:
@@ -136,7 +144,8 @@ class Attachment:
         if self.forward is None:
             return None
         hidden = args[0] if args else kwargs["hidden_states"]
-        return args, kwargs | self.forward.enter_layer(index, hidden, kwargs["position_embeddings"])
+        changed = self.forward.enter_layer(index, hidden, kwargs["position_embeddings"], kwargs.get("past_key_values"))
+        return args, kwargs | changed
 
     def _tap_attention(self, _module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         if self.forward is None or not self.forward.videos or isinstance(kwargs.get("past_key_values"), KeyTap):
@@ -148,15 +157,17 @@ class Attachment:
     def _leave_layer(self, index: int, layer: nn.Module, output: Any) -> Any:
         forward, call = self.forward, self.attention_call
         self.attention_call = None
-        if forward is None or call is None:
+        if forward is None or not forward.videos:
             return None
         hidden = output[0] if isinstance(output, tuple) else output
+        reduced = forward.add_deepstack(index, hidden)
 
         @cache
         def attention() -> torch.Tensor:
             return last_query_attention(layer.self_attn, call, forward.key_validity(index))
 
-        reduced = forward.reduce_after_layer(index, hidden, attention)
+        if call is not None:
+            reduced = forward.reduce_after_layer(index, reduced, attention)
         if reduced is hidden:
             return None
         return (reduced, *output[1:]) if isinstance(output, tuple) else reduced

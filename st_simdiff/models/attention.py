@@ -76,7 +76,8 @@ def last_query_attention(module: nn.Module, call: dict[str, Any], valid: torch.T
     module.config = copy.copy(config)
     module.config._attn_implementation = _LAST_QUERY
     try:
-        _, weights = module(
+        # forward, not the module: hooks belong to the layer's own call
+        _, weights = module.forward(
             **call
             | {
                 "hidden_states": call["hidden_states"][:, -1:],

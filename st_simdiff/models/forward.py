@@ -14,6 +14,7 @@ from transformers.masking_utils import create_causal_mask
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens
 from st_simdiff.models.cache import PrunedLayer
+from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
 from st_simdiff.models.packing import new_positions, pack
 from st_simdiff.models.trace import VideoTrace
@@ -86,6 +87,7 @@ class ForwardPass:
         self.packed = False
         self.tail = self.input_length
         self.videos: list[Video] = []
+        self.deepstack: Deepstack | None = None
         self.rotary: Rotary | None = None
         self.seen: dict[int, tuple[Past, View]] = {}
         self._masks: dict[tuple, torch.Tensor | None] = {}
@@ -102,20 +104,21 @@ class ForwardPass:
                 offsets = torch.arange(tokens.grid.count, device=device)
                 trace = VideoTrace(row, tokens.grid, shape, offsets)
                 self.videos.append(Video(row, tokens, tokens.positions.to(device), trace))
-        if self.videos:
-            last = torch.stack([video.where[-1] for video in self.videos]).max()
-            self.tail = self.input_length - 1 - int(last)
+        self.tail = self.input_length - 1 - max(video.tokens.last for video in self.videos)
 
     def reduce_input(self, embeds: torch.Tensor) -> torch.Tensor:
         """The embeddings that enter the first layer, (B, L', D)."""
 
         def decide(video: Video) -> Reduction | None:
-            start = video.tokens.start
-            row = embeds[video.row]
-            features = row[video.where] if start is None else row[start : start + video.tokens.grid.count]
+            tokens, row = video.tokens, embeds[video.row]
+            features = row[tokens.first : tokens.last + 1] if tokens.contiguous else row[video.where]
             return self.method.reduce_input(self._visual_tokens(video, features))
 
         return self._reduce(-1, embeds, decide)
+
+    def add_deepstack(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
+        """The hidden states that leave layer `index`, with what the text model would have added to them."""
+        return hidden if self.deepstack is None else self.deepstack.add(index, hidden)
 
     def reduce_after_layer(
         self, index: int, hidden: torch.Tensor, attention: Callable[[], torch.Tensor]
@@ -146,9 +149,12 @@ class ForwardPass:
             history=tuple(video.trace.stages),
         )
 
-    @torch.no_grad()
     def _reduce(self, layer: int, hidden: torch.Tensor, decide: Callable[[Video], Reduction | None]) -> torch.Tensor:
-        decisions = [(video, decide(video)) for video in self.videos]
+        for video in self.videos:  # layers may be spread over devices
+            video.where = video.where.to(hidden.device)
+            video.trace.offsets = video.trace.offsets.to(hidden.device)
+        with torch.no_grad():
+            decisions = [(video, decide(video)) for video in self.videos]
         decisions = [(video, reduction) for video, reduction in decisions if reduction is not None]
         for video, reduction in decisions:
             video.trace.stages.append(StageRecord(layer, video.where.numel(), reduction))
@@ -156,7 +162,11 @@ class ForwardPass:
             return hidden
 
         old = self.view
-        keep = old.valid.clone() if old.valid is not None else hidden.new_ones(hidden.shape[:2], dtype=torch.bool)
+        keep = (
+            old.valid.to(hidden.device, copy=True)
+            if old.valid is not None
+            else hidden.new_ones(hidden.shape[:2], dtype=torch.bool)
+        )
         for video, reduction in decisions:
             keep[video.row, video.where] = False
             keep[video.row, video.where[reduction.kept]] = True
@@ -173,6 +183,8 @@ class ForwardPass:
                 hidden[video.row, video.where] = reduction.values.to(hidden.dtype)
 
         self.position_ids = packing.take_positions(self.position_ids)
+        if self.deepstack is not None:
+            self.deepstack.pack(packing)
         if self.rotary is not None:
             self.rotary = tuple(packing.take_rotary(part) for part in self.rotary)
         valid = None if old.valid is None and self.batch == 1 else packing.valid
@@ -199,8 +211,14 @@ class ForwardPass:
         """Whether the layers need masks and rotary embeddings other than the text model's own."""
         return self.packed or self.pruned_past
 
-    def enter_layer(self, index: int, hidden: torch.Tensor, rotary: Rotary) -> dict[str, Any]:
-        """The arguments of decoder layer `index` that differ from what the text model passes."""
+    def enter_layer(
+        self, index: int, hidden: torch.Tensor, rotary: Rotary, cache: DynamicCache | None
+    ) -> dict[str, Any]:
+        """The arguments of decoder layer `index` that differ from what the text model passes.
+
+        cache: the one that the layer is given, which the text model may have made just now.
+        """
+        self.cache = cache
         past = self._past(index)
         self.seen[index] = (past, self.view)
         if self.rotary is None:

@@ -48,10 +48,10 @@ class Packing:
 
 def pack(keep: torch.Tensor) -> Packing:
     """The packing that keeps the True positions of `keep`, bool (B, L). Reads the device once."""
-    length = int(keep.sum(1).max())
     if keep.shape[0] == 1:
         index = keep[0].nonzero().view(1, -1)
         return Packing(index, torch.ones_like(index, dtype=torch.bool))
+    length = int(keep.sum(1).max())
     # a stable sort of False before True leaves every row's kept positions, in order, at its right end
     index = torch.sort(keep.to(torch.uint8), dim=1, stable=True).indices[:, keep.shape[1] - length :]
     return Packing(index, keep.gather(1, index))

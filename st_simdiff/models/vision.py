@@ -29,15 +29,23 @@ class FrameRecord:
 
 
 class SiglipRecorder:
-    """Records one SigLIP attention module. `take` returns what has been seen since the last call."""
+    """Records one SigLIP attention module: always, or (recording=False) from `start` to `take`."""
 
-    def __init__(self, attention: nn.Module, wanted: frozenset[VisionInput]) -> None:
+    def __init__(self, attention: nn.Module, wanted: frozenset[VisionInput], *, recording: bool = True) -> None:
         self.wanted = wanted
+        self.always = self.recording = recording
         self.seen: list[FrameRecord] = []
         self.handles = [attention.register_forward_pre_hook(self._record, with_kwargs=True)]
 
+    def start(self) -> None:
+        """Forgets what has been seen, and records from here on."""
+        self.seen, self.recording = [], True
+
     def take(self) -> FrameRecord:
-        seen, self.seen = self.seen, []
+        """What has been seen since the last call, or since `start`. Empty records if that is nothing."""
+        seen, self.seen, self.recording = self.seen, [], self.always
+        if not seen:
+            return FrameRecord(None, None)
         return FrameRecord(
             torch.cat([record.attention for record in seen]) if "attention" in self.wanted else None,
             torch.cat([record.keys for record in seen]) if "keys" in self.wanted else None,
@@ -45,6 +53,8 @@ class SiglipRecorder:
 
     @torch.no_grad()
     def _record(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if not self.recording:
+            return
         hidden = args[0] if args else kwargs["hidden_states"]
         heads = (module.num_heads, module.head_dim)
         keys = module.k_proj(hidden).unflatten(-1, heads)

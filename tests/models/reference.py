@@ -4,7 +4,53 @@ The decoder's layers run over the whole sequence with dense masks and the origin
 starts again from the beginning. Slow, and with nothing in common with the code it checks.
 """
 
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
 import torch
+
+from st_simdiff.methods.st_simdiff import STSimDiff
+from st_simdiff.selection.budget import target_count
+from st_simdiff.selection.select import select
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """What enters the decoder, one row. positions: (1, L) or (3, 1, L). visual: bool (1, L), deepstack: one (n, D) a
+    layer for its True positions."""
+
+    embeds: torch.Tensor
+    positions: torch.Tensor
+    visual: torch.Tensor | None = None
+    deepstack: tuple[torch.Tensor, ...] = ()
+
+
+def decoder_of(model):
+    return model.base_model.language_model
+
+
+@torch.no_grad()
+def entering(model, inputs) -> Sequence:
+    """Runs the plain model on one row, and tells what its decoder was given."""
+    seen = {}
+
+    def note(_module, _args, kwargs):
+        seen.update(kwargs)
+
+    handle = decoder_of(model).register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        model(**inputs, use_cache=False)
+    finally:
+        handle.remove()
+    embeds, positions = seen["inputs_embeds"], seen.get("position_ids")
+    if positions is None:
+        positions = torch.arange(embeds.shape[1])[None]
+    if positions.dim() == 3:
+        positions = positions[-3:]
+    deepstack = seen.get("deepstack_visual_embeds")
+    return Sequence(embeds, positions, seen.get("visual_pos_masks"), () if deepstack is None else tuple(deepstack))
 
 
 def dense_mask(alive, dtype):
@@ -15,44 +61,94 @@ def dense_mask(alive, dtype):
     return torch.zeros(length, length, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)[None, None]
 
 
-@torch.no_grad()
-def masked_logits(causal_lm, embeds, positions, alive_per_layer):
-    """Logits of the last position. embeds (1, L, D); alive_per_layer: one bool (L,) a decoder layer."""
-    decoder = causal_lm.model
-    hidden, rotary = embeds, decoder.rotary_emb(embeds, positions)
-    for layer, alive in zip(decoder.layers, alive_per_layer, strict=True):
-        hidden = layer(hidden, attention_mask=dense_mask(alive, embeds.dtype), position_embeddings=rotary)
+def through_layers(decoder, sequence, alive_per_layer, stop=None):
+    """Hidden states after the first `stop` layers, and the rotary embedding."""
+    hidden, rotary = sequence.embeds, decoder.rotary_emb(sequence.embeds, sequence.positions)
+    for index, layer in enumerate(decoder.layers[:stop]):
+        mask = dense_mask(alive_per_layer[index], hidden.dtype)
+        hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-    return causal_lm.lm_head(decoder.norm(hidden[:, -1:]))[0, 0]
+        if index < len(sequence.deepstack):
+            hidden = hidden.clone()
+            hidden[sequence.visual] += sequence.deepstack[index]
+    return hidden, rotary
 
 
 @torch.no_grad()
-def masked_greedy(causal_lm, embeds, positions, alive_per_layer, steps):
-    """Greedy tokens and the logits of every step, recomputing the whole sequence each time."""
+def masked_logits(model, sequence, alive_per_layer):
+    """Logits of the last position. alive_per_layer: one bool (L,) a decoder layer."""
+    decoder = decoder_of(model)
+    hidden, _ = through_layers(decoder, sequence, alive_per_layer)
+    return model.get_output_embeddings()(decoder.norm(hidden[:, -1:]))[0, 0]
+
+
+@torch.no_grad()
+def masked_greedy(model, sequence, alive_per_layer, steps):
+    """Greedy tokens and the logits of every step (steps, V), recomputing the whole sequence each time."""
     tokens, logits = [], []
     for _ in range(steps):
-        logits.append(masked_logits(causal_lm, embeds, positions, alive_per_layer))
+        logits.append(masked_logits(model, sequence, alive_per_layer))
         tokens.append(int(logits[-1].argmax()))
-        new = causal_lm.get_input_embeddings()(torch.tensor([[tokens[-1]]]))
-        embeds = torch.cat([embeds, new], dim=1)
-        positions = torch.cat([positions, positions[..., -1:] + 1], dim=-1)
-        alive_per_layer = [torch.cat([alive, torch.tensor([True])]) for alive in alive_per_layer]
+        sequence, alive_per_layer = extended(model, sequence, alive_per_layer, tokens[-1:])
     return tokens, torch.stack(logits)
 
 
-@torch.no_grad()
-def last_query_scores(causal_lm, embeds, positions, alive_per_layer, layer_index, project):
-    """Softmax of the last query's attention in decoder layer `layer_index`, mean over heads, (L,), dead keys zero.
+def extended(model, sequence, alive_per_layer, tokens):
+    """The sequence and its masks with text tokens added."""
+    new = torch.ones(len(tokens), dtype=torch.bool)
+    steps = torch.arange(1, len(tokens) + 1)
+    sequence = replace(
+        sequence,
+        embeds=torch.cat([sequence.embeds, model.get_input_embeddings()(torch.tensor([tokens]))], dim=1),
+        positions=torch.cat([sequence.positions, sequence.positions[..., -1:] + steps], dim=-1),
+        visual=None if sequence.visual is None else torch.cat([sequence.visual, ~new[None]], dim=-1),
+    )
+    return sequence, [torch.cat([alive, new]) for alive in alive_per_layer]
 
-    project(attention_module, normed_hidden, rotary) -> queries and keys, (1, H, L, d), one key a query head.
-    """
-    decoder = causal_lm.model
-    hidden, rotary = embeds, decoder.rotary_emb(embeds, positions)
-    for layer, alive in zip(decoder.layers[:layer_index], alive_per_layer, strict=False):
-        hidden = layer(hidden, attention_mask=dense_mask(alive, embeds.dtype), position_embeddings=rotary)
-        hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-    layer = decoder.layers[layer_index]
-    queries, keys = project(layer.self_attn, layer.input_layernorm(hidden), rotary)
-    logits = (queries[:, :, -1:] @ keys.transpose(-1, -2)) * layer.self_attn.scaling
-    logits = logits.masked_fill(~alive_per_layer[layer_index], float("-inf"))
-    return logits.softmax(-1).mean(1)[0, 0]
+
+@contextmanager
+def attention(model, implementation):
+    """The model with another attention implementation."""
+    decoder = decoder_of(model)
+    before = decoder.config._attn_implementation
+    decoder.config._attn_implementation = implementation
+    try:
+        yield
+    finally:
+        decoder.config._attn_implementation = before
+
+
+@torch.no_grad()
+def last_query_scores(model, sequence, alive_per_layer, layer_index):
+    """Eager attention weights of the last query in decoder layer `layer_index`, mean over heads, (L,)."""
+    decoder = decoder_of(model)
+    with attention(model, "eager"):
+        hidden, rotary = through_layers(decoder, sequence, alive_per_layer, layer_index)
+        layer = decoder.layers[layer_index]
+        _, weights = layer.self_attn(
+            hidden_states=layer.input_layernorm(hidden),
+            attention_mask=dense_mask(alive_per_layer[layer_index], hidden.dtype),
+            position_embeddings=rotary,
+        )
+    return weights[0, :, -1].mean(0)
+
+
+def st_simdiff_masks(model, sequence, videos, method: STSimDiff):
+    """The masks of every layer under ST-SimDiff, and what is kept of every video (offsets, ascending)."""
+    layers = len(decoder_of(model).layers)
+    candidates = torch.ones(sequence.embeds.shape[1], dtype=torch.bool)
+    for video in videos:
+        features = sequence.embeds[0, video.positions]
+        chosen = select(features, video.grid, method.retention, tau_sim=method.tau_sim, tau_diff=method.tau_diff)
+        candidates[video.positions] = chosen.candidate
+    early = [candidates] * layers
+    scores = last_query_scores(model, sequence, early, method.prune_layer)
+    final, kept = candidates.clone(), []
+    for video in videos:
+        where = torch.tensor(video.positions)
+        order = scores[where].masked_fill(~candidates[where], -1).argsort(descending=True)
+        best = order[: target_count(method.retention, video.grid.count)].sort().values
+        final[where] = False
+        final[where[best]] = True
+        kept.append(best.tolist())
+    return early[: method.prune_layer + 1] + [final] * (layers - method.prune_layer - 1), kept

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.models.families.base import Family
+from st_simdiff.models.families.base import Family, ImagesAsFrames
+from st_simdiff.models.families.internvl import InternVLFamily
+from st_simdiff.models.families.llava_onevision import LlavaOnevisionFamily
 from st_simdiff.models.families.llava_video import LlavaVideoFamily
+from st_simdiff.models.families.qwen2_5_vl import Qwen25VLFamily
+from st_simdiff.models.families.qwen2_vl import Qwen2VLFamily
+from st_simdiff.models.families.qwen3_vl import Qwen3VLFamily
 
-FAMILIES: tuple[Family, ...] = (LlavaVideoFamily(),)
+FAMILIES: tuple[Family, ...] = (
+    LlavaVideoFamily(),
+    LlavaOnevisionFamily(),
+    Qwen2VLFamily(),
+    Qwen25VLFamily(),
+    Qwen3VLFamily(),
+    InternVLFamily(),
+)
+
+_ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
 
 
-def family_of(model: nn.Module) -> Family:
+def family_of(model: Any, images_as_frames: ImagesAsFrames = False) -> Family:
     """The family of `model`. Raises `InputError`, naming the supported ones, if there is none."""
     for family in FAMILIES:
         if family.matches(model):
-            return family
-    supported = ", ".join(family.name for family in FAMILIES)
-    raise InputError(f"{type(model).__name__} is not supported. Supported model families: {supported}.")
+            return family.with_images_as_frames(images_as_frames)
+    supported = f"Supported model families, as transformers models: {', '.join(family.name for family in FAMILIES)}."
+    engine = _ENGINES.get(type(model).__module__.partition(".")[0])
+    if engine is not None:
+        raise InputError(f"{engine} runs its own model code and KV cache, which hooks cannot reach. {supported}")
+    raise InputError(f"{type(model).__name__} is not supported. {supported}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
 
 from st_simdiff.methods.base import VisionInput, VisionRecord
-from st_simdiff.models.families.base import Removable, Report, VideoTokens
+from st_simdiff.models.families.base import Family, Removable, Report, VideoTokens
 from st_simdiff.models.vision import SiglipRecorder
 from st_simdiff.selection.grid import Separators, TokenGrid
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _SEPARATORS: dict[str, Separators] = {"grid": "row", "frame": "frame", "one_token": "end", "no_token": "none"}
 
 
-class LlavaVideoFamily:
+class LlavaVideoFamily(Family):
     """The embedder announces the spans; the SigLIP tower's last kept layer is recorded and pooled like its features."""
 
-    name = "LLaVA-Video"
+    name: ClassVar[str] = "LLaVA-Video"
 
     def matches(self, model: nn.Module) -> bool:
         return type(model).__module__ == "llava.modeling" and type(model).__name__ == "LlavaVideo"
@@ -39,13 +39,14 @@ class LlavaVideoFamily:
                 row = []
                 for span in spans:
                     grid = TokenGrid(span.frames, span.height, span.width, _SEPARATORS[span.newline])
-                    positions = torch.arange(span.start, span.start + grid.count, device=output.inputs_embeds.device)
+                    end = span.start + grid.count
+                    positions = torch.arange(span.start, end, device=output.inputs_embeds.device)
                     record = None
                     if frames is not None:
                         own = frames.frames(first, first + span.frames)
                         record = VisionRecord(*(_pooled(model, part) for part in (own.attention, own.keys)))
                     first += span.frames
-                    row.append(VideoTokens(grid, positions, span.start, record))
+                    row.append(VideoTokens(grid, positions, span.start, end - 1, record))
                 videos.append(row)
             report(videos)
 

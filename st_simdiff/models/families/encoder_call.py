@@ -1,0 +1,33 @@
+"""Noting what a model's visual encoder is given: generate() takes it away before any module sees it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+
+class EncoderCall:
+    """Wraps a method of one model object, such as `get_video_features`, until `remove`.
+
+    enter: called with the arguments by name, before the method. The wrapper is an attribute of the object, so its class
+    and every other object of it stay as they are. It keeps the signature, which generate() inspects.
+    """
+
+    def __init__(self, owner: nn.Module, name: str, enter: Callable[[dict[str, Any]], None]) -> None:
+        self.owner, self.name = owner, name
+        original = getattr(owner, name)
+        signature = inspect.signature(original)
+
+        @functools.wraps(original)
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            enter(signature.bind(*args, **kwargs).arguments)
+            return original(*args, **kwargs)
+
+        vars(owner)[name] = noted
+
+    def remove(self) -> None:
+        vars(self.owner).pop(self.name, None)

@@ -1,0 +1,61 @@
+"""LLaVA-OneVision: a pooled square of tokens a frame, and one newline token at the end of every video."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from st_simdiff.errors import InputError
+from st_simdiff.methods.base import VisionInput, VisionRecord
+from st_simdiff.models.families.placeholders import Visual, video
+from st_simdiff.models.families.transformers_family import TransformersFamily
+from st_simdiff.models.vision import SiglipRecorder
+from st_simdiff.selection.grid import TokenGrid
+
+
+class LlavaOnevisionFamily(TransformersFamily):
+    """Videos come as (videos, frames, channels, height, width), all with the same number of frames."""
+
+    name: ClassVar[str] = "LLaVA-OneVision"
+    model_types: ClassVar[frozenset[str]] = frozenset({"llava_onevision"})
+
+    def encoded_tokens(self, base: nn.Module, given: dict[str, Any]) -> int:
+        return len(given["pixel_values_videos"]) * _grid(base, given).count
+
+    def visuals(
+        self, base: nn.Module, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
+    ) -> list[Visual]:
+        del rows
+        grid, count = _grid(base, given), len(given["pixel_values_videos"])
+        if recorder is None:
+            return [video(grid)] * count
+        record = recorder.take()
+        frames = [record.frames(i * grid.frames, (i + 1) * grid.frames) for i in range(count)]
+        return [
+            video(grid, VisionRecord(*(_pooled(base, part) for part in (own.attention, own.keys)))) for own in frames
+        ]
+
+    def recorder(self, base: nn.Module, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:
+        kind, layer = base.config.vision_config.model_type, base.config.vision_feature_layer
+        if kind != "siglip_vision_model" or not isinstance(layer, int):
+            raise InputError(
+                f"The vision tower's {' and '.join(sorted(vision_inputs))} can be recorded in a SigLIP tower with one "
+                f"feature layer, this model has {kind} and layer {layer}."
+            )
+        layers = base.vision_tower.encoder.layers
+        # hidden_states[0] are the embeddings, hidden_states[i] the output of layer i - 1
+        index = layer - 1 if layer >= 0 else layer
+        return SiglipRecorder(layers[index].self_attn, vision_inputs, recording=False)
+
+
+def _grid(base: nn.Module, given: dict[str, Any]) -> TokenGrid:
+    vision = base.config.vision_config
+    side = -(-(vision.image_size // vision.patch_size) // 2)
+    return TokenGrid(given["pixel_values_videos"].shape[1], side, side, "end")
+
+
+def _pooled(base: nn.Module, values: torch.Tensor | None) -> torch.Tensor | None:
+    """(T, n, d) per patch of the tower -> (T*H*W, d) per visual token, or (T*H*W,) if d is 1."""
+    return None if values is None else base.apply_pooling(values).flatten(0, 1).squeeze(-1)

@@ -1,0 +1,181 @@
+"""Every family, one matrix: identity, detaching, exact counts, brute force, batches, attention implementations."""
+
+import copy
+import itertools
+
+import pytest
+import torch
+from reference import attention, decoder_of, entering, masked_greedy, st_simdiff_masks
+from zoo import ZOO, Image, Text, Video
+
+from st_simdiff import STSimDiff, compress
+from st_simdiff.selection.budget import target_count
+
+METHOD = STSimDiff(retention=0.3, tau_sim=0.8, tau_diff=0.4)
+ONE_VIDEO = [Text(5), Video(5), Text(7, 1)]
+TWO_VIDEOS = [Text(3), Video(4, 1), Text(4, 2), Video(4, 2), Text(6, 3)]
+STEPS = 16
+families = pytest.mark.parametrize("zoo", ZOO.values(), ids=list(ZOO))
+
+
+def generate(zoo, inputs, steps=STEPS, **options):
+    settings = {"max_new_tokens": steps, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
+    return zoo.model.generate(**copy.copy(inputs), **settings | options)
+
+
+def options_for(zoo, *rows):
+    """InternVL is told the number of frames wherever a row has more than one video."""
+    visuals = [[s for s in row if not isinstance(s, Text)] for row in rows]
+    if not zoo.options or max(map(len, visuals)) < 2:
+        return zoo.options
+    return {"images_as_frames": [s.frames if isinstance(s, Video) else 1 for s in itertools.chain(*visuals)]}
+
+
+def logits_of(output):
+    return torch.stack(output.logits, dim=1)
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def hooks_of(model):
+    """Every hook of every module, and what has been set on the objects themselves."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_always_called", "_backward_hooks")
+    hooks = {(name, kind): list(getattr(module, kind)) for name, module in model.named_modules() for kind in kinds}
+    attributes = {name: set(vars(module)) for name, module in model.named_modules()}
+    return (
+        hooks,
+        attributes,
+        {name: repr(module.config) for name, module in model.named_modules() if hasattr(module, "config")},
+    )
+
+
+@families
+@pytest.mark.parametrize("row", [ONE_VIDEO, TWO_VIDEOS], ids=["one video", "two videos"])
+def test_retention_one_is_bit_identical(zoo, row):
+    prompt = zoo.prompt(row)
+    plain = generate(zoo, prompt.inputs)
+    with compress(zoo.model, STSimDiff(retention=1.0), **options_for(zoo, row)) as trace:
+        compressed = generate(zoo, prompt.inputs)
+    assert torch.equal(plain.sequences, compressed.sequences)
+    assert torch.equal(logits_of(plain), logits_of(compressed))
+    assert [video.kept for video in trace.videos] == [video.grid.count for video in prompt.videos[0]]
+
+
+@families
+def test_leaving_the_block_restores_the_model(zoo):
+    prompt = zoo.prompt(ONE_VIDEO)
+    plain = generate(zoo, prompt.inputs)
+    before = hooks_of(zoo.model)
+    with compress(zoo.model, METHOD, **zoo.options):
+        assert hooks_of(zoo.model) != before
+        generate(zoo, prompt.inputs, steps=2)
+    assert hooks_of(zoo.model) == before
+    assert torch.equal(logits_of(generate(zoo, prompt.inputs)), logits_of(plain))
+
+
+@families
+@pytest.mark.parametrize("retention", [0.07, 0.3, 0.55])
+def test_exactly_the_target_is_kept_of_every_video(zoo, retention):
+    prompt = zoo.prompt(TWO_VIDEOS)
+    with compress(zoo.model, STSimDiff(retention=retention), **options_for(zoo, TWO_VIDEOS)) as trace:
+        generate(zoo, prompt.inputs, steps=2)
+    assert [video.kept for video in trace.videos] == [
+        target_count(retention, video.grid.count) for video in prompt.videos[0]
+    ]
+    for video in trace.videos:
+        assert video.tokens_per_layer[0] == video.stages[0].after
+        assert video.tokens_per_layer[-1] == video.kept
+
+
+@families
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("row", [ONE_VIDEO, TWO_VIDEOS], ids=["one video", "two videos"])
+def test_pruned_generation_equals_masking_by_brute_force(zoo, row, implementation):
+    prompt = zoo.prompt(row)
+    sequence = entering(zoo.model, prompt.inputs)
+    masks, kept = st_simdiff_masks(zoo.model, sequence, prompt.videos[0], METHOD)
+    tokens, logits = masked_greedy(zoo.model, sequence, masks, STEPS)
+    with attention(zoo.model, implementation), compress(zoo.model, METHOD, **options_for(zoo, row)) as trace:
+        output = generate(zoo, prompt.inputs)
+    assert [video.offsets.tolist() for video in trace.videos] == kept
+    assert all(video.kept < video.stages[0].after < video.grid.count for video in trace.videos)
+    assert output.sequences[0, -STEPS:].tolist() == tokens
+    close(logits_of(output)[0], logits)
+
+
+@families
+def test_a_row_of_a_batch_is_its_own_batch_of_one(zoo):
+    rows = [[Text(9, 4), Video(4, 1), Text(2, 2)], ONE_VIDEO, [Text(3), Video(4, 3), Video(3, 2), Text(6, 5)]]
+    if zoo.name == "LLaVA-OneVision":  # takes videos of one length only
+        rows = [[Video(4, s.seed) if isinstance(s, Video) else s for s in row] for row in rows]
+    together = zoo.prompt(*rows)
+    with compress(zoo.model, METHOD, **options_for(zoo, *rows)) as trace:
+        output = generate(zoo, together.inputs)
+    offsets = [(video.row, video.offsets.tolist()) for video in trace.videos]
+    for index, row in enumerate(rows):
+        with compress(zoo.model, METHOD, **options_for(zoo, row)) as trace:
+            alone = generate(zoo, zoo.prompt(row).inputs)
+        assert output.sequences[index, -STEPS:].tolist() == alone.sequences[0, -STEPS:].tolist()
+        close(logits_of(output)[index], logits_of(alone)[0])
+        assert [found for at, found in offsets if at == index] == [video.offsets.tolist() for video in trace.videos]
+
+
+@families
+def test_images_beside_videos_pass_and_text_alone_is_untouched(zoo):
+    row = [Text(2), Image(1), Text(3, 1), Video(4, 1), Text(2, 2), Image(2), Text(5, 3)]
+    prompt = zoo.prompt(row)
+    sequence = entering(zoo.model, prompt.inputs)
+    masks, kept = st_simdiff_masks(zoo.model, sequence, prompt.videos[0], METHOD)
+    tokens, logits = masked_greedy(zoo.model, sequence, masks, STEPS)
+    text = zoo.prompt([Text(12, 6)])
+    plain = generate(zoo, text.inputs)
+    with compress(zoo.model, METHOD, **options_for(zoo, row)) as trace:
+        output = generate(zoo, prompt.inputs)
+        assert [video.offsets.tolist() for video in trace.videos] == kept
+        assert torch.equal(logits_of(generate(zoo, text.inputs)), logits_of(plain))
+    close(logits_of(output)[0], logits)
+    assert output.sequences[0, -STEPS:].tolist() == tokens
+
+
+@families
+@pytest.mark.parametrize("variant", ["contiguous positions", "worst tokens", "a layer later"])
+def test_a_wrong_variant_does_not_pass(zoo, variant):
+    prompt = zoo.prompt(ONE_VIDEO)
+    sequence = entering(zoo.model, prompt.inputs)
+    masks, _ = st_simdiff_masks(zoo.model, sequence, prompt.videos[0], METHOD)
+    where = torch.tensor(prompt.videos[0][0].positions)
+    if variant == "worst tokens":
+        swapped = masks[-1].clone()
+        swapped[where] = masks[0][where] & ~masks[-1][where]
+        masks = [*masks[:2], *[swapped] * (len(masks) - 2)]
+    elif variant == "a layer later":
+        masks = [*masks[:2], masks[0], *masks[3:]]
+    with compress(zoo.model, METHOD, **zoo.options):
+        output = generate(zoo, prompt.inputs)
+        if variant == "contiguous positions":
+            output = generate_with_contiguous_positions(zoo, prompt.inputs)
+    _, logits = masked_greedy(zoo.model, sequence, masks, STEPS)
+    with pytest.raises(AssertionError):
+        close(logits_of(output)[0], logits)
+
+
+def generate_with_contiguous_positions(zoo, inputs):
+    """Numbers what is left in the decoder's first layer from 0 on, as a careless implementation would."""
+    decoder = decoder_of(zoo.model)
+
+    def renumber(_module, args, kwargs):
+        length = kwargs["hidden_states"].shape[1] if not args else args[0].shape[1]
+        positions = torch.arange(length)[None]
+        positions = positions.expand(3, 1, -1) if zoo.mrope else positions
+        if length > 1:
+            kwargs["position_embeddings"] = decoder.rotary_emb(kwargs["position_embeddings"][0], positions)
+        return args, kwargs
+
+    handles = [layer.register_forward_pre_hook(renumber, with_kwargs=True) for layer in decoder.layers]
+    try:
+        return generate(zoo, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
