@@ -1,0 +1,10 @@
+"""Special ids and strings of LLaVA prompts."""
+
+IGNORE_INDEX = -100
+"""Label of a position without a loss."""
+IMAGE_TOKEN_INDEX = -200
+"""Id that stands for a whole video in `input_ids`."""
+DEFAULT_IMAGE_TOKEN = "<image>"
+"""What stands for a whole video in the prompt's text."""
+DEFAULT_IM_START_TOKEN = "<im_start>"
+DEFAULT_IM_END_TOKEN = "<im_end>"
