@@ -1,0 +1,79 @@
+"""Methods on one video, for the pictures: on features alone, or inside a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from st_simdiff.errors import InputError
+from st_simdiff.methods.base import Method, StageRecord, VisualTokens
+from st_simdiff.selection.grid import TokenGrid
+from st_simdiff.show.provenance import Provenance, trace_provenance
+
+_DEPTH = 28
+"""Decoder layers of LLaVA-Video-7B: what a method is told when there is no model."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One method's choice. label: its name and retention. note: what to know about the picture, or nothing."""
+
+    label: str
+    provenance: Provenance
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the choices are about.
+
+    grid: the N tokens. features: (N, D), those that the methods saw. source: what they are, in a few words.
+    likeness: float32 (T,), mean cosine of a frame's patches to those of the frame before, from pixels.
+    cuts: frames that show another scene than the one before. attention: float32 (N,), the question's attention to
+    all tokens after the second decoder layer, None without a model.
+    """
+
+    grid: TokenGrid
+    features: torch.Tensor
+    source: str
+    likeness: torch.Tensor
+    cuts: tuple[int, ...]
+    attention: torch.Tensor | None = None
+
+
+def label_of(method: Method) -> str:
+    """Such as `st_simdiff r=0.3`."""
+    return method.name if method.retention == 1 else f"{method.name} r={method.retention:.3g}"
+
+
+def run_on_features(method: Method, features: torch.Tensor, grid: TokenGrid) -> View:
+    """What `method` does at the input of a language model to features (N, D), without one.
+
+    Raises `InputError` for a method that needs the vision tower's attention, or a language model's to act at all.
+    """
+    if method.vision_inputs:
+        needed = " and ".join(sorted(method.vision_inputs))
+        raise InputError(f"{method.name} needs a vision tower's {needed}: give a checkpoint with --model_path.")
+    tokens = VisualTokens(features, torch.arange(grid.count), grid, _DEPTH)
+    reduction = method.reduce_input(tokens)
+    later = bool(method.layers(_DEPTH))
+    if reduction is None:
+        if later and method.retention < 1:
+            raise InputError(
+                f"{method.name} ranks tokens inside a language model: give a checkpoint with --model_path."
+            )
+        return View(label_of(method), trace_provenance(grid, ()))
+    provenance = trace_provenance(grid, (StageRecord(-1, grid.count, reduction),))
+    target = method.target(grid.count)
+    left = reduction.kept.numel()
+    note = ""
+    if later and left > target:
+        note = f"candidates; in a model, attention would go on to keep {target:,} of these {left:,}"
+    return View(label_of(method), provenance, note)
+
+
+def run_all_on_features(methods: Sequence[Method], features: torch.Tensor, grid: TokenGrid) -> list[View]:
+    """`run_on_features` for each of `methods`."""
+    return [run_on_features(method, features, grid) for method in methods]

@@ -1,0 +1,68 @@
+"""The frames of a video file, evenly spaced, at the size in which they are drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from llava.video import SampledVideo, sample_frames
+from st_simdiff.errors import InputError
+
+WIDTH = 640
+"""Frames are kept at most this wide."""
+
+_PATCHES = 196
+"""Of a frame of LLaVA-Video."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The sampled frames of one video.
+
+    frames: uint8 (T, h, w, 3), RGB. seconds: float64 (T,), when each is shown. name: the file's name.
+    """
+
+    frames: np.ndarray
+    seconds: np.ndarray
+    name: str
+
+
+def read_clip(path: str | Path, count: int) -> Clip:
+    """`count` evenly spaced frames of a video file, or all it has if those are fewer.
+
+    Raises `InputError` for a file that is missing, damaged or has no picture.
+    """
+    path = Path(path)
+    if count < 1:
+        raise InputError(f"frames is the number of frames to look at, at least 1, got {count}.")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; a video file is needed.")
+    try:
+        sampled = sample_frames(path, count, force_sample=True)
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+    # The sampling repeats frames of a video that has fewer than `count`.
+    _, first = np.unique(sampled.times, return_index=True)
+    return to_clip(SampledVideo(sampled.frames[first], [sampled.times[i] for i in first], sampled.duration), path)
+
+
+def to_clip(sampled: SampledVideo, path: Path) -> Clip:
+    """Sampled frames at the size in which they are drawn."""
+    count, height, width, _ = sampled.frames.shape
+    if width <= WIDTH:
+        return Clip(sampled.frames, np.array(sampled.times), path.name)
+    size = (WIDTH, max(1, round(height * WIDTH / width)))
+    small = np.empty((count, size[1], size[0], 3), dtype=np.uint8)
+    for index, frame in enumerate(sampled.frames):
+        small[index] = Image.fromarray(frame).resize(size, Image.Resampling.BOX)
+    return Clip(small, np.array(sampled.times), path.name)
+
+
+def square_patches(width: int, height: int, count: int = _PATCHES) -> tuple[int, int]:
+    """Rows and columns of about `count` nearly square patches for frames of this size."""
+    rows = max(1, round(math.sqrt(count * height / width)))
+    return rows, max(1, round(rows * width / height))
