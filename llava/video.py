@@ -39,8 +39,8 @@ def sample_frames(
 ) -> SampledVideo:
     """Decode the frames that `frame_indices` chooses from the video file `path`.
 
-    backend: "auto" is decord where it is installed, PyAV elsewhere; both give the same frames. Raises `VideoError` for a
-    file that is missing, is no video, has no frames or breaks off before a frame that is wanted; ValueError for a
+    backend: "auto" is decord where it is installed, PyAV elsewhere; both give the same frames. Raises `VideoError` for
+    a file that is missing, is no video, has no frames or breaks off before a frame that is wanted; ValueError for a
     setting out of range.
     """
     if backend not in get_args(Backend):

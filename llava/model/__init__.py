@@ -1,0 +1,1 @@
+"""Module paths that LLaVA wrappers import from."""
