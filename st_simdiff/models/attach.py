@@ -33,8 +33,9 @@ def compress(model: nn.Module, method: Method, *, images_as_frames: ImagesAsFram
 
     Yields the trace of the last prompt with videos. Every video has its own N and budget; images and text pass. A
     second turn on the returned cache keeps the first turn's pruning; continue it inside a block, which supplies the
-    masks that a pruned cache needs. To score an answer, prefill the prompt alone and continue on its cache: the query
-    that ranks the tokens is the last one of the prefill.
+    masks that a pruned cache needs. The query that ranks tokens is the prompt's last one: to score an answer, prefill
+    the prompt alone and continue on its cache, or ask for the answer's logits only (`logits_to_keep`, the answer's
+    length plus one, as assisted generation does for its drafts).
     images_as_frames: for InternVL, which sees a video as single images: True if all images of a row are the frames of
     one video, or the sizes of groups of consecutive images (a group of one is an image).
     Raises `InputError` for an unsupported model, or one that is compressed already.
@@ -70,12 +71,14 @@ class Attachment:
         self.trace = Trace()
         self.announced: list[list[VideoTokens]] | None = None
         self.forward: ForwardPass | None = None
+        self.logits_to_keep = 1
         self.attention_call: dict[str, Any] | None = None
         self.handles: list[Any] = []
         _check_text_model(self.text_model)
         scored_layers = method.layers(self.shape.layers)
         try:
             self.handles += family.watch(model, self._announce, method.vision_inputs)
+            self._hook(family.head(model), self._enter_head, before=True)
             self._hook(self.text_model, self._enter, before=True)
             self._hook(self.text_model, self._leave, before=False, always_call=True)
             for index, layer in enumerate(self.text_model.layers):
@@ -108,6 +111,10 @@ class Attachment:
     def _announce(self, videos: list[list[VideoTokens]]) -> None:
         self.announced = videos
 
+    def _enter_head(self, _module: nn.Module, _args: tuple, kwargs: dict) -> None:
+        wanted = kwargs.get("logits_to_keep")
+        self.logits_to_keep = wanted if isinstance(wanted, int) and wanted > 0 else 1
+
     def _enter(self, _module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         announced, self.announced = self.announced, None
         past = kwargs.get("past_key_values")
@@ -124,7 +131,7 @@ class Attachment:
             self.text_model, self.method, embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), past
         )
         if has_videos:
-            forward.add_videos(announced, self.shape, embeds.device)
+            forward.add_videos(announced, self.shape, embeds.device, self.logits_to_keep)
             features, mask = kwargs.pop("deepstack_visual_embeds", None), kwargs.pop("visual_pos_masks", None)
             if features is not None:
                 forward.deepstack = Deepstack.of(mask, features)
@@ -136,7 +143,7 @@ class Attachment:
         return args, kwargs
 
     def _leave(self, _module: nn.Module, _args: tuple, _kwargs: dict, output: Any) -> None:
-        forward, self.forward, self.attention_call = self.forward, None, None
+        forward, self.forward, self.attention_call, self.logits_to_keep = self.forward, None, None, 1
         if forward is not None and output is not None:
             forward.leave()
 
@@ -164,7 +171,7 @@ class Attachment:
 
         @cache
         def attention() -> torch.Tensor:
-            return last_query_attention(layer.self_attn, call, forward.key_validity(index))
+            return last_query_attention(layer.self_attn, call, forward.key_validity(index), forward.query)
 
         if call is not None:
             reduced = forward.reduce_after_layer(index, reduced, attention)

@@ -66,12 +66,18 @@ def _softmax_only(
 AttentionInterface.register(_LAST_QUERY, _softmax_only)
 
 
-def last_query_attention(module: nn.Module, call: dict[str, Any], valid: torch.Tensor | None) -> torch.Tensor:
-    """Attention of the last position to every key, mean over heads, float32 (B, K).
+def last_query_attention(
+    module: nn.Module, call: dict[str, Any], valid: torch.Tensor | None, query: int = 1
+) -> torch.Tensor:
+    """Attention of the last query to the keys up to its own, mean over heads, float32 (B, K - query + 1).
 
     module: an attention module. call: the keyword arguments it was called with, its cache a `KeyTap` that has the keys,
-    (B, H_kv, K, d), past included. valid: bool (B, K), False where a key is padding; None if none is.
+    (B, H_kv, K, d), past included. valid: bool (B, K), False where a key is padding; None if none is. query: which
+    position is the last query, counted from the end: 1 is the very last.
     """
+    keys = call["past_key_values"].keys
+    own = call["hidden_states"].shape[1] - query
+    until = keys.shape[-2] - query + 1
     config = module.config
     module.config = copy.copy(config)
     module.config._attn_implementation = _LAST_QUERY
@@ -80,10 +86,10 @@ def last_query_attention(module: nn.Module, call: dict[str, Any], valid: torch.T
         _, weights = module.forward(
             **call
             | {
-                "hidden_states": call["hidden_states"][:, -1:],
-                "position_embeddings": tuple(part[..., -1:, :] for part in call["position_embeddings"]),
-                "attention_mask": valid,
-                "past_key_values": _Keys(call["past_key_values"].keys),
+                "hidden_states": call["hidden_states"][:, own : own + 1],
+                "position_embeddings": tuple(part[..., own : own + 1, :] for part in call["position_embeddings"]),
+                "attention_mask": None if valid is None else valid[:, :until],
+                "past_key_values": _Keys(keys[..., :until, :]),
             }
         )
     finally:

@@ -86,6 +86,7 @@ class ForwardPass:
         self.view = View(self.input_length, valid, None)
         self.packed = False
         self.tail = self.input_length
+        self.query = 1
         self.videos: list[Video] = []
         self.deepstack: Deepstack | None = None
         self.rotary: Rotary | None = None
@@ -94,8 +95,14 @@ class ForwardPass:
 
     # --- videos and their reductions ---
 
-    def add_videos(self, announced: list[list[VideoTokens]], shape: ModelShape, device: torch.device) -> None:
-        """Takes in the videos of the prompt. Beams and return sequences repeat every row of the prompt."""
+    def add_videos(
+        self, announced: list[list[VideoTokens]], shape: ModelShape, device: torch.device, logits_to_keep: int
+    ) -> None:
+        """Takes in the videos of the prompt. Beams and return sequences repeat every row of the prompt.
+
+        logits_to_keep: how many logits the caller asked for. What comes after the first of them is an answer or a
+        draft, so its position is the prompt's last; a position before the end of a video is none.
+        """
         if self.batch % len(announced):
             raise InputError(f"The prompt has {len(announced)} rows, but {self.batch} reach the decoder.")
         repeats = self.batch // len(announced)
@@ -105,6 +112,7 @@ class ForwardPass:
                 trace = VideoTrace(row, tokens.grid, shape, offsets)
                 self.videos.append(Video(row, tokens, tokens.positions.to(device), trace))
         self.tail = self.input_length - 1 - max(video.tokens.last for video in self.videos)
+        self.query = logits_to_keep if logits_to_keep <= self.tail else 1
 
     def reduce_input(self, embeds: torch.Tensor) -> torch.Tensor:
         """The embeddings that enter the first layer, (B, L', D)."""

@@ -6,29 +6,39 @@ starts again from the beginning. Slow, and with nothing in common with the code 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
+from llava.modeling import LlavaVideo
+from st_simdiff.methods.base import VisualTokens
 from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.selection.budget import target_count
-from st_simdiff.selection.select import select
 
 
 @dataclass(frozen=True)
 class Sequence:
-    """What enters the decoder, one row. positions: (1, L) or (3, 1, L). visual: bool (1, L), deepstack: one (n, D) a
-    layer for its True positions."""
+    """What enters the decoder, one row.
+
+    positions: (1, L) or (3, 1, L), one for every layer. visual: bool (1, L). deepstack: one (n, D) a layer for its True
+    positions. edits: what happens to the hidden states (1, L, D) that leave a layer.
+    """
 
     embeds: torch.Tensor
-    positions: torch.Tensor
+    positions: list[torch.Tensor]
     visual: torch.Tensor | None = None
     deepstack: tuple[torch.Tensor, ...] = ()
+    edits: dict[int, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
 
 
 def decoder_of(model):
-    return model.base_model.language_model
+    return model.language_model.model if isinstance(model, LlavaVideo) else model.base_model.language_model
+
+
+def output_embeddings(model):
+    return (model.language_model if isinstance(model, LlavaVideo) else model).get_output_embeddings()
 
 
 @torch.no_grad()
@@ -49,7 +59,7 @@ def entering(model, inputs) -> Sequence:
         positions = torch.arange(embeds.shape[1])[None]
     if positions.dim() == 3:
         positions = positions[-3:]
-    deepstack = seen.get("deepstack_visual_embeds")
+    deepstack, positions = seen.get("deepstack_visual_embeds"), [positions] * len(decoder_of(model).layers)
     return Sequence(embeds, positions, seen.get("visual_pos_masks"), () if deepstack is None else tuple(deepstack))
 
 
@@ -62,24 +72,27 @@ def dense_mask(alive, dtype):
 
 
 def through_layers(decoder, sequence, alive_per_layer, stop=None):
-    """Hidden states after the first `stop` layers, and the rotary embedding."""
-    hidden, rotary = sequence.embeds, decoder.rotary_emb(sequence.embeds, sequence.positions)
+    """Hidden states after the first `stop` layers."""
+    hidden = sequence.embeds
     for index, layer in enumerate(decoder.layers[:stop]):
         mask = dense_mask(alive_per_layer[index], hidden.dtype)
+        rotary = decoder.rotary_emb(hidden, sequence.positions[index])
         hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
         if index < len(sequence.deepstack):
             hidden = hidden.clone()
             hidden[sequence.visual] += sequence.deepstack[index]
-    return hidden, rotary
+        if index in sequence.edits:
+            hidden = sequence.edits[index](hidden)
+    return hidden
 
 
 @torch.no_grad()
 def masked_logits(model, sequence, alive_per_layer):
-    """Logits of the last position. alive_per_layer: one bool (L,) a decoder layer."""
+    """Logits of every position (L, V). alive_per_layer: one bool (L,) a decoder layer."""
     decoder = decoder_of(model)
-    hidden, _ = through_layers(decoder, sequence, alive_per_layer)
-    return model.get_output_embeddings()(decoder.norm(hidden[:, -1:]))[0, 0]
+    hidden = through_layers(decoder, sequence, alive_per_layer)
+    return output_embeddings(model)(decoder.norm(hidden))[0]
 
 
 @torch.no_grad()
@@ -87,7 +100,7 @@ def masked_greedy(model, sequence, alive_per_layer, steps):
     """Greedy tokens and the logits of every step (steps, V), recomputing the whole sequence each time."""
     tokens, logits = [], []
     for _ in range(steps):
-        logits.append(masked_logits(model, sequence, alive_per_layer))
+        logits.append(masked_logits(model, sequence, alive_per_layer)[-1])
         tokens.append(int(logits[-1].argmax()))
         sequence, alive_per_layer = extended(model, sequence, alive_per_layer, tokens[-1:])
     return tokens, torch.stack(logits)
@@ -100,10 +113,16 @@ def extended(model, sequence, alive_per_layer, tokens):
     sequence = replace(
         sequence,
         embeds=torch.cat([sequence.embeds, model.get_input_embeddings()(torch.tensor([tokens]))], dim=1),
-        positions=torch.cat([sequence.positions, sequence.positions[..., -1:] + steps], dim=-1),
+        positions=[torch.cat([own, own[..., -1:] + steps], dim=-1) for own in sequence.positions],
         visual=None if sequence.visual is None else torch.cat([sequence.visual, ~new[None]], dim=-1),
     )
     return sequence, [torch.cat([alive, new]) for alive in alive_per_layer]
+
+
+def forced_logits(model, sequence, alive_per_layer, tokens):
+    """Logits (len(tokens), V) that each of the given new tokens is drawn from."""
+    start = sequence.embeds.shape[1] - 1
+    return masked_logits(model, *extended(model, sequence, alive_per_layer, tokens))[start : start + len(tokens)]
 
 
 @contextmanager
@@ -123,12 +142,12 @@ def last_query_scores(model, sequence, alive_per_layer, layer_index):
     """Eager attention weights of the last query in decoder layer `layer_index`, mean over heads, (L,)."""
     decoder = decoder_of(model)
     with attention(model, "eager"):
-        hidden, rotary = through_layers(decoder, sequence, alive_per_layer, layer_index)
+        hidden = through_layers(decoder, sequence, alive_per_layer, layer_index)
         layer = decoder.layers[layer_index]
         _, weights = layer.self_attn(
             hidden_states=layer.input_layernorm(hidden),
             attention_mask=dense_mask(alive_per_layer[layer_index], hidden.dtype),
-            position_embeddings=rotary,
+            position_embeddings=decoder.rotary_emb(hidden, sequence.positions[layer_index]),
         )
     return weights[0, :, -1].mean(0)
 
@@ -138,9 +157,10 @@ def st_simdiff_masks(model, sequence, videos, method: STSimDiff):
     layers = len(decoder_of(model).layers)
     candidates = torch.ones(sequence.embeds.shape[1], dtype=torch.bool)
     for video in videos:
-        features = sequence.embeds[0, video.positions]
-        chosen = select(features, video.grid, method.retention, tau_sim=method.tau_sim, tau_diff=method.tau_diff)
-        candidates[video.positions] = chosen.candidate
+        where = torch.tensor(video.positions)
+        tokens = VisualTokens(sequence.embeds[0, where], torch.arange(video.grid.count), video.grid, layers)
+        candidates[where] = False
+        candidates[where[method.reduce_input(tokens).kept]] = True
     early = [candidates] * layers
     scores = last_query_scores(model, sequence, early, method.prune_layer)
     final, kept = candidates.clone(), []

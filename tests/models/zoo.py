@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import transformers
 
+from llava import modeling, tiny
 from st_simdiff.selection.grid import TokenGrid
 
 PAD, START, END, IMAGE, VIDEO = 0, 3, 4, 5, 6
@@ -75,7 +77,7 @@ class Row:
 
 @dataclass
 class Prompt:
-    """inputs: what the model's processor would give. videos: those of every row, padding included in their positions."""
+    """inputs: as the model's processor gives them. videos: those of every row, padding included in their positions."""
 
     inputs: dict[str, torch.Tensor]
     videos: list[list[Placed]]
@@ -108,9 +110,8 @@ class Zoo:
     """One family. name: as the product calls it. options: what compress needs to know about its videos."""
 
     name: str
-    options: dict = {}
+    options: ClassVar[dict] = {}
     mrope = False
-    deepstack = False
     takes_images = True
 
     @functools.cached_property
@@ -236,7 +237,7 @@ class Qwen25VL(QwenZoo):
     def pixels(self, visuals: list[Video | Image]) -> dict[str, torch.Tensor]:
         inputs = super().pixels(visuals)
         if "video_grid_thw" in inputs:
-            inputs["second_per_grid_ts"] = torch.full((len(inputs["video_grid_thw"]),), 1.5)
+            inputs["second_per_grid_ts"] = torch.full((len(inputs["video_grid_thw"]),), 0.5)
         return inputs
 
 
@@ -244,7 +245,6 @@ class Qwen3VL(QwenZoo):
     """With a timestamp of two tokens before every frame, and deepstack features for the first three layers."""
 
     name = "Qwen3-VL"
-    deepstack = True
 
     def build(self) -> torch.nn.Module:
         vision = {"depth": 4, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": 32, "num_heads": 2}
@@ -307,8 +307,7 @@ class InternVL(Zoo):
     """Frames are images, 3 x 3 tokens each; a frame number in text before every one."""
 
     name = "InternVL"
-    options = {"images_as_frames": True}
-    takes_images = False  # an image beside a video needs images_as_frames to tell them apart: tested on its own
+    options: ClassVar[dict] = {"images_as_frames": True}
 
     def build(self) -> torch.nn.Module:
         vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -343,4 +342,37 @@ class InternVL(Zoo):
         return {"pixel_values": torch.cat(pixels)} if pixels else {}
 
 
-ZOO: dict[str, Zoo] = {zoo.name: zoo for zoo in (LlavaOnevision(), Qwen2VL(), Qwen25VL(), Qwen3VL(), InternVL())}
+class LlavaVideo(Zoo):
+    """4 x 4 tokens a frame, and a newline after every row. One placeholder stands for a whole video."""
+
+    name = "LLaVA-Video"
+    takes_images = False
+
+    def build(self) -> torch.nn.Module:
+        config = tiny.tiny_config(
+            VOCABULARY, image_size=112, vision_hidden=16, vision_heads=2, hidden=32, intermediate=48
+        )
+        return stretched(modeling.LlavaVideo(config), 3)
+
+    def grid(self, video: Video) -> TokenGrid:
+        return TokenGrid(video.frames, 4, 4, "row")
+
+    def prompt(self, *rows: list[Text | Video | Image]) -> Prompt:
+        prompt = super().prompt(*rows)
+        ids = []
+        for row, places in zip(prompt.inputs["input_ids"].tolist(), prompt.videos, strict=True):
+            for place in reversed(places):
+                row[place.positions[0] : place.positions[-1] + 1] = [modeling.IMAGE_TOKEN_INDEX]
+            ids.append(row[row.count(PAD) :])
+        longest = max(map(len, ids))
+        prompt.inputs["input_ids"] = torch.tensor([[PAD] * (longest - len(row)) + row for row in ids])
+        prompt.inputs["attention_mask"] = (prompt.inputs["input_ids"] != PAD).long()
+        return prompt
+
+    def pixels(self, visuals: list[Video | Image]) -> dict[str, torch.Tensor]:
+        return {"images": [frames_of(v.seed, v.frames, 3, 112, 112) for v in visuals]} if visuals else {}
+
+
+ZOO: dict[str, Zoo] = {
+    zoo.name: zoo for zoo in (LlavaVideo(), LlavaOnevision(), Qwen2VL(), Qwen25VL(), Qwen3VL(), InternVL())
+}

@@ -59,6 +59,10 @@ class Family(ABC):
     def text_model(self, model: nn.Module) -> nn.Module:
         """The decoder: has `layers`, `config` and `rotary_emb`, and takes `inputs_embeds`."""
 
+    def head(self, model: nn.Module) -> nn.Module:
+        """The module around the decoder whose forward takes `logits_to_keep`."""
+        return model
+
     @abstractmethod
     def watch(self, model: nn.Module, report: Report, vision_inputs: frozenset[VisionInput]) -> list[Removable]:
         """Starts reporting the videos of every prompt, with what the vision tower is asked to record.

@@ -22,13 +22,13 @@ class LlavaOnevisionFamily(TransformersFamily):
     model_types: ClassVar[frozenset[str]] = frozenset({"llava_onevision"})
 
     def encoded_tokens(self, base: nn.Module, given: dict[str, Any]) -> int:
-        return len(given["pixel_values_videos"]) * _grid(base, given).count
+        return len(_frames(given)) * _grid(base, given).count
 
     def visuals(
         self, base: nn.Module, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
     ) -> list[Visual]:
         del rows
-        grid, count = _grid(base, given), len(given["pixel_values_videos"])
+        grid, count = _grid(base, given), len(_frames(given))
         if recorder is None:
             return [video(grid)] * count
         record = recorder.take()
@@ -53,7 +53,12 @@ class LlavaOnevisionFamily(TransformersFamily):
 def _grid(base: nn.Module, given: dict[str, Any]) -> TokenGrid:
     vision = base.config.vision_config
     side = -(-(vision.image_size // vision.patch_size) // 2)
-    return TokenGrid(given["pixel_values_videos"].shape[1], side, side, "end")
+    return TokenGrid(_frames(given).shape[1], side, side, "end")
+
+
+def _frames(given: dict[str, Any]) -> torch.Tensor:
+    """(videos, frames, channels, height, width); named `pixel_values` in older transformers."""
+    return given["pixel_values_videos" if "pixel_values_videos" in given else "pixel_values"]
 
 
 def _pooled(base: nn.Module, values: torch.Tensor | None) -> torch.Tensor | None:

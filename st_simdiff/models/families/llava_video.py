@@ -29,6 +29,9 @@ class LlavaVideoFamily(Family):
     def text_model(self, model: LlavaVideo) -> nn.Module:
         return model.language_model.model
 
+    def head(self, model: LlavaVideo) -> nn.Module:
+        return model.language_model
+
     def watch(self, model: LlavaVideo, report: Report, vision_inputs: frozenset[VisionInput]) -> list[Removable]:
         recorder = SiglipRecorder(model.vision_layers[-1].self_attn, vision_inputs) if vision_inputs else None
 
