@@ -3,47 +3,64 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from fractions import Fraction
+from typing import ClassVar, Literal
 
 import torch
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
-from st_simdiff.selection.select import select
+from st_simdiff.selection.budget import compute_target, retention_fraction
+from st_simdiff.selection.rule import SelectionRule, check_choice, check_flag, is_count
+from st_simdiff.selection.select import Selection, select
+
+Budget = Literal["tokens", "compute"]
 
 
-def highest(score: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices of the `count` highest scores, int64 ascending. Among equal scores the earliest wins."""
-    return torch.sort(score, descending=True, stable=True).indices[:count].sort().values
+def highest(score: torch.Tensor, count: int, first: torch.Tensor | None = None) -> torch.Tensor:
+    """Indices of the `count` highest scores, int64 ascending. Among equal scores the earliest wins.
+
+    first: bool, the tokens that go before all others whatever their score.
+    """
+    order = torch.sort(score, descending=True, stable=True).indices
+    if first is not None:
+        order = order[torch.sort(first[order].int(), descending=True, stable=True).indices]
+    return order[:count].sort().values
 
 
 @dataclass(frozen=True, kw_only=True)
-class STSimDiff(Method):
+class STSimDiff(SelectionRule, Method):
     """Similarity finds redundancy, difference finds events.
 
-    The candidates (representatives of every community, and events) enter the LLM; after decoder layer `prune_layer`
-    the last query's attention ranks them and the top ceil(r N) go on.
+    The candidates (representatives of every community, and events; see `SelectionRule` for the settings that choose
+    them) enter the LLM; after decoder layer `prune_layer` the last query's attention ranks them and the best go on.
 
-    tau_sim: edges of cosine above it make communities. tau_diff: a temporal edge of cosine below it ends in an event.
-    Both in [-1, 1]; `tau_diff=-1` means no events. spatial, temporal, right, bottom: which edges make communities.
+    max_tokens: an absolute budget instead of a retention.
+    budget: "tokens" leaves ceil(r N) tokens, Section 4.5. "compute" reads r as the share of tokens that the decoder's
+        layers process on average: the fewer candidates enter, the more go on.
+    protect_events: in the final pruning events come before what attention prefers; where there are more of them than
+        half the budget, as many as that, those of the largest change.
     """
 
     name: ClassVar[str] = "st_simdiff"
 
-    tau_sim: float = 0.8
-    tau_diff: float = 0.2
-    spatial: bool = True
-    temporal: bool = True
-    right: bool = True
-    bottom: bool = True
+    max_tokens: int | None = None
+    budget: Budget = "tokens"
+    protect_events: bool = False
     prune_layer: int = 1
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("tau_sim", "tau_diff"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not -1 <= value <= 1:
-                raise InputError(f"{name} is a cosine similarity, in [-1, 1], got {value!r}.")
+        Method.__post_init__(self)
+        SelectionRule.__post_init__(self)
+        if self.max_tokens is not None and not is_count(self.max_tokens):
+            raise InputError(f"max_tokens is None or a number of tokens, at least 1, got {self.max_tokens!r}.")
+        if self.max_tokens is not None and self.retention != 1:
+            raise InputError(
+                f"max_tokens and retention both set the budget: give one, not both "
+                f"(max_tokens={self.max_tokens}, retention={self.retention})."
+            )
+        check_choice("budget", self.budget, Budget)
+        check_flag("protect_events", self.protect_events)
         if isinstance(self.prune_layer, bool) or not isinstance(self.prune_layer, int) or self.prune_layer < 0:
             raise InputError(f"prune_layer is the 0-based index of a decoder layer, got {self.prune_layer!r}.")
 
@@ -52,25 +69,44 @@ class STSimDiff(Method):
             raise InputError(f"prune_layer must be below the model's {num_layers} layers, got {self.prune_layer}.")
         return (self.prune_layer,)
 
+    def share(self, count: int) -> Fraction:
+        """The retention r, or the share that `max_tokens` is of N = `count`."""
+        if self.max_tokens is None:
+            return retention_fraction(self.retention)
+        return Fraction(min(self.max_tokens, count), count)
+
+    def target(self, count: int) -> int:
+        return super().target(count) if self.max_tokens is None else min(self.max_tokens, count)
+
     def reduce_input(self, tokens: VisualTokens) -> Reduction | None:
-        if self.target(tokens.grid.count) == tokens.grid.count:
+        count = tokens.grid.count
+        if self.target(count) == count:
             return None
-        selection = select(
-            tokens.features,
-            tokens.grid,
-            self.retention,
-            tau_sim=self.tau_sim,
-            tau_diff=self.tau_diff,
-            spatial=self.spatial,
-            temporal=self.temporal,
-            right=self.right,
-            bottom=self.bottom,
-        )
+        selection = select(tokens.features, tokens.grid, self.share(count), self)
         return Reduction(kept=selection.candidate.nonzero().flatten(), details=selection)
 
-    def reduce_after_layer(self, layer: int, tokens: VisualTokens) -> Reduction | None:  # noqa: ARG002
-        target = self.target(tokens.grid.count)
-        if tokens.offsets.numel() <= target:
+    def reduce_after_layer(self, layer: int, tokens: VisualTokens) -> Reduction | None:
+        entering, count = tokens.offsets.numel(), tokens.grid.count
+        target = self.target(count)
+        if target == count:
+            return None
+        if self.budget == "compute":
+            target = compute_target(self.share(count), count, entering, layer + 1, tokens.num_layers)
+        if entering <= target:
             return None
         score = tokens.attention()
-        return Reduction(kept=highest(score, target), details=score)
+        return Reduction(kept=highest(score, target, self._first(tokens, target)), details=score)
+
+    def _first(self, tokens: VisualTokens, target: int) -> torch.Tensor | None:
+        """Which of the remaining tokens are kept before attention is asked: bool (n,), or None if none are."""
+        if self.newline != "keep" and not self.protect_events:
+            return None
+        selection = next(s.reduction.details for s in tokens.history if isinstance(s.reduction.details, Selection))
+        newline = selection.newline.to(tokens.offsets.device)[tokens.offsets]
+        if not self.protect_events:
+            return newline
+        event = selection.event.to(tokens.offsets.device)[tokens.offsets]
+        change = torch.where(event, selection.change.to(tokens.offsets.device)[tokens.offsets], -1.0)
+        largest = torch.zeros_like(event)
+        largest[highest(change, target // 2)] = True
+        return newline | (event & largest)

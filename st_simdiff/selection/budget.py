@@ -16,14 +16,29 @@ def check_retention(retention: float) -> None:
         raise InputError(f"retention is the share of visual tokens to keep, in (0, 1], got {retention!r}.")
 
 
-def retention_fraction(retention: float) -> Fraction:
+def retention_fraction(retention: float | Fraction) -> Fraction:
     """The retention as the decimal that was written, to 12 digits: 0.55 is 55/100, and 0.1 + 0.2 is 3/10."""
     return Fraction(str(retention)).limit_denominator(10**12)
 
 
-def target_count(retention: float, count: int) -> int:
+def target_count(retention: float | Fraction, count: int) -> int:
     """ceil(r N), Section 4.5 of the paper. ceil(0.55 * 100) is 55, though 0.55 * 100 > 55 in floating point."""
     return max(1, math.ceil(retention_fraction(retention) * count))
+
+
+def compute_target(retention: float | Fraction, count: int, entering: int, full_layers: int, num_layers: int) -> int:
+    """How many tokens may go on behind `full_layers` layers that process `entering` of N = `count` tokens each.
+
+    The layer-averaged share of tokens is r then: full entering + (L - full) kept = r L N, solved for kept and rounded
+    up, at least 1, at most `entering`. Raises `InputError` when no layer is left behind the full ones.
+    """
+    left = num_layers - full_layers
+    if left < 1:
+        raise InputError(
+            f"A layer-averaged budget needs a layer behind the pruning: {full_layers} of {num_layers} run before."
+        )
+    share = retention_fraction(retention) * num_layers * count - full_layers * entering
+    return min(entering, max(1, math.ceil(share / left)))
 
 
 @dataclass(frozen=True)

@@ -91,3 +91,11 @@ def threshold(
         (planes.down > tau_sim) & (spatial and down),
         (planes.next > tau_sim) & temporal,
     )
+
+
+def enabled_planes(
+    planes: Planes, *, spatial: bool = True, temporal: bool = True, right: bool = True, down: bool = True
+) -> list[torch.Tensor]:
+    """The planes of those kinds of edges that are switched on."""
+    switches = ((planes.right, spatial and right), (planes.down, spatial and down), (planes.next, temporal))
+    return [plane for plane, switched_on in switches if switched_on]

@@ -29,7 +29,8 @@ class TokenGrid:
     def __post_init__(self) -> None:
         if min(self.frames, self.height, self.width) < 1:
             raise InputError(
-                f"A token grid needs at least one frame, row and column, got {self.frames} x {self.height} x {self.width}."
+                "A token grid needs at least one frame, row and column, "
+                f"got {self.frames} x {self.height} x {self.width}."
             )
         if self.separators not in get_args(Separators):
             raise unknown("separator layout", str(self.separators), get_args(Separators))

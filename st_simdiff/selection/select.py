@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 import torch
 
+from st_simdiff.errors import InputError
+from st_simdiff.selection.budget import target_count
+from st_simdiff.selection.caps import split_large
 from st_simdiff.selection.communities import connected_components
-from st_simdiff.selection.graph import Planes, cosine_planes, inverse_norms, node_view, threshold
+from st_simdiff.selection.farthest import farthest_points
+from st_simdiff.selection.graph import Planes, cosine_planes, enabled_planes, node_view, threshold
 from st_simdiff.selection.grid import TokenGrid
-from st_simdiff.selection.tokens import centrality, events, most_central
+from st_simdiff.selection.modularity import modularity_communities
+from st_simdiff.selection.rule import SelectionRule
+from st_simdiff.selection.thresholds import resolve_threshold
+from st_simdiff.selection.tokens import centrality, changes, events, most_central
 
 
 @dataclass(frozen=True)
@@ -17,7 +27,8 @@ class Selection:
     """What was chosen among a video's N tokens, and why. All tensors are on the features' device.
 
     planes: cosine of every edge of the graph. community: int64 (N,), the smallest offset in the token's community.
-    centrality: float64 (N,). representative, event: bool (N,).
+    centrality: float64 (N,). representative, event: bool (N,). newline: bool (N,), newline tokens that are no nodes of
+    the graph and were kept for their own sake. change: float32 (N,), 1 - cosine to the same place one frame earlier.
     """
 
     planes: Planes
@@ -25,53 +36,97 @@ class Selection:
     centrality: torch.Tensor
     representative: torch.Tensor
     event: torch.Tensor
+    newline: torch.Tensor
+    change: torch.Tensor
 
     @property
     def candidate(self) -> torch.Tensor:
-        """Representatives and events, the tokens that enter the LLM (Section 4.5): bool (N,)."""
-        return self.representative | self.event
+        """Representatives, events and kept newlines, the tokens that enter the LLM (Section 4.5): bool (N,)."""
+        return self.representative | self.event | self.newline
 
     def summary(self) -> dict[str, int]:
         """The counts for a results file. Reads the device."""
         return {
-            "communities": self.community.unique().numel(),
+            "communities": int(
+                (self.community == torch.arange(len(self.community), device=self.community.device)).sum()
+            ),
             "representatives": int(self.representative.sum()),
             "events": int(self.event.sum()),
             "candidates": int(self.candidate.sum()),
         }
 
 
+@torch.no_grad()
 def select(
     features: torch.Tensor,
     grid: TokenGrid,
-    retention: float,
-    *,
-    tau_sim: float = 0.8,
-    tau_diff: float = 0.2,
-    spatial: bool = True,
-    temporal: bool = True,
-    right: bool = True,
-    bottom: bool = True,
+    retention: float | Fraction,
+    rule: SelectionRule | None = None,
+    **settings: Any,
 ) -> Selection:
     """Chooses the candidates among the N tokens of one video.
 
-    features: (N, D) in the order of `grid`, any floating dtype; accumulated in float32 or better.
-    A newline token after every row is a column of the graph like any other.
+    features: (N, D) in the order of `grid`, any floating dtype; accumulated in float32 or better. rule: the paper's if
+    none is given, with `settings` (fields of `SelectionRule`) in place of its own.
+    Raises `InputError` where newline tokens that are always kept use up the budget.
     """
-    nodes = node_view(features, grid)
-    scale = inverse_norms(nodes)
-    planes = cosine_planes(nodes, scale)
-    labels = connected_components(
-        threshold(planes, tau_sim, spatial=spatial, temporal=temporal, right=right, down=bottom)
-    )
-
+    rule = dataclasses.replace(rule or SelectionRule(), **settings)
     everyone = torch.arange(grid.count, device=features.device)
-    node_offsets = everyone if grid.separators == "row" else grid.patches(features.device).flatten()
-    community, inverse_norm = everyone.clone(), scale.new_zeros(grid.count)
-    community[node_offsets] = node_offsets[labels.flatten()]
-    inverse_norm[node_offsets] = scale.flatten()
-    score = centrality(features, inverse_norm, community)
+    as_column = rule.newline == "node" and grid.separators == "row"
+    where = everyone if as_column else grid.patches(features.device).flatten()
+
+    planes = cosine_planes(node_view(features, grid, newline_column=as_column))
+    labels = find_communities(planes, grid, rule)
+    community = everyone.clone()
+    community[where] = where[labels.flatten()]
+
+    share, newline = share_budget(grid, retention, rule, features.device)
+    score = centrality(features, community)
+    if rule.ranking == "central":
+        representative = most_central(score, community, share)
+    else:
+        representative = farthest_points(features, score, community, share, rule.cap(grid.count))
+    if rule.newline != "node":
+        representative[grid.separator_offsets(features.device)] = False
 
     event = torch.zeros(grid.count, dtype=torch.bool, device=features.device)
-    event[node_offsets] = events(planes.next, tau_diff).flatten()
-    return Selection(planes, community, score, most_central(score, community, retention), event)
+    change = torch.zeros(grid.count, device=features.device)
+    event[where] = events(planes.next, resolve_threshold(rule.tau_diff, [planes.next])).flatten()
+    change[where] = changes(planes.next).flatten()
+    return Selection(planes, community, score, representative, event, newline, change)
+
+
+def find_communities(planes: Planes, grid: TokenGrid, rule: SelectionRule) -> torch.Tensor:
+    """Community label of every node: the smallest raster index in its community, int64 (T, H, W')."""
+    kinds = {"spatial": rule.spatial, "temporal": rule.temporal, "right": rule.right, "down": rule.bottom}
+    tau_sim = resolve_threshold(rule.tau_sim, enabled_planes(planes, **kinds))
+    edges = threshold(planes, tau_sim, **kinds)
+    if rule.communities == "connected_components":
+        labels = connected_components(edges)
+    else:
+        labels = modularity_communities(planes, edges, rule.communities, rule.seed)
+    cap = rule.cap(grid.count)
+    return labels if cap is None else split_large(labels, cap)
+
+
+def share_budget(
+    grid: TokenGrid, retention: float | Fraction, rule: SelectionRule, device: torch.device
+) -> tuple[float | Fraction, torch.Tensor]:
+    """The share of every community to keep, and the newline tokens kept without being nodes, bool (N,).
+
+    Nodes share what the newline tokens leave of ceil(r N), so that the candidates still fill it.
+    """
+    newline = torch.zeros(grid.count, dtype=torch.bool, device=device)
+    if rule.newline == "node":
+        return retention, newline
+    target, patches = target_count(retention, grid.count), grid.frames * grid.height * grid.width
+    offsets = grid.separator_offsets(device)
+    kept = grid.count - patches if rule.newline == "keep" else max(0, target - patches)
+    if kept >= target:
+        raise InputError(
+            f"newline='keep' keeps {kept} newline tokens, which leaves no patch in a budget of {target} tokens; "
+            f"use newline='node' or 'drop', or a higher retention."
+        )
+    steps = torch.arange(kept, device=device)
+    newline[offsets[(2 * steps + 1) * len(offsets) // max(2 * kept, 1)]] = True
+    return Fraction(target - kept, patches), newline
