@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -108,19 +109,29 @@ def draw_communities(picture: Image.Image, ranks: np.ndarray) -> Image.Image:
 
 
 def draw_legend(
-    draw: ImageDraw.ImageDraw, at: tuple[int, int], entries: list[tuple[Fate, str]], size: int, ink: RGB = INK
+    draw: ImageDraw.ImageDraw,
+    at: tuple[int, int],
+    entries: list[tuple[Fate, str]],
+    size: int,
+    fills: Mapping[Fate, RGB] | None = None,
 ) -> int:
-    """A line of swatches with words. Returns where it ends, in pixels from the left."""
+    """A line of swatches with words. Returns where it ends, in pixels from the left.
+
+    fills: colours of whole swatches, for bars; without it they look like tokens.
+    """
     left, top = at
     face = font(size)
     for fate, words in entries:
         box = (left, top, left + size, top + size)
-        if fate in FATE_COLOURS and fate != Fate.MERGED:
+        if fills is not None:
+            draw.rectangle(box, fill=fills[fate])
+        elif fate.kept:
+            draw.rectangle((left - 1, top - 1, left + size + 1, top + size + 1), outline=MUTED)
             draw.rectangle(box, fill=(96, 96, 100), outline=FATE_COLOURS[fate], width=5 if fate == Fate.EVENT else 3)
         else:
             draw.rectangle(box, fill=(44, 96, 78) if fate == Fate.MERGED else (58, 58, 62))
         left += round(size * 1.4)
-        draw.text((left, top + size // 2), words, font=face, fill=ink, anchor="lm")
+        draw.text((left, top + size // 2), words, font=face, fill=INK, anchor="lm")
         left += round(draw.textlength(words, font=face)) + round(size * 1.6)
     return left
 

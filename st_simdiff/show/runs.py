@@ -9,6 +9,7 @@ import torch
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, StageRecord, VisualTokens
+from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.show.provenance import Provenance, trace_provenance
 
@@ -17,12 +18,25 @@ _DEPTH = 28
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """What Section 4 of the paper leaves to be chosen, at its defaults."""
+
+    retention: float = 0.3
+    tau_sim: float = 0.8
+    tau_diff: float = 0.2
+
+
+@dataclass(frozen=True)
 class View:
-    """One method's choice. label: its name and retention. note: what to know about the picture, or nothing."""
+    """One method's choice. label: its name and retention. note: what to know about the picture, or nothing.
+
+    thresholds: those it used if it is st_simdiff as the paper states it, with every kind of edge.
+    """
 
     label: str
     provenance: Provenance
     note: str = ""
+    thresholds: Thresholds | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,16 @@ def label_of(method: Method) -> str:
     return method.name if method.retention == 1 else f"{method.name} r={method.retention:.3g}"
 
 
+def thresholds_of(method: Method) -> Thresholds | None:
+    """The thresholds of st_simdiff if it does what `Thresholds` alone determines, else None."""
+    if type(method) is not STSimDiff or method.retention == 1:
+        return None
+    if isinstance(method.tau_sim, str) or isinstance(method.tau_diff, str):
+        return None
+    thresholds = Thresholds(method.retention, method.tau_sim, method.tau_diff)
+    return thresholds if method == STSimDiff(**vars(thresholds), prune_layer=method.prune_layer) else None
+
+
 def run_on_features(method: Method, features: torch.Tensor, grid: TokenGrid) -> View:
     """What `method` does at the input of a language model to features (N, D), without one.
 
@@ -71,7 +95,7 @@ def run_on_features(method: Method, features: torch.Tensor, grid: TokenGrid) -> 
     note = ""
     if later and left > target:
         note = f"candidates; in a model, attention would go on to keep {target:,} of these {left:,}"
-    return View(label_of(method), provenance, note)
+    return View(label_of(method), provenance, note, thresholds_of(method))
 
 
 def run_all_on_features(methods: Sequence[Method], features: torch.Tensor, grid: TokenGrid) -> list[View]:

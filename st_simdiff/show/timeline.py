@@ -38,7 +38,7 @@ def timeline(clip: Clip, subject: Subject, views: Sequence[View]) -> Image.Image
     draw = ImageDraw.Draw(image)
     draw.text((_LEFT, 18), f"{clip.name}: tokens kept per frame", font=font(30), fill=INK)
     entries = [e for e in legend_entries([v.provenance for v in views], numbers=False) if e[0].kept]
-    end = draw_legend(draw, (_LEFT, 62), entries, 20)
+    end = draw_legend(draw, (_LEFT, 62), entries, 20, BAR_COLOURS)
     if subject.cuts:
         _dashes(draw, end + 8, 60, 84)
         draw.text((end + 24, 72), "new scene", font=font(20), fill=INK, anchor="lm")
@@ -50,12 +50,12 @@ def timeline(clip: Clip, subject: Subject, views: Sequence[View]) -> Image.Image
         box = (_LEFT, top + _PANEL_HEAD, _WIDTH - _RIGHT, top + _PANEL_HEAD + _PANEL)
         draw.text((_LEFT, top + 12), f"{view.label}: {summary_words(view.provenance)}", font=font(20), fill=INK)
         draw_bars(draw, box, view.provenance)
-        _cut_lines(draw, box, subject)
+        draw_cuts(draw, box, subject)
         top += _PANEL + _PANEL_HEAD
     box = (_LEFT, top + _PANEL_HEAD, _WIDTH - _RIGHT, top + _PANEL_HEAD + _LIKENESS)
     draw.text((_LEFT, top + 12), "likeness to the frame before (mean cosine, from pixels)", font=font(20), fill=INK)
     _curve(draw, box, subject.likeness)
-    _cut_lines(draw, box, subject)
+    draw_cuts(draw, box, subject)
     _seconds(draw, box, clip.seconds)
     return image
 
@@ -72,12 +72,11 @@ def draw_bars(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], provena
     edges = np.linspace(left, right, provenance.grid.frames + 1).round().astype(int).tolist()
     gap = 1 if edges[1] - edges[0] > 5 else 0
     for frame, (start, end) in enumerate(pairwise(edges)):
-        low = bottom
-        for fate, colour in BAR_COLOURS.items():
-            high = low - per_frame[frame, fate] / most * (bottom - top)
-            if per_frame[frame, fate]:
-                draw.rectangle((start + gap, round(high), max(start + gap, end - 1 - gap), round(low) - 1), fill=colour)
-            low = high
+        counts = np.array([per_frame[frame, fate] for fate in BAR_COLOURS])
+        levels = (bottom - counts.cumsum() / most * (bottom - top)).round().astype(int).tolist()
+        for colour, low, high in zip(BAR_COLOURS.values(), [bottom, *levels], levels, strict=False):
+            if high < low:
+                draw.rectangle((start + gap, high, max(start + gap, end - 1 - gap), low - 1), fill=colour)
     draw.line((left, bottom, right, bottom), fill=INK, width=2)
 
 
@@ -96,7 +95,8 @@ def _curve(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], values: to
         draw.ellipse((x - 4, y - 4, x + 4, y + 4), fill=BLUE)
 
 
-def _cut_lines(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], subject: Subject) -> None:
+def draw_cuts(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], subject: Subject) -> None:
+    """A dashed line before every frame that shows a new scene."""
     left, top, right, bottom = box
     for cut in subject.cuts:
         _dashes(draw, round(left + cut / subject.grid.frames * (right - left)), top, bottom)

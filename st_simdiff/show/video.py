@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from llava.video import SampledVideo, sample_frames
+from llava.video import sample_frames
 from st_simdiff.errors import InputError
 
 WIDTH = 640
@@ -31,9 +31,10 @@ class Clip:
     name: str
 
 
-def read_clip(path: str | Path, count: int) -> Clip:
-    """`count` evenly spaced frames of a video file, or all it has if those are fewer.
+def read_clip(path: str | Path, count: int, *, repeat: bool = False) -> Clip:
+    """`count` evenly spaced frames of a video file, as a model would be given them.
 
+    repeat: give some frames more than once, as a model is, if the video has fewer than `count`; else give each once.
     Raises `InputError` for a file that is missing, damaged or has no picture.
     """
     path = Path(path)
@@ -45,21 +46,23 @@ def read_clip(path: str | Path, count: int) -> Clip:
         sampled = sample_frames(path, count, force_sample=True)
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
-    # The sampling repeats frames of a video that has fewer than `count`.
-    _, first = np.unique(sampled.times, return_index=True)
-    return to_clip(SampledVideo(sampled.frames[first], [sampled.times[i] for i in first], sampled.duration), path)
+    seconds = np.array(sampled.times)
+    if repeat:
+        return Clip(_small(sampled.frames), seconds, path.name)
+    seconds, first = np.unique(seconds, return_index=True)
+    return Clip(_small(sampled.frames[first]), seconds, path.name)
 
 
-def to_clip(sampled: SampledVideo, path: Path) -> Clip:
-    """Sampled frames at the size in which they are drawn."""
-    count, height, width, _ = sampled.frames.shape
+def _small(frames: np.ndarray) -> np.ndarray:
+    """Frames (T, h, w, 3) at the size in which they are drawn."""
+    count, height, width, _ = frames.shape
     if width <= WIDTH:
-        return Clip(sampled.frames, np.array(sampled.times), path.name)
+        return frames
     size = (WIDTH, max(1, round(height * WIDTH / width)))
     small = np.empty((count, size[1], size[0], 3), dtype=np.uint8)
-    for index, frame in enumerate(sampled.frames):
+    for index, frame in enumerate(frames):
         small[index] = Image.fromarray(frame).resize(size, Image.Resampling.BOX)
-    return Clip(small, np.array(sampled.times), path.name)
+    return small
 
 
 def square_patches(width: int, height: int, count: int = _PATCHES) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""Pictures of which visual tokens of a video stay, and why; with a model or from pixels alone."""
