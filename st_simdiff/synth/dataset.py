@@ -52,11 +52,8 @@ def draw_split(world: str, split: str, questions: int, seed: int = 0) -> list[As
         number = seed * 10**6 + len(clips)
         spec = draw_clip(rules, split, number)
         drafts = {family: _rarest(family, spec, random, answered) for family in FAMILIES}
-        families = [family for family in FAMILIES if drafts[family] is not None]
-        order = {
-            family: (asked[family], place) for family, place in zip(families, random.random(len(families)), strict=True)
-        }
-        chosen = sorted(families, key=order.__getitem__)[: min(QUESTIONS_A_CLIP, questions)]
+        families = [family for family in random.permutation(list(FAMILIES)).tolist() if drafts[family] is not None]
+        chosen = sorted(families, key=asked.__getitem__)[: min(QUESTIONS_A_CLIP, questions)]
         placed = tuple(_place(drafts[family], next(positions[family])) for family in chosen)
         asked.update(chosen)
         answered.update((question.family, question.answer) for question in placed)

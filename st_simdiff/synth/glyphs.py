@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -57,15 +57,26 @@ def digit_images(split: str, digit: int) -> tuple[int, ...]:
     return tuple(int(i) for i in np.flatnonzero(targets == digit) if i % 10 in _DIGIT_SPLIT[split])
 
 
-@cache
-def digit_glyph(image: int) -> np.ndarray:
-    """The ink of one handwritten digit, (PLATE_SIZE, PLATE_SIZE) float32 in 0..1, bilinearly enlarged from 8x8."""
-    ink = _digit_bank()[0][image]
-    at = np.clip((np.arange(PLATE_SIZE, dtype=np.float32) + 0.5) * 8 / PLATE_SIZE - 0.5, 0, 7)
-    low = np.minimum(at.astype(np.int64), 6)
-    part = (at - low).astype(np.float32)
-    rows = ink[low] * (1 - part)[:, None] + ink[low + 1] * part[:, None]
-    return rows[:, low] * (1 - part) + rows[:, low + 1] * part
+NO_WARP = (0.0, 1.0, 0.0, 0.0)
+
+
+@lru_cache(maxsize=4096)
+def digit_glyph(image: int, warp: tuple[float, float, float, float] = NO_WARP) -> np.ndarray:
+    """The ink of one handwritten digit, (PLATE_SIZE, PLATE_SIZE) float32 in 0..1, bilinearly enlarged from 8x8.
+
+    warp: angle in radians, scale, and shift right and down in pixels of the 8x8 image.
+    """
+    ink = np.pad(_digit_bank()[0][image], 2)
+    angle, scale, right, down = warp
+    y, x = (np.mgrid[:PLATE_SIZE, :PLATE_SIZE] + 0.5) * 8 / PLATE_SIZE - 4
+    cos, sin = np.cos(angle) / scale, np.sin(angle) / scale
+    column = np.clip(cos * (x - right) + sin * (y - down) + 5.5, 0, 11)
+    row = np.clip(cos * (y - down) - sin * (x - right) + 5.5, 0, 11)
+    top, left = np.minimum(row.astype(int), 10), np.minimum(column.astype(int), 10)
+    lower, righter = row - top, column - left
+    upper_part = ink[top, left] * (1 - righter) + ink[top, left + 1] * righter
+    lower_part = ink[top + 1, left] * (1 - righter) + ink[top + 1, left + 1] * righter
+    return (upper_part * (1 - lower) + lower_part * lower).astype(np.float32)
 
 
 def textures(split: str) -> range:

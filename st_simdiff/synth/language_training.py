@@ -1,7 +1,7 @@
-"""Stage 2: the language model learns to answer, the vision frozen. Many questions of one clip share its visual tokens.
+"""Stage 2: the language model learns to answer, the vision frozen. Many questions share the visual tokens of one clip.
 
-A packed sequence is prefix (chat header, visual tokens, perhaps the time text), question 1, question 2, ... Each question
-sees the prefix and itself, and its positions follow the prefix's, so that packing changes no number.
+A packed sequence is prefix (chat header, visual tokens, perhaps the time text), question 1, question 2, ... Each
+question sees the prefix and itself, and its positions follow the prefix's, so that packing changes no number.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def time_text(frames: int) -> str:
     """The sentence on sampling times that LLaVA-Video reads before the question, for one frame a second."""
     times = ",".join(f"{t:.2f}s" for t in range(frames))
     return (
-        f"The video lasts for {frames:.2f} seconds, and {frames} frames are uniformly sampled from it. These frames are "
-        f"located at {times}.Please answer the following questions related to this video."
+        f"The video lasts for {frames:.2f} seconds, and {frames} frames are uniformly sampled from it. "
+        f"These frames are located at {times}.Please answer the following questions related to this video."
     )
 
 
@@ -86,7 +86,7 @@ class Packer:
         return [*self._tokens(f"{question.text} Options:"), *options, *self._tokens("."), *self._tokens(FOOTER)]
 
     def pack(self, asked: Sequence[Sequence[Question]], frames: int, visual: int, with_time: bool) -> Packed:
-        """asked: the questions of each clip. visual: visual tokens a clip. with_time: the prefix ends in `time_text`."""
+        """asked: the questions of each clip. visual: visual tokens a clip. with_time: put `time_text` in."""
         header = self._tokens(HEADER)
         prefix = [*header, *([0] * visual), *(self._tokens(time_text(frames)) if with_time else ())]
         end = self._tokens(END)
@@ -117,8 +117,8 @@ class Packer:
 def packed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float, **_: object
 ) -> tuple[Tensor, None]:
-    """Attention by plain matrix products, in transformers' interface: on a CPU, in bfloat16, with a mask, its backward is
-    several times as fast as the fused kernel's. query: (b, heads, length, d). Returns (b, length, heads, d)."""
+    """Attention by plain matrix products, in transformers' interface: on a CPU, in bfloat16, with a mask, its backward
+    is about twice as fast as the fused kernel's. query: (b, heads, length, d). Returns (b, length, heads, d)."""
     groups = module.num_key_value_groups
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     scores = (query * scaling) @ key.transpose(-1, -2) + attention_mask
@@ -129,7 +129,7 @@ AttentionInterface.register("packed", packed_attention)
 
 
 def answer_logits(model: TinyLlavaVideo, pooled: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
-    """pooled: (b, frames, 4, 4, hidden). Returns logits (n, vocabulary) float32 where an answer is due, and the n targets."""
+    """Float32 logits (n, vocabulary) where an answer is due, and the n targets. pooled: (b, frames, 4, 4, hidden)."""
     embeds = model.language.model.embed_tokens(packed.text)
     start, end = packed.visual_at
     visual = model.video_tokens(pooled).to(embeds.dtype)

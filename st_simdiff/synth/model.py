@@ -1,4 +1,4 @@
-"""The tiny LLaVA-Video as a module to train: transformers' SigLIP tower and Qwen2, joined as the official model joins them.
+"""The tiny LLaVA-Video as a module to train: transformers' SigLIP tower and Qwen2, joined as in the official model.
 
 `export.py` writes it in the official checkpoint layout; `llava.loading` reads that back as the model to use.
 """

@@ -85,7 +85,7 @@ def _color(spec: ClipSpec, random: np.random.Generator) -> _Draft:
     return _Draft(f"What color is the {shape.name}?", shape.color, others, tuple(COLORS))
 
 
-def _sign(spec: ClipSpec, random: np.random.Generator) -> _Draft:
+def _sign(spec: ClipSpec, _: np.random.Generator) -> _Draft:
     flashed = tuple(DIGITS[flash.digit] for flash in spec.flashes)
     return _Draft("Which digit is on the sign?", DIGITS[spec.sign.digit], flashed, DIGITS)
 
@@ -97,7 +97,7 @@ def _background(spec: ClipSpec, random: np.random.Generator) -> _Draft:
     return _Draft(text, shown[-1 if where else 0], shown, tuple(BACKGROUNDS))
 
 
-def _motion(spec: ClipSpec, random: np.random.Generator) -> _Draft | None:
+def _motion(spec: ClipSpec, _: np.random.Generator) -> _Draft | None:
     if spec.direction is None:
         return None
     return _Draft(f"Which way does the {spec.mover.name} move?", spec.direction, (), MOTIONS)
@@ -123,7 +123,7 @@ def _order(spec: ClipSpec, random: np.random.Generator) -> _Draft | None:
     return _Draft(text, answer, others, DIGITS, evidence=_flash_events(spec))
 
 
-def _count(spec: ClipSpec, random: np.random.Generator) -> _Draft | None:
+def _count(spec: ClipSpec, _: np.random.Generator) -> _Draft | None:
     if not spec.flashes:
         return None
     answer = COUNTS[len(spec.flashes) - 1]
@@ -142,7 +142,7 @@ def _when(spec: ClipSpec, random: np.random.Generator) -> _Draft | None:
     return _Draft(text, QUARTERS[quarter], (), QUARTERS, evidence=_flash_events(spec, flash.onset))
 
 
-def _appearance(spec: ClipSpec, random: np.random.Generator) -> _Draft | None:
+def _appearance(spec: ClipSpec, _: np.random.Generator) -> _Draft | None:
     if spec.appearing is None:
         return None
     others = (spec.mover.name, spec.resting.name)
@@ -150,7 +150,7 @@ def _appearance(spec: ClipSpec, random: np.random.Generator) -> _Draft | None:
     return _Draft("Which shape appeared?", spec.appearing.name, others, SHAPES, evidence=evidence)
 
 
-def _change(spec: ClipSpec, random: np.random.Generator) -> _Draft | None:
+def _change(spec: ClipSpec, _: np.random.Generator) -> _Draft | None:
     shape = spec.resting
     if shape.new_color is None:
         return None

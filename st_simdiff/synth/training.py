@@ -1,6 +1,6 @@
 """Training of the tiny LLaVA-Video on a CPU: two stages, a few single-thread processes, resumable at any step.
 
-Every batch is a function of the seed, the step and the process, so a run that was stopped goes on as if it had not been.
+Every batch is a function of the seed, the step and the process: a run that was stopped goes on as if it had not been.
 """
 
 from __future__ import annotations
@@ -49,8 +49,17 @@ MIXTURE = ("plain",) * 12 + (
 
 
 @dataclass(frozen=True)
+class VisionPhase:
+    """Part of stage 1. digit_warp: of the world, so that more handwriting is seen than there is."""
+
+    steps: int
+    digit_warp: float = 0.0
+
+
+@dataclass(frozen=True)
 class Phase:
-    """Part of stage 2. frames: of a clip. clips: a step and process. decay: share of the last steps with falling rate."""
+    """Part of stage 2. frames: of a clip. clips: a step and process. decay: share of the steps, the last, in which the
+    learning rate falls."""
 
     frames: int
     steps: int
@@ -60,24 +69,26 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Steps are optimiser steps; clips and frames are per step and process."""
+    """How to train. Steps are optimiser steps; clips and frames are per step and process. compile: compile the decoder
+    layers, which needs a C++ compiler, takes a minute and makes a step a third shorter."""
 
     seed: int = 0
     processes: int = 2
+    compile: bool = False
     shape: ModelShape = field(default_factory=ModelShape)
-    vision_steps: int = 1500
+    vision: tuple[VisionPhase, ...] = (VisionPhase(1500), VisionPhase(250, digit_warp=1.0))
     vision_clips: int = 12
     vision_frames: int = 6
     vision_rate: float = 2e-3
     phases: tuple[Phase, ...] = (
-        Phase(frames=8, steps=1200, clips=16),
-        Phase(frames=16, steps=2400, clips=10, decay=0.5),
+        Phase(frames=8, steps=900, clips=12),
+        Phase(frames=16, steps=1400, clips=8, decay=0.5),
     )
-    questions: int = 8
+    questions: int = 10
     rate: float = 2e-3
     warm_up: int = 100
     first_clips: int = 200
-    fresh_clips: int = 3
+    fresh_clips: int = 2
     bank: int = 1200
     save_every: int = 100
     report_every: int = 25
@@ -132,42 +143,47 @@ class Trainer:
             self.heads.load_state_dict(self.saved["heads"])
 
     def run(self) -> None:
-        """Both stages, from where the saved state stands."""
-        stage, step = (self.saved["stage"], self.saved["step"]) if self.saved else (0, 0)
-        if stage == 0:
-            self._train_vision(step)
-            self._start_language()
-            self._save(1, 0, [])
-            self.saved, stage, step = None, 1, 0
-        for number, phase in enumerate(self.recipe.phases, start=1):
-            if stage <= number:
-                self._train_language(number, phase, step if stage == number else 0)
-                self.saved = None
+        """All phases of both stages, from where the saved state stands."""
+        done, step = (self.saved["phase"], self.saved["step"]) if self.saved else (0, 0)
+        vision = self.recipe.vision
+        for number, phase in enumerate((*vision, None, *self.recipe.phases)):
+            if number < done:
+                continue
+            first = step if number == done else 0
+            if isinstance(phase, VisionPhase):
+                self._train_vision(number, phase, first)
+            elif phase is None:
+                self._start_language()
+            else:
+                self._train_language(number, phase, first)
+            self.saved = None
+            self._save(number + 1, 0, [])
 
-    def _train_vision(self, first: int) -> None:
+    def _train_vision(self, number: int, phase: VisionPhase, first: int) -> None:
         recipe = self.recipe
         modules = nn.ModuleList((self.model.vision, self.heads))
         optimizer = torch.optim.AdamW(modules.parameters(), lr=recipe.vision_rate, weight_decay=0.01, betas=(0.9, 0.98))
         self._restore([optimizer])
         started = time.perf_counter()
-        for step in range(first, recipe.vision_steps):
-            rate = _rate(step, recipe.vision_steps, recipe.warm_up, 0.6)
-            _set_rate([optimizer], recipe.vision_rate * rate)
-            frames, labels, elapsed = self._vision_batch(step)
+        for step in range(first, phase.steps):
+            _set_rate([optimizer], recipe.vision_rate * _rate(step, phase.steps, recipe.warm_up, decay=0.6))
+            frames, labels, elapsed = self._vision_batch(number, phase, step)
             with torch.autocast("cpu", torch.bfloat16):
                 tokens = self.model.vision(frames)
             loss, correct = self.heads(tokens, labels, elapsed)
             self._update(loss, modules, [optimizer])
             if step % recipe.report_every == 0:
                 shares = " ".join(f"{name} {share:.3f}" for name, share in correct.items())
-                log.info("vision %d loss %.3f %s (%.0f s)", step, loss.item(), shares, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                log.info("vision %d.%d loss %.3f %s (%.0f s)", number, step, loss.item(), shares, seconds)
             if (step + 1) % recipe.save_every == 0:
-                self._save(0, step + 1, [optimizer])
+                self._save(number, step + 1, [optimizer])
 
-    def _vision_batch(self, step: int) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        recipe, random = self.recipe, self._random(0, step)
+    def _vision_batch(self, number: int, phase: VisionPhase, step: int) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        recipe, random = self.recipe, self._random(number, step)
         frames, labels, elapsed = [], [], []
-        for spec in self._specs(step * recipe.vision_clips, recipe.vision_clips, frames=16):
+        start = 10**7 * number + step * recipe.vision_clips
+        for spec in self._specs(start, recipe.vision_clips, frames=16, digit_warp=phase.digit_warp):
             images, shown = render_with_owners(spec)
             chosen = torch.from_numpy(random.permutation(spec.world.frames)[: recipe.vision_frames])
             frames.append(torch.from_numpy(images)[chosen])
@@ -187,6 +203,9 @@ class Trainer:
     def _train_language(self, number: int, phase: Phase, first: int) -> None:
         recipe, language = self.recipe, self.model.language
         language.set_attn_implementation("packed")
+        if recipe.compile:
+            for layer in language.model.layers:
+                layer.compile(dynamic=True)
         blocks = [p for p in language.model.layers.parameters() if p.ndim == 2]
         others = [p for p in language.parameters() if all(p is not q for q in blocks)] + [self.model.newline]
         optimizers = [
@@ -209,7 +228,7 @@ class Trainer:
             self._update(loss, trained, optimizers)
             if step % recipe.report_every == 0:
                 log.info("language %d.%d loss %.4f (%.0f s)", number, step, loss.item(), time.perf_counter() - started)
-            if (step + 1) % recipe.save_every == 0 or step + 1 == phase.steps:
+            if (step + 1) % recipe.save_every == 0:
                 self._save(number, step + 1, optimizers)
             if self.rank == 0 and (step + 1) % recipe.check_every == 0:
                 self._check(number, step + 1, phase)
@@ -228,12 +247,13 @@ class Trainer:
             yield added + [clips[i] for i in random.permutation(len(clips))[: phase.clips - len(added)]]
             clips = (clips + added)[-recipe.bank :]
 
-    def _specs(self, first: int, count: int, frames: int) -> list[ClipSpec]:
+    def _specs(self, first: int, count: int, frames: int, digit_warp: float = 0.0) -> list[ClipSpec]:
         recipe = self.recipe
         seeds = [(i * recipe.processes + self.rank) for i in range(first, first + count)]
+        rules = [_shortened(world_named(MIXTURE[seed % len(MIXTURE)]), frames) for seed in seeds]
         return [
-            draw_clip(_shortened(world_named(MIXTURE[s % len(MIXTURE)]), frames), "train", s + 10**9 * recipe.seed)
-            for s in seeds
+            draw_clip(dataclasses.replace(world, digit_warp=digit_warp), "train", seed + 10**9 * recipe.seed)
+            for world, seed in zip(rules, seeds, strict=True)
         ]
 
     def _watch(self, specs: list[ClipSpec]) -> list[WatchedClip]:
@@ -245,7 +265,8 @@ class Trainer:
     def _check(self, number: int, step: int, phase: Phase) -> None:
         world = _shortened(world_named("plain"), phase.frames)
         specs = [draw_clip(world, "dev", seed) for seed in range(self.recipe.check_clips)]
-        shares = option_accuracy(self.model, self.packer, watch(self.model, specs), np.random.default_rng(1))
+        with torch.compiler.set_stance("force_eager"):
+            shares = option_accuracy(self.model, self.packer, watch(self.model, specs), np.random.default_rng(1))
         total = np.mean(list(shares.values()))
         parts = " ".join(f"{name} {share:.2f}" for name, share in shares.items())
         log.info("dev %d.%d mean %.3f %s", number, step, total, parts)
@@ -270,11 +291,11 @@ class Trainer:
             for optimizer, state in zip(optimizers, self.saved["optimizers"], strict=False):
                 optimizer.load_state_dict(state)
 
-    def _save(self, stage: int, step: int, optimizers: list[torch.optim.Optimizer]) -> None:
+    def _save(self, phase: int, step: int, optimizers: list[torch.optim.Optimizer]) -> None:
         if self.rank:
             return
         state = {
-            "stage": stage,
+            "phase": phase,
             "step": step,
             "model": self.model.state_dict(),
             "heads": self.heads.state_dict(),

@@ -59,7 +59,7 @@ def clock_code(elapsed: Tensor) -> Tensor:
 
 
 def cell_labels(spec: ClipSpec, shown: Tensor) -> dict[str, Tensor]:
-    """What each cell shows. shown: (frames, 64, 64) uint8 of `render_with_owners`. Returns (frames, 4, 4) int64 a head."""
+    """What each cell shows, (frames, 4, 4) int64 by head. shown: (frames, 64, 64) uint8 of `render_with_owners`."""
     frames = shown.shape[0]
     things = owners(spec)
     counts = functional.one_hot(shown.long(), len(things)).unflatten(2, (GRID, CELL)).unflatten(1, (GRID, CELL))

@@ -18,7 +18,8 @@ ANSWERS = (*DIGITS, *SHAPES, *COLORS, *BACKGROUNDS, *MOTIONS, *COUNTS, *QUARTERS
 PAD, START, END, UNKNOWN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<unk>"
 _CHAT = "system user assistant You are a helpful assistant ."
 _QUESTIONS = (
-    "What color is the ? Which digit is on the sign ? What is the background at the start end ? Which way does the move ? "
+    "What color is the ? Which digit is on the sign ? What is the background at the start end ? "
+    "Which way does the move ? "
     "Which digit flashed first last ? How many times did a digit flash ? In which quarter did the start to flash ? "
     "Which shape appeared ? What color did the turn to ? Options : , . Answer with one word option letter"
 )

@@ -17,6 +17,7 @@ from st_simdiff.errors import InputError, unknown
 from st_simdiff.synth.glyphs import (
     BACKGROUNDS,
     COLORS,
+    NO_WARP,
     PLATE_SIZE,
     SHAPE_SIZE,
     SHAPES,
@@ -45,7 +46,8 @@ class World:
     frames: of 64x64 pixels. flash_counts: the possible numbers of flashes, drawn uniformly. flash_frames: shortest and
     longest flash. flash_span: cells along each side of a flash. moving: whether the gliding shape glides.
     background_drift: pixels a frame. camera: largest shift of the whole scene, pixels. lighting: relative amplitude of
-    the slow change of light. noise: standard deviation of the pixel noise, of 255.
+    the slow change of light. noise: standard deviation of the pixel noise, of 255. digit_warp: how much digits are
+    rotated, scaled and shifted, 0 for as they were written; for training.
     """
 
     frames: int = 16
@@ -60,11 +62,12 @@ class World:
     camera: int = 0
     lighting: float = 0.0
     noise: float = 4.0
+    digit_warp: float = 0.0
 
     def __post_init__(self) -> None:
         shortest, longest = self.flash_frames
         needed = 1 + max(self.flash_counts) * (longest + 1) - 1
-        if not 1 <= shortest <= longest or max(self.flash_counts) > 0 and needed > self.frames:
+        if not 1 <= shortest <= longest or (max(self.flash_counts) > 0 and needed > self.frames):
             raise InputError(
                 f"{max(self.flash_counts)} flashes of up to {longest} frames, one frame apart, need {needed} frames; "
                 f"the world has {self.frames}."
@@ -120,7 +123,7 @@ class Plate:
     """A handwritten digit on a plate in grid cell (row, col), in frames onset .. onset + frames - 1.
 
     image: index into `load_digits`. span: the digit is repeated in span x span cells. flash: black plate, bright ink;
-    otherwise the sign's white plate, black ink.
+    otherwise the sign's white plate, black ink. warp: of `digit_glyph`.
     """
 
     digit: int
@@ -131,12 +134,13 @@ class Plate:
     frames: int
     span: int = 1
     flash: bool = True
+    warp: tuple[float, float, float, float] = NO_WARP
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something brief that happens. kind: flash, cut, appearance or change. frames: onset and end (exclusive) of what it
-    shows. box: pixels (x0, y0, x1, y1), end exclusive. cells: the (row, col) of the 4 x 4 grid that the box touches."""
+    """Something brief that happens. kind: flash, cut, appearance or change. frames: onset and end (exclusive) of what
+    it shows. box: pixels (x0, y0, x1, y1), end exclusive. cells: (row, col) of the 4 x 4 grid that the box touches."""
 
     kind: str
     frames: tuple[int, int]
@@ -209,11 +213,8 @@ def draw_clip(world: World, split: str, seed: int) -> ClipSpec:
     names = [str(n) for n in random.permutation(list(SHAPES))]
     colors = [str(c) for c in random.permutation(list(COLORS))]
     digits = [int(d) for d in random.permutation(10)]
-    cut = (
-        int(random.integers(world.frames // 3, world.frames - world.frames // 3))
-        if _happens(random, world.cut_probability)
-        else None
-    )
+    margin = world.frames // 3
+    cut = int(random.integers(margin, world.frames - margin)) if _happens(random, world.cut_probability) else None
     backgrounds = _draw_backgrounds(random, split, 1 if cut is None else 2)
     count = int(random.choice(world.flash_counts))
 
@@ -229,9 +230,25 @@ def draw_clip(world: World, split: str, seed: int) -> ClipSpec:
     if _happens(random, world.appearance_probability):
         path = _rest(random, world, appearing_cell)
         appearing = Shape(names[2], colors[3], path, visible_from=_event_frame(random, world))
-    sign = Plate(digits[0], _draw_image(random, split, digits[0]), *sign_cell, 0, world.frames, flash=False)
+    sign = Plate(
+        digits[0],
+        _draw_image(random, split, digits[0]),
+        *sign_cell,
+        onset=0,
+        frames=world.frames,
+        flash=False,
+        warp=_draw_warp(random, world),
+    )
     flashes = tuple(
-        Plate(digit, _draw_image(random, split, digit), *cell, onset, frames, world.flash_span)
+        Plate(
+            digit,
+            _draw_image(random, split, digit),
+            *cell,
+            onset,
+            frames,
+            world.flash_span,
+            warp=_draw_warp(random, world),
+        )
         for digit, cell, (onset, frames) in zip(
             digits[1 : 1 + count], flash_cells, _draw_flash_times(random, world, count), strict=True
         )
@@ -267,6 +284,13 @@ def _draw_backgrounds(random: np.random.Generator, split: str, count: int) -> tu
 
 def _draw_image(random: np.random.Generator, split: str, digit: int) -> int:
     return int(random.choice(digit_images(split, digit)))
+
+
+def _draw_warp(random: np.random.Generator, world: World) -> tuple[float, float, float, float]:
+    if not world.digit_warp:
+        return NO_WARP
+    angle, scale, right, down = (float(part) for part in world.digit_warp * random.uniform(-1, 1, 4))
+    return 0.25 * angle, 1 + 0.15 * scale, 0.6 * right, 0.6 * down
 
 
 def _draw_motion(
@@ -398,7 +422,7 @@ def _paint_shape(image: np.ndarray, owner: np.ndarray, shape: Shape, t: int, num
 
 def _paint_plate(image: np.ndarray, owner: np.ndarray, plate: Plate, number: int) -> None:
     paper, ink = (_BLACK, _INK) if plate.flash else (_WHITE, _BLACK)
-    glyph = digit_glyph(plate.image)[..., None]
+    glyph = digit_glyph(plate.image, plate.warp)[..., None]
     tile = np.asarray(paper, dtype=np.float32) * (1 - glyph) + np.asarray(ink, dtype=np.float32) * glyph
     for row in range(plate.row, plate.row + plate.span):
         for col in range(plate.col, plate.col + plate.span):
