@@ -77,7 +77,6 @@ class VideoAnswerer:
                 inputs=prompt.ids,
                 images=prompt.images,
                 attention_mask=torch.ones_like(prompt.ids),
-                modalities="video",
                 use_cache=True,
                 **_generation_settings(settings),
             )
@@ -96,9 +95,9 @@ class VideoAnswerer:
         answered = self._tokenize(self._conversation(video, question, continuation))
         tokens = answered[:, prompt.ids.shape[1] :]
         with compress(self.model, self.arguments.method) as trace:
-            prefill = self.model(input_ids=prompt.ids, images=prompt.images, modalities="video", use_cache=True)
-            rest = self.model(input_ids=tokens, past_key_values=prefill["past_key_values"], use_cache=True)
-        logits = torch.cat([prefill["logits"][:, -1:], rest["logits"][:, :-1]], dim=1).float()
+            prefill = self.model(input_ids=prompt.ids, images=prompt.images, use_cache=True, logits_to_keep=1)
+            rest = self.model(input_ids=tokens, past_key_values=prefill.past_key_values, use_cache=True)
+        logits = torch.cat([prefill.logits[:, -1:], rest.logits[:, :-1]], dim=1).float()
         loss = torch.nn.functional.cross_entropy(logits[0], tokens[0])
         greedy = bool((logits.argmax(-1) == tokens).all())
         return Likelihood(loss.item(), greedy, self._counts(prompt, trace, 0, started))
@@ -118,7 +117,7 @@ class VideoAnswerer:
             pixels = self.image_processor.preprocess(sampled.frames, return_tensors="pt")["pixel_values"]
             images = [pixels.to(self.device, self.dtype)]
             if arguments.add_time_instruction:
-                question = f"{time_instruction(sampled)}\n{question}"
+                question = f"{time_instruction(sampled.duration, sampled.times)}\n{question}"
         text = self._conversation(video, question, None)
         return Prompt(text, self._tokenize(text), images)
 

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal, get_args, get_type_hints
 
 from st_simdiff.errors import InputError, unknown
@@ -23,9 +24,11 @@ PUBLISHED_FLAGS = {"right": True, "bottom": True, "spatial": True, "temporal": T
 
 DEFAULT_METHOD = "st_simdiff"
 
+_DECODERS = {"decord": "decord", "pyav": "av"}
+
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 AttentionImplementation = Literal["sdpa", "eager", "flash_attention_2"]
-DecodeBackend = Literal["decord", "pyav"]
+DecodeBackend = Literal["auto", "decord", "pyav"]
 PoolMode = Literal["bilinear", "average", "max"]
 NewlinePosition = Literal["grid", "frame", "one_token", "no_token"]
 ModelName = Literal["llava_qwen"]
@@ -42,6 +45,7 @@ class LlavaVideoArguments:
     max_frames_num, fps, force_sample: frames at `fps` a second, spread evenly over the video when that would be more
         than `max_frames_num` or with `force_sample`.
     add_time_instruction: tell the model when its frames were taken.
+    video_decode_backend: auto is decord where it is installed and PyAV elsewhere; both give the same frames.
     mm_spatial_pool_mode, mm_newline_position: None is what the checkpoint's config says.
     journal: folder in which every answer is written down the moment it is there; None writes none.
     """
@@ -57,7 +61,7 @@ class LlavaVideoArguments:
     fps: float = 1
     force_sample: bool = False
     add_time_instruction: bool = False
-    video_decode_backend: DecodeBackend = "decord"
+    video_decode_backend: DecodeBackend = "auto"
     mm_spatial_pool_mode: PoolMode | None = None
     mm_newline_position: NewlinePosition | None = None
     batch_size: int = 1
@@ -72,6 +76,12 @@ class LlavaVideoArguments:
             raise InputError(f"device is auto, cpu, cuda or cuda:<index>, got {self.device!r}.")
         if self.batch_size != 1:
             raise InputError(f"llava_video answers one question at a time: batch_size is 1, got {self.batch_size}.")
+
+        if self.video_decode_backend != "auto" and not find_spec(_DECODERS[self.video_decode_backend]):
+            raise InputError(
+                f"video_decode_backend={self.video_decode_backend} needs the package "
+                f"{_DECODERS[self.video_decode_backend]}, which is not installed; auto takes what there is."
+            )
 
     @property
     def overwrite_config(self) -> dict[str, str]:

@@ -25,5 +25,5 @@ def embedded_checkpoint(cache: Path = CACHE_FOLDER) -> EmbeddedCheckpoint:
     """The embedded checkpoint, written under `cache` when it is not there yet. The same bytes every time."""
     folder = cache / "llava-video-random"
     if not (folder / "config.json").exists():
-        write_tiny_checkpoint(folder, seed=0)
+        write_tiny_checkpoint(folder, seed=0, image_size=224)
     return EmbeddedCheckpoint(folder, trained=False)

@@ -7,7 +7,7 @@ import dataclasses
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -96,7 +96,7 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
         settings = list(_comparison({"pretrained": str(checkpoint.folder), **embedded.MODEL_ARGS, **given}))
     _refuse_hidden_tasks(tasks)
     refuse_empty(tasks.split(","), hf_home(environment))
-    started = datetime.now().strftime("%Y%m%d-%H%M%S")
+    started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     runs = []
     for one in settings:
         arguments = parse(one)

@@ -46,15 +46,17 @@ class Run:
     on_cpu: bool = False
     extra: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for key, value in {**self.model_args, "the output path": self.folder}.items():
+            if "," in str(value):
+                raise InputError(f"lmms-eval splits its arguments at commas, so {key} can have none, got {value}.")
+
     @property
     def journal(self) -> Path:
         return self.folder / "answers"
 
     def command(self) -> list[str]:
         """The command line, runnable as it is."""
-        for key, value in {**self.model_args, "output path": self.folder}.items():
-            if "," in str(value):
-                raise InputError(f"lmms-eval splits its arguments at commas, so {key} can have none, got {value}.")
         command = [sys.executable, "-m"]
         if self.processes > 1:
             command += ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no"]
@@ -70,7 +72,7 @@ class Run:
         command += ["lmms_eval", "--model", "llava_video"]
         command += ["--model_args", join_model_args({**self.model_args, "journal": self.journal})]
         command += ["--tasks", self.tasks, "--include_path", str(TASKS_FOLDER), "--batch_size", "1"]
-        command += ["--log_samples", "--output_path", str(self.folder), "--verbosity", "WARNING"]
+        command += ["--log_samples", "--output_path", str(self.folder), "--verbosity", "WARNING", "--timezone", "UTC"]
         if self.limit is not None:
             command += ["--limit", self.limit]
         return [*command, *self.extra]

@@ -1,0 +1,72 @@
+"""The harness model through lmms-eval's own command line, in one process and in two."""
+
+import math
+
+import pytest
+
+from st_simdiff.harness.launch import TASKS_FOLDER
+
+TASKS = ("clips", "clips_likelihood")
+PUBLISHED = (
+    "conv_template=qwen_1_5,model_name=llava_qwen,max_frames_num=64,cost=0.3,similarity_lower_bound=0.8,"
+    "event_upper_bound=0.2,right=True,bottom=True,spatial=True,temporal=True,strategy=3,mm_spatial_pool_mode=bilinear"
+)
+QUESTIONS = 9
+
+
+def published_command(checkpoint, *more):
+    """The published manual command without merge_type, on the embedded tasks."""
+    arguments = ["-m", "lmms_eval", "--model", "llava_video", "--tasks", ",".join(TASKS), "--batch_size", "1"]
+    arguments += ["--model_args", f"pretrained={checkpoint},{PUBLISHED}", "--output_path", "./logs/", "--log_samples"]
+    return [*arguments, "--include_path", TASKS_FOLDER.resolve(), "--limit", QUESTIONS, *more]
+
+
+@pytest.fixture(scope="module")
+def runs(checkpoint, start):
+    launch = ["accelerate.commands.launch"]
+    one = start([*launch, "--num_processes=1", *published_command(checkpoint)])
+    two = start(
+        [*launch, "--multi_gpu", "--num_processes=2", "--main_process_port=0", *published_command(checkpoint)],
+        {"ACCELERATE_USE_CPU": "true"},
+    )
+    return one.result(), two.result()
+
+
+def test_the_published_command_writes_results(runs):
+    for run in runs:
+        assert run.code == 0, run.output
+        results = run.results()
+        assert 0 <= results["clips"]["accuracy,none"] <= 100
+        assert 0 <= results["clips_likelihood"]["acc,none"] <= 1
+
+
+def test_every_question_records_what_was_kept(runs):
+    (one, _) = runs
+    for task in TASKS:
+        samples = one.samples(task)
+        assert sorted(samples) == list(range(QUESTIONS))
+        for sample in samples.values():
+            for counts in sample["token_counts"]:
+                tokens = counts["visual_tokens"]
+                assert tokens % 20 == 0
+                assert counts["visual_tokens_kept"] == math.ceil(tokens * 3 / 10)
+                assert counts["realised_retention"] == pytest.approx(0.3, abs=1 / tokens)
+                assert counts["communities"] <= counts["representatives"] <= counts["candidates"] <= tokens
+                assert counts["candidates"] <= counts["representatives"] + counts["events"]
+                assert counts["input_tokens"] > tokens
+                assert counts["seconds"] > 0
+
+
+def test_two_processes_answer_every_question_as_one_does(runs):
+    """An odd number of questions, so that one process has a padding request to skip."""
+    one, two = runs
+    for task in TASKS:
+        alone, together = one.samples(task), two.samples(task)
+        assert sorted(alone) == sorted(together)
+        for question, sample in alone.items():
+            other = together[question]
+            assert other["target"] == sample["target"]
+            assert other["filtered_resps"] == sample["filtered_resps"]
+            for counts, other_counts in zip(sample["token_counts"], other["token_counts"], strict=True):
+                assert {**counts, "seconds": 0} == {**other_counts, "seconds": 0}
+    assert one.results()["clips"]["accuracy,none"] == two.results()["clips"]["accuracy,none"]
