@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import Qwen2Config, SiglipVisionConfig
 
 from llava.errors import unknown
@@ -25,6 +26,8 @@ _SO400M_SHAPE = {
     "image_size": 384,
     "patch_size": 14,
 }
+
+_Config = TypeVar("_Config", Qwen2Config, SiglipVisionConfig)
 
 _REQUIRED_TEXT = (
     "hidden_size",
@@ -66,15 +69,14 @@ _WITHOUT_EFFECT = ("mm_pooling_position", "delay_load", "vision_config", *_ONLY)
 class LlavaVideoConfig:
     """The shape of a LLaVA-Video model.
 
-    text: the language model, its vocabulary padded as in the checkpoint. vision: the SigLIP tower with all its layers,
-    the last of which is not used. max_length: tokens of a sequence. mm_use_im_start_end: read by LLaVA wrappers.
+    text: the language model. vision: the SigLIP tower with all its layers, the last of which is not used.
+    mm_use_im_start_end: read by LLaVA wrappers.
     """
 
     text: Qwen2Config
     vision: SiglipVisionConfig
     pool_mode: PoolMode
     newline: NewlineMode
-    max_length: int
     mm_use_im_start_end: bool = False
 
     @property
@@ -135,7 +137,6 @@ def parse_config(
         vision=vision,
         pool_mode=pool_mode,
         newline=newline,
-        max_length=raw.get("tokenizer_model_max_length") or text.max_position_embeddings,
         mm_use_im_start_end=bool(raw.get("mm_use_im_start_end", False)),
     )
 
@@ -162,7 +163,7 @@ def _text_config(raw: Mapping[str, Any]) -> Qwen2Config:
     given = {key: raw[key] for key in (*_REQUIRED_TEXT, *_OPTIONAL_TEXT) if key in raw}
     if given.get("sliding_window") is None:
         given.pop("sliding_window", None)
-    return Qwen2Config(**given, rope_parameters=_rope_parameters(raw))
+    return _checked(Qwen2Config, given | {"rope_parameters": _rope_parameters(raw)})
 
 
 def _rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,4 +207,13 @@ def _siglip(entries: Mapping[str, Any]) -> SiglipVisionConfig:
     if needed:
         raise ValueError(f"The vision tower's config lacks {', '.join(needed)}.")
     known = (*_SO400M_SHAPE, "num_channels", "hidden_act", "layer_norm_eps", "attention_dropout")
-    return SiglipVisionConfig(**{key: entries[key] for key in known if key in entries})
+    return _checked(SiglipVisionConfig, {key: entries[key] for key in known if key in entries})
+
+
+def _checked(kind: type[_Config], entries: Mapping[str, Any]) -> _Config:
+    """A transformers config. Raises ValueError for an entry of a wrong type."""
+    try:
+        return kind(**entries)
+    except StrictDataclassError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"The checkpoint's config has a wrong value ({reason}).") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from transformers import (
@@ -63,6 +63,8 @@ def load_llava_video(
     folder = Path(path)
     if dtype not in DTYPES:
         raise unknown("dtype", str(dtype), map(str, DTYPES))
+    if attn_implementation not in get_args(AttnImplementation):
+        raise unknown("attn_implementation", attn_implementation, get_args(AttnImplementation))
     config = read_config(folder, overwrite=overwrite_config, vision_tower=vision_tower)
     weights = find_weights(folder)
     tokenizer = load_tokenizer(folder)
@@ -71,13 +73,14 @@ def load_llava_video(
             f"The tokenizer in {folder} has {len(tokenizer)} tokens, but the model has embeddings for "
             f"{config.text.vocab_size}."
         )
-    config.text.vocab_size = len(tokenizer)
+    padded_vocabulary, config.text.vocab_size = config.text.vocab_size, len(tokenizer)
     with torch.device("meta"):
         model = LlavaVideo(config, attn_implementation=attn_implementation, frames_per_chunk=frames_per_chunk)
     devices = _devices(model, device_map, dtype)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    state = dict(weights.read(shapes, len(tokenizer), lambda name: (_device_of(name, devices), dtype)))
-    model.load_state_dict(state, strict=True, assign=True)
+    state = dict(weights.read(shapes, padded_vocabulary, lambda name: (_device_of(name, devices), dtype)))
+    # Not strict: `read` has checked every name, and a tied output embedding is no parameter of its own.
+    model.load_state_dict(state, strict=False, assign=True)
     del state
     model.tie_weights()
     _rebuild_buffers(model, devices)
@@ -85,8 +88,11 @@ def load_llava_video(
     if len(set(devices.values())) > 1:
         from accelerate import dispatch_model
 
-        dispatch_model(model, devices)
-    return LoadedLlavaVideo(tokenizer, model.eval(), build_image_processor(config.vision), config.max_length)
+        dispatch_model(
+            model, {name: "cpu" if device.type == "cpu" else device.index for name, device in devices.items()}
+        )
+    max_length = config.text.max_position_embeddings
+    return LoadedLlavaVideo(tokenizer, model.eval(), build_image_processor(config.vision), max_length)
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -96,8 +102,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer = Qwen2Tokenizer if kind.startswith("Qwen2") else PreTrainedTokenizerFast
     try:
         return tokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"The tokenizer in {folder} cannot be loaded ({str(error).splitlines()[0]}).") from error
+    except Exception as error:  # tokenizers raises the base class
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"The tokenizer in {folder} cannot be loaded ({reason}).") from error
 
 
 def _generation_config(folder: Path) -> GenerationConfig:
@@ -129,7 +136,10 @@ def _automatic(model: LlavaVideo, strategy: str, dtype: torch.dtype) -> Mapping[
         memory = get_balanced_memory(
             model, dtype=dtype, no_split_module_classes=_UNDIVIDED, low_zero=strategy == "balanced_low_0"
         )
-    return infer_auto_device_map(model, memory, no_split_module_classes=_UNDIVIDED, dtype=dtype)
+    devices = infer_auto_device_map(model, memory, no_split_module_classes=_UNDIVIDED, dtype=dtype)
+    if "disk" in devices.values():
+        raise ValueError("The model does not fit into the free memory of this machine's devices.")
+    return devices
 
 
 def _device(given: str | int | torch.device) -> torch.device:

@@ -110,6 +110,14 @@ class VideoEmbedder(nn.Module):
         """(T, H, W, D) -> (length, D): the video as a sequence, newline tokens in their places."""
         return add_newlines(tokens, self.image_newline, self.newline_mode)
 
+    def _check_video(self, video: torch.Tensor) -> None:
+        if video.dim() != 4 or video.shape[0] < 1 or video.shape[1] != 3:
+            raise ValueError(f"A video is a tensor (frames, 3, height, width), got {tuple(video.shape)}.")
+        side = self.vision_tower.config.image_size
+        if video.shape[2:] != (side, side):
+            height, width = video.shape[2:]
+            raise ValueError(f"This model looks at frames of {side} x {side} pixels, got {height} x {width}.")
+
     def _encode_chunk(self, pixel_values: torch.Tensor) -> torch.Tensor:
         return self.pool(self.projector(self.vision_tower(pixel_values).last_hidden_state))
 
@@ -132,7 +140,7 @@ class VideoEmbedder(nn.Module):
         parts, label_parts, spans = [], [], []
         done, length = 0, 0
         for place, video in zip(placeholders, videos, strict=True):
-            _check_video(video)
+            self._check_video(video)
             tokens = self.encode(video).to(text.device)
             sequence = self.add_newlines(tokens)
             parts += [text[done:place], sequence]
@@ -158,13 +166,14 @@ class LlavaVideo(nn.Module):
         self.config = config
         text = copy.deepcopy(config.text)
         text._attn_implementation = attn_implementation
-        self.language_model = Qwen2ForCausalLM(text)
+        language_model = Qwen2ForCausalLM(text)
         # The checkpoint's settings are kept here: `generate` hands the language model complete ones.
-        self.language_model.generation_config = GenerationConfig()
+        language_model.generation_config = GenerationConfig()
         self.generation_config = GenerationConfig()
         self.embedder = VideoEmbedder(
-            config, self.language_model.get_input_embeddings, attn_implementation, frames_per_chunk
+            config, language_model.get_input_embeddings, attn_implementation, frames_per_chunk
         )
+        self.language_model = language_model
 
     def forward(
         self,
@@ -352,11 +361,6 @@ def _videos_by_row(
         raise ValueError(f"The prompts have {sum(counts)} video placeholders, but {len(images)} videos came with them.")
     given = iter(images)
     return [[next(given) for _ in range(count)] for count in counts]
-
-
-def _check_video(video: torch.Tensor) -> None:
-    if video.dim() != 4 or video.shape[0] < 1 or video.shape[1] != 3:
-        raise ValueError(f"A video is a tensor (frames, 3, height, width), got {tuple(video.shape)}.")
 
 
 def _generation_settings(defaults: GenerationConfig, given: dict[str, Any]) -> tuple[GenerationConfig, dict[str, Any]]:

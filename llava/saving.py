@@ -79,7 +79,7 @@ def config_entries(config: LlavaVideoConfig, dtype: torch.dtype, vocabulary: int
         "mm_use_im_start_end": config.mm_use_im_start_end,
         "mm_vision_select_feature": "patch",
         "mm_vision_select_layer": -2,
-        "tokenizer_model_max_length": config.max_length,
+        "tokenizer_model_max_length": text.max_position_embeddings,
         "vision_config": {
             "model_type": "siglip_vision_model",
             **{key: getattr(vision, key) for key in _VISION_ENTRIES},

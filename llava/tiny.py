@@ -90,7 +90,6 @@ def tiny_config(
         ),
         pool_mode=pool_mode,
         newline=newline,
-        max_length=max_length,
     )
 
 

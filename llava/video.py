@@ -120,6 +120,7 @@ def _read_with_pyav(path: Path, sampling: Sampling) -> SampledVideo:
     decoded: dict[int, np.ndarray] = {}
     try:
         with av.open(str(path)) as container:
+            container.streams.video[0].thread_type = "AUTO"
             for number, frame in enumerate(container.decode(video=0)):
                 if number in wanted:
                     decoded[number] = frame.to_ndarray(format="rgb24")

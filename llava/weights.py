@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,13 @@ _OFFICIAL_PREFIXES = (
     ("language_model.model.", "model."),
     ("language_model.lm_head.", "lm_head."),
 )
-_UNUSED = re.compile(rf"{re.escape(_TOWER)}post_layernorm\..*|.*\.rotary_emb\.inv_freq|.*\.position_ids")
-"""Tensors that checkpoints may hold and that the model does not read."""
+_UNUSED = re.compile(
+    rf"{re.escape(_TOWER)}post_layernorm\..*|lm_head\.weight|.*\.rotary_emb\.inv_freq|.*\.position_ids"
+)
+"""Tensors that a checkpoint may hold though the model has no such parameter (lm_head: if it is tied)."""
+
+_VOCABULARY = ("model.embed_tokens.weight", "lm_head.weight")
+"""Tensors with a row a token."""
 
 Placement = Callable[[str], tuple[torch.device, torch.dtype]]
 
@@ -46,18 +51,18 @@ class CheckpointFiles:
     file_of: dict[str, str]
 
     def read(
-        self, shapes: dict[str, torch.Size], vocabulary: int, placement: Placement
+        self, shapes: Mapping[str, torch.Size], padded_vocabulary: int, placement: Placement
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """Yields (name, tensor) for every parameter of `LlavaVideo`, one at a time.
 
-        shapes: what the model expects; embeddings of more than `vocabulary` rows (padding) are read up to there.
-        placement: device and dtype for a name. Raises ValueError for tensors that are missing, unexpected, of another
-        shape, or in a file that is damaged; FileNotFoundError for a missing shard.
+        shapes: what the model has. padded_vocabulary: rows of the checkpoint's embeddings, of which the model has the
+        first ones. placement: device and dtype for a name. Raises ValueError for tensors that are missing, unexpected,
+        of another shape, or in a file that is damaged; FileNotFoundError for a missing shard.
         """
         names = {official_name(name): name for name in shapes}
         unexpected = [name for name in self.file_of if name not in names and not _UNUSED.fullmatch(name)]
-        _refuse(self.folder, "lacks", [name for name in names if name not in self.file_of])
-        _refuse(self.folder, "has unexpected", unexpected)
+        _refuse(self.folder, "lacks tensors", [name for name in names if name not in self.file_of])
+        _refuse(self.folder, "has unexpected tensors", unexpected)
         for file, held in self._by_file(names).items():
             path = self.folder / file
             with _open(path) as shard:
@@ -65,12 +70,17 @@ class CheckpointFiles:
                 for name in held:
                     if name not in present:
                         raise ValueError(f"{path} lacks the tensor {name}, which the index says it holds.")
-                    stored, wanted = shard.get_slice(name), shapes[names[name]]
-                    _check_shape(name, tuple(stored.get_shape()), tuple(wanted), vocabulary)
+                    rows, *rest = shapes[names[name]]
+                    stored, described = shard.get_slice(name), [rows, *rest]
+                    if name in _VOCABULARY:
+                        described[0] = padded_vocabulary
+                    if stored.get_shape() != described:
+                        raise ValueError(
+                            f"The tensor {name} has shape {stored.get_shape()}, but the config describes {described}."
+                        )
                     device, dtype = placement(names[name])
                     # A copy: the file's own memory would change with the file.
-                    tensor = stored[: wanted[0]].to(device=device, dtype=dtype, copy=True)
-                    yield names[name], tensor
+                    yield names[name], stored[:rows].to(device=device, dtype=dtype, copy=True)
 
     def _by_file(self, names: Iterable[str]) -> dict[str, list[str]]:
         held: dict[str, list[str]] = defaultdict(list)
@@ -102,15 +112,7 @@ def _open(path: Path) -> safe_open:
         raise ValueError(f"{path} is damaged or cut short ({error}).") from error
 
 
-def _refuse(folder: Path, verb: str, names: list[str]) -> None:
+def _refuse(folder: Path, verdict: str, names: list[str]) -> None:
     if names:
-        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        raise ValueError(f"The checkpoint {folder} {verb} {len(names)} tensors: {shown}.")
-
-
-def _check_shape(name: str, stored: tuple[int, ...], wanted: tuple[int, ...], vocabulary: int) -> None:
-    """Only the rows of the vocabulary may be more than the model has: checkpoints pad them."""
-    is_vocabulary = len(wanted) == 2 and wanted[0] == vocabulary and name.split(".")[-2] in ("embed_tokens", "lm_head")
-    fits = stored[1:] == wanted[1:] and stored[0] >= wanted[0] if is_vocabulary else stored == wanted
-    if not fits:
-        raise ValueError(f"The tensor {name} has shape {list(stored)}, but the config describes {list(wanted)}.")
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise ValueError(f"The checkpoint {folder} {verdict}: {', '.join(names[:3])}{more}.")
