@@ -101,7 +101,8 @@ class STSimDiff(SelectionRule, Method):
         """Which of the remaining tokens are kept before attention is asked: bool (n,), or None if none are."""
         if self.newline != "keep" and not self.protect_events:
             return None
-        selection = next(s.reduction.details for s in tokens.history if isinstance(s.reduction.details, Selection))
+        earlier = (stage.reduction.details for stage in tokens.history)
+        selection = next(details for details in earlier if isinstance(details, Selection))
         newline = selection.newline.to(tokens.offsets.device)[tokens.offsets]
         if not self.protect_events:
             return newline

@@ -71,11 +71,13 @@ def community_quota(size: torch.Tensor, retention: float | Fraction) -> torch.Te
     return (size * share.numerator + share.denominator - 1) // share.denominator
 
 
-def best_of_community(score: torch.Tensor, community: torch.Tensor, quota: torch.Tensor) -> torch.Tensor:
+def best_of_community(
+    score: torch.Tensor, community: torch.Tensor, quota: torch.Tensor, tie: float = TIE
+) -> torch.Tensor:
     """The `quota` tokens of highest score in every community, bool (N,).
 
     score: float64 (N,), no NaN. community: int64 (N,). quota: int64 (N,) by label, at most the community's size.
-    Scores within `TIE` of the last one chosen count as equal to it; of these the earliest tokens are taken.
+    Scores within `tie` of the last one chosen count as equal to it; of these the earliest tokens are taken.
     """
     count = community.numel()
     size = community_sizes(community)
@@ -85,8 +87,8 @@ def best_of_community(score: torch.Tensor, community: torch.Tensor, quota: torch
     ranked = descending[torch.argsort(community[descending], stable=True)]
     last = ranked[(start + quota - 1).clamp(0, count - 1)]
     cut = torch.where(quota > 0, score[last], torch.inf)[community]
-    above = score > cut + TIE
-    tied = (score - cut).abs() <= TIE
+    above = score > cut + tie
+    tied = (score - cut).abs() <= tie
 
     free = quota - torch.zeros_like(quota).scatter_add_(0, community, above.long())
     raster = torch.argsort(community, stable=True)
