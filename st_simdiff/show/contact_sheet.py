@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL import Image, ImageDraw
 
 from st_simdiff.show.colours import INK, MUTED, PAPER, VERMILION
 from st_simdiff.show.drawing import (
+    attention_places,
     colour_ranks,
+    draw_attention,
     draw_communities,
     draw_fates,
     draw_legend,
@@ -26,10 +28,16 @@ from st_simdiff.show.runs import Subject, View
 from st_simdiff.show.video import Clip
 
 _COLUMNS, _BANDS = 6, 2
-_GAP, _MARGIN, _SIDE = 12, 36, 150
+_COLUMNS_OF_MANY = 8
+"""Columns where more than two methods are compared; then one band has to do."""
+_GAP, _MARGIN = 12, 36
 _HEAD, _CAPTION, _FOOT = 150, 34, 60
 _FRAME_PIXELS = 76_000
 """Area of a drawn frame, so that tall and wide videos get sheets of similar size."""
+
+
+Painter = Callable[[Image.Image, int], Image.Image]
+"""Makes a row's picture of a frame from the frame and its number."""
 
 
 def choose_frames(events: torch.Tensor, count: int) -> list[int]:
@@ -54,43 +62,56 @@ def choose_frames(events: torch.Tensor, count: int) -> list[int]:
 
 
 def contact_sheet(clip: Clip, subject: Subject, views: Sequence[View]) -> Image.Image:
-    """Columns are frames; rows the frame, its communities (where a method finds some), and what each view keeps."""
-    first = views[0].provenance
-    with_communities = next((view for view in views if view.provenance.has_communities), None)
-    frames = choose_frames(frame_events((with_communities or views[0]).provenance), _COLUMNS * _BANDS)
-    columns = min(_COLUMNS, len(frames))
+    """Columns are frames; for the rows see `sheet_rows`."""
+    columns, bands = (_COLUMNS, _BANDS) if len(views) <= 2 else (_COLUMNS_OF_MANY, 1)
+    leading = _with_communities(views) or views[0]
+    frames = choose_frames(frame_events(leading.provenance), columns * bands)
+    columns = min(columns, len(frames))
+    rows = sheet_rows(subject, views)
+    side = round(max(font(22).getlength(line) for label, _ in rows for line in label.split("\n"))) + 24
     cell_width = round(math.sqrt(_FRAME_PIXELS * clip.frames.shape[2] / clip.frames.shape[1]))
     height = scaled(clip.frames[0], cell_width).height
-    rows = 1 + (with_communities is not None) + len(views)
-    band = _CAPTION + rows * (height + _GAP) + _GAP * 2
-    bands = [frames[start : start + columns] for start in range(0, len(frames), columns)]
-    width = max(_MARGIN * 2 + _SIDE + columns * (cell_width + _GAP), 1500)
-    sheet = Image.new("RGB", (width, _HEAD + len(bands) * band + _FOOT), PAPER)
+    band = _CAPTION + len(rows) * (height + _GAP) + _GAP * 2
+    width = max(_MARGIN * 2 + side + columns * (cell_width + _GAP), 1500)
+    sheet = Image.new("RGB", (width, _HEAD + -(-len(frames) // columns) * band + _FOOT), PAPER)
     draw = ImageDraw.Draw(sheet)
     _head(draw, clip, views)
-    ranks = colour_ranks(with_communities.provenance) if with_communities is not None else None
-    for number, members in enumerate(bands):
-        top = _HEAD + number * band
-        for column, frame in enumerate(members):
-            left = _MARGIN + _SIDE + column * (cell_width + _GAP)
-            _caption(draw, (left, left + cell_width, top), frame, clip, subject, with_communities or views[0])
-        for column, frame in enumerate(members):
-            picture = scaled(clip.frames[frame], cell_width)
-            stack = [picture]
-            if ranks is not None:
-                stack.append(draw_communities(picture, ranks[frame]))
-            stack += [draw_fates(picture, fate_grid(view.provenance, frame)) for view in views]
-            for row, cell in enumerate(stack):
-                left = _MARGIN + _SIDE + column * (cell_width + _GAP)
-                sheet.paste(cell, (left, top + _CAPTION + row * (height + _GAP)))
-        labels = ["video"] + ["communities"] * (ranks is not None) + [view.label.replace(" ", "\n") for view in views]
-        for row, words in enumerate(labels):
-            middle = top + _CAPTION + row * (height + _GAP) + height // 2
-            at = (_MARGIN, middle)
-            draw.multiline_text(at, words, font=font(22), fill=INK, anchor="lm", spacing=6)
-    words = f"{clip.name}: {grid_words(first.grid)}. Features: {subject.source}."
+    for number, frame in enumerate(frames):
+        left = _MARGIN + side + number % columns * (cell_width + _GAP)
+        top = _HEAD + number // columns * band
+        _caption(draw, (left, left + cell_width, top), frame, clip, subject, leading)
+        picture = scaled(clip.frames[frame], cell_width)
+        for row, (label, paint) in enumerate(rows):
+            upper = top + _CAPTION + row * (height + _GAP)
+            sheet.paste(paint(picture, frame), (left, upper))
+            if left == _MARGIN + side:
+                at = (_MARGIN, upper + height // 2)
+                draw.multiline_text(at, label, font=font(22), fill=INK, anchor="lm", spacing=6)
+    words = f"{clip.name}: {grid_words(subject.grid)}. Features: {subject.source}."
     draw.text((_MARGIN, sheet.height - _FOOT + 8), words, font=font(20), fill=MUTED)
     return sheet
+
+
+def sheet_rows(subject: Subject, views: Sequence[View]) -> list[tuple[str, Painter]]:
+    """Label and painter of every row: the video, its communities and the question's attention where there are any, and
+    what each view keeps."""
+    rows: list[tuple[str, Painter]] = [("video", lambda picture, _: picture)]
+    with_communities = _with_communities(views)
+    if with_communities is not None:
+        ranks = colour_ranks(with_communities.provenance)
+        rows.append(("communities", lambda picture, frame: draw_communities(picture, ranks[frame])))
+    if subject.attention is not None:
+        places = attention_places(subject.attention, subject.grid)
+        rows.append(("attention of\nthe question", lambda picture, frame: draw_attention(picture, places[frame])))
+    return rows + [(view.label.replace(" ", "\n"), _fate_painter(view)) for view in views]
+
+
+def _fate_painter(view: View) -> Painter:
+    return lambda picture, frame: draw_fates(picture, fate_grid(view.provenance, frame))
+
+
+def _with_communities(views: Sequence[View]) -> View | None:
+    return next((view for view in views if view.provenance.has_communities), None)
 
 
 def _head(draw: ImageDraw.ImageDraw, clip: Clip, views: Sequence[View]) -> None:
@@ -116,4 +137,4 @@ def _caption(
     marks = ["new scene"] if frame in subject.cuts else []
     if events := int(frame_events(view.provenance)[frame]):
         marks.append(f"{events} events" if events > 1 else "1 event")
-    draw.text((right, top + 4), " · ".join(marks), font=font(22), fill=VERMILION, anchor="ra")
+    draw.text((right, top + 4), " · ".join(marks), font=font(19), fill=VERMILION, anchor="ra")

@@ -31,6 +31,9 @@ FATE_COLOURS: dict[Fate, RGB] = {
     Fate.CHOSEN: WHITE,
     Fate.MERGED: GREEN,
 }
+ATTENTION_SCALE: tuple[RGB, RGB, RGB] = ((0, 34, 78), (124, 123, 120), (254, 232, 56))
+"""Least, middle and most attention: cividis, which any colour vision sees alike (Nunez et al., PLoS ONE 2018)."""
+
 _DIM, _GREY_SHARE = 0.42, 0.75
 _NO_COMMUNITY: RGB = (70, 70, 76)
 
@@ -73,7 +76,7 @@ def draw_fates(picture: Image.Image, fates: np.ndarray) -> Image.Image:
     out = Image.fromarray((bright * pixels + (1 - bright) * dimmed).round().astype(np.uint8))
     draw = ImageDraw.Draw(out)
     side = min(picture.width / fates.shape[1], picture.height / fates.shape[0])
-    thin = max(1, round(side / 11))
+    thin = min(4, max(1, round(side / 11)))
     heavy = max(2, round(thin * 1.5))
     # Events come last: their box lies over those of their neighbours.
     for fate in (Fate.CHOSEN, Fate.ATTENTION, Fate.REPRESENTATIVE, Fate.EVENT):
@@ -98,7 +101,7 @@ def draw_communities(picture: Image.Image, ranks: np.ndarray) -> Image.Image:
     mixed = opacity * _spread(tint, picture.size) + (1 - opacity) * grey
     out = Image.fromarray(mixed.round().astype(np.uint8))
     draw = ImageDraw.Draw(out)
-    thin = max(1, round(picture.width / ranks.shape[1] / 20))
+    thin = min(3, max(1, round(picture.width / ranks.shape[1] / 20)))
     for row, column in np.argwhere(ranks[:, 1:] != ranks[:, :-1]).tolist():
         left, top, _, bottom = _cell(picture.size, ranks.shape, row, column + 1)
         draw.line((left, top, left, bottom), fill=WHITE, width=thin)
@@ -106,6 +109,22 @@ def draw_communities(picture: Image.Image, ranks: np.ndarray) -> Image.Image:
         left, top, right, _ = _cell(picture.size, ranks.shape, row + 1, column)
         draw.line((left, top, right, top), fill=WHITE, width=thin)
     return out
+
+
+def attention_places(attention: torch.Tensor, grid: TokenGrid) -> np.ndarray:
+    """Where each patch stands among all of them by attention, 0 for the least to 1 for the most: float64 (T, H, W)."""
+    values = attention[grid.patches()].double()
+    place = torch.empty(values.numel(), dtype=torch.float64)
+    place[values.flatten().argsort(stable=True)] = torch.linspace(0, 1, values.numel(), dtype=torch.float64)
+    return place.view(values.shape).numpy()
+
+
+def draw_attention(picture: Image.Image, places: np.ndarray) -> Image.Image:
+    """The picture under its attention, from blue for the least to yellow for the most. places: (H, W), see above."""
+    colour = np.stack([np.interp(places, (0, 0.5, 1), channel) for channel in zip(*ATTENTION_SCALE, strict=True)], -1)
+    grey = np.asarray(picture, dtype=np.float32).mean(-1, keepdims=True)
+    mixed = 0.62 * _spread(colour, picture.size) + 0.38 * grey
+    return Image.fromarray(mixed.round().astype(np.uint8))
 
 
 def draw_legend(

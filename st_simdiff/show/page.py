@@ -17,7 +17,7 @@ from PIL import Image
 from st_simdiff.selection.graph import cosine_planes, node_view
 from st_simdiff.selection.select import select
 from st_simdiff.show.colours import hexadecimal
-from st_simdiff.show.drawing import FATE_COLOURS, grid_words
+from st_simdiff.show.drawing import ATTENTION_SCALE, FATE_COLOURS, grid_words
 from st_simdiff.show.projection import Projection, project
 from st_simdiff.show.provenance import Fate, Provenance
 from st_simdiff.show.runs import Subject, Thresholds, View
@@ -75,6 +75,7 @@ def page_data(clip: Clip, subject: Subject, views: Sequence[View], settings: Thr
         "previous": _base64(cosine_planes(node_view(subject.features, grid)).next, np.float32),
         "attention": None if subject.attention is None else _base64(subject.attention, np.float32),
         "settings": vars(settings),
+        "attentionScale": [list(colour) for colour in ATTENTION_SCALE],
         "fates": [{"label": fate.label, "colour": hexadecimal(FATE_COLOURS.get(fate, (46, 46, 50)))} for fate in Fate],
         "views": [_view_data(view) for view in views],
     }

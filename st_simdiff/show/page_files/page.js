@@ -5,8 +5,17 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const grid = data.grid;
 const FATE = { dropped: 0, merged: 1, representative: 2, event: 3, attention: 4, chosen: 5 };
 const STACK = [FATE.event, FATE.representative, FATE.attention, FATE.chosen];
-const MODES = ["kept", "communities", "video"];
+const MODES = ["kept", "communities", "video", "attention"];
 const LONE = "#55555b";
+
+// Where each token stands among all of them by the question's attention, 0 for the least to 1 for the most.
+function places(values) {
+  if (!values) return null;
+  const order = Uint32Array.from(values.keys()).sort((one, other) => values[one] - values[other]);
+  const place = new Float32Array(values.length);
+  order.forEach((offset, rank) => { place[offset] = rank / Math.max(1, values.length - 1); });
+  return place;
+}
 
 const frameOf = (offset) => Math.min(Math.floor(offset / grid.frameLength), grid.frames - 1);
 
@@ -28,6 +37,7 @@ const stored = {
 };
 const previous = decode(data.previous, Float32Array);
 const questionAttention = decode(data.attention, Float32Array);
+const attentionPlaces = places(questionAttention);
 
 const recorded = data.views.map((view) => withColours({
   label: view.label,
@@ -141,11 +151,13 @@ function drawPicture(canvas, view, mode) {
   if (image.complete && image.naturalWidth) context.drawImage(image, 0, 0, canvas.width, canvas.height);
   if (mode === "kept") drawFates(context, canvas, view);
   if (mode === "communities") drawCommunities(context, canvas, view);
+  if (mode === "attention") drawAttention(context, canvas);
   if (state.cursor) drawCursor(context, canvas, view);
 }
 
 function drawFates(context, canvas, view) {
-  const thin = Math.max(1, Math.round(Math.min(canvas.width / grid.width, canvas.height / grid.height) / 13));
+  const side = Math.min(canvas.width / grid.width, canvas.height / grid.height);
+  const thin = Math.min(4, Math.max(1, Math.round(side / 13)));
   const boxes = { [FATE.chosen]: [], [FATE.attention]: [], [FATE.representative]: [], [FATE.event]: [] };
   eachPatch(canvas, (offset, box) => {
     const fate = view.fate[offset];
@@ -187,6 +199,18 @@ function drawCommunities(context, canvas, view) {
     if (column && view.community[offset - 1] !== own) context.fillRect(left, top, 1.5, height);
     if (row && view.community[offset - grid.columns] !== own) context.fillRect(left, top, width, 1.5);
   });
+}
+
+function drawAttention(context, canvas) {
+  const [least, middle, most] = data.attentionScale;
+  context.globalAlpha = 0.66;
+  eachPatch(canvas, (offset, box) => {
+    const place = attentionPlaces[offset];
+    const [from, to, share] = place < 0.5 ? [least, middle, place * 2] : [middle, most, place * 2 - 1];
+    context.fillStyle = `rgb(${from.map((value, channel) => Math.round(value + share * (to[channel] - value))).join(" ")})`;
+    context.fillRect(...box);
+  });
+  context.globalAlpha = 1;
 }
 
 function drawCursor(context, canvas, view) {
@@ -344,6 +368,7 @@ function goTo(frame) {
 }
 
 function setMode(pane, mode) {
+  if (mode === "attention" && !questionAttention) return;
   state.panes[pane].mode = mode;
   refreshSoon();
 }
@@ -379,6 +404,7 @@ function listen() {
   panes.forEach((pane, index) => {
     const labels = ["st_simdiff, the sliders' settings", ...recorded.map((view) => `${view.label}, as recorded`)];
     labels.forEach((label, method) => pane.method.add(new Option(label, method)));
+    if (questionAttention) pane.mode.add(new Option("attention of the question", "attention"));
     pane.method.addEventListener("change", () => {
       state.panes[index].method = Number(pane.method.value);
       refreshSoon();
@@ -432,7 +458,7 @@ function listen() {
       " ": togglePlay,
     };
     if (actions[event.key]) actions[event.key]();
-    else if (/^[1-6]$/.test(event.key)) setMode(event.key > "3" ? 1 : 0, MODES[(Number(event.key) - 1) % 3]);
+    else if (/^[1-8]$/.test(event.key)) setMode(event.key > "4" ? 1 : 0, MODES[(Number(event.key) - 1) % 4]);
     else return;
     event.preventDefault();
   });
