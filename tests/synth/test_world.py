@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_flashes_are_apart_and_never_in_the_first_frame():
             spec = draw_clip(WORLDS[world], "train", seed)
             spans = sorted((f.onset, f.onset + f.frames) for f in spec.flashes)
             assert all(first >= 1 and end <= 16 for first, end in spans)
-            assert all(end < onset for (_, end), (onset, _) in zip(spans, spans[1:], strict=False))
+            assert all(end < onset for (_, end), (onset, _) in pairwise(spans))
             digits = [spec.sign.digit, *(f.digit for f in spec.flashes)]
             assert len(set(digits)) == len(digits)
 
@@ -192,9 +193,7 @@ def test_bad_input_is_told_in_a_sentence():
         world_named("plian")
     with pytest.raises(InputError, match=r"Unknown split 'tests'\. Did you mean 'test'\?"):
         draw_clip(WORLDS["plain"], "tests", 0)
-    with pytest.raises(
-        InputError, match="4 flashes of up to 4 frames, one frame apart, need 20 frames; the world has 16"
-    ):
+    with pytest.raises(InputError, match="4 flashes of up to 4 frames, one frame apart, need 20 frames"):
         World(flash_frames=(1, 4))
     with pytest.raises(InputError, match="flash_span is 3; it must be 1 or 2 cells"):
         World(flash_span=3)
