@@ -9,12 +9,14 @@ from st_simdiff.models.families.base import Family, ImagesAsFrames
 from st_simdiff.models.families.internvl import InternVLFamily
 from st_simdiff.models.families.llava_onevision import LlavaOnevisionFamily
 from st_simdiff.models.families.llava_video import LlavaVideoFamily
+from st_simdiff.models.families.nvila import NvilaFamily
 from st_simdiff.models.families.qwen2_5_vl import Qwen25VLFamily
 from st_simdiff.models.families.qwen2_vl import Qwen2VLFamily
 from st_simdiff.models.families.qwen3_vl import Qwen3VLFamily
 
 FAMILIES: tuple[Family, ...] = (
     LlavaVideoFamily(),
+    NvilaFamily(),
     LlavaOnevisionFamily(),
     Qwen2VLFamily(),
     Qwen25VLFamily(),

@@ -32,6 +32,10 @@ class LlavaVideoFamily(Family):
     def head(self, model: LlavaVideo) -> nn.Module:
         return model.language_model
 
+    def frames_per_step(self, model: LlavaVideo) -> int:  # noqa: ARG002
+        """Frames of the vision tower that one frame of visual tokens stands for."""
+        return 1
+
     def watch(self, model: LlavaVideo, report: Report, vision_inputs: frozenset[VisionInput]) -> list[Removable]:
         recorder = SiglipRecorder(model.vision_layers[-1].self_attn, vision_inputs) if vision_inputs else None
 
@@ -44,11 +48,11 @@ class LlavaVideoFamily(Family):
                     grid = TokenGrid(span.frames, span.height, span.width, _SEPARATORS[span.newline])
                     end = span.start + grid.count
                     positions = torch.arange(span.start, end, device=output.inputs_embeds.device)
-                    record = None
+                    record, seen = None, span.frames * self.frames_per_step(model)
                     if frames is not None:
-                        own = frames.frames(first, first + span.frames)
+                        own = frames.frames(first, first + seen)
                         record = VisionRecord(*(_pooled(model, part) for part in (own.attention, own.keys)))
-                    first += span.frames
+                    first += seen
                     row.append(VideoTokens(grid, positions, span.start, end - 1, record))
                 videos.append(row)
             report(videos)
