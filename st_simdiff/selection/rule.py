@@ -23,7 +23,7 @@ class SelectionRule:
         the median over all kinds of edges that are switched on; "q0.05" for `tau_diff` is the 5th percentile over
         the temporal edges, which is the 95th of the differences (Section 4.4).
     spatial, temporal, right, bottom: which edges make communities. Events always come from temporal edges.
-    communities: what is a community of the graph. Louvain and Leiden weigh edges by cosine and need networkx.
+    communities: what is a community of the graph. Louvain and Leiden weigh edges by cosine, on the host.
     community_cap: communities larger than this many tokens are cut into compact parts; "sqrt" is the paper's sqrt(N)
         (Section 4.6). None cuts nothing: centrality costs O(N d) without it.
     ranking: "central" keeps the most central tokens of every community (Eq. 5). "farthest" starts at the most central

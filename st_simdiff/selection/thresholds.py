@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,9 +45,9 @@ def resolve_threshold(threshold: float | str, cosines: Sequence[torch.Tensor]) -
     share = quantile_share(threshold)
     if share is None:
         return threshold
+    if not any(plane.numel() for plane in cosines):
+        return math.nan
     values = torch.cat([plane.flatten() for plane in cosines])
-    if values.numel() == 0:
-        return values.new_tensor(torch.nan)
     # torch.nanquantile stops at 2**24 values.
     ordered = values.sort().values  # NaN last
     finite = (~values.isnan()).sum()
