@@ -1,0 +1,128 @@
+"""Answers and likelihoods against the model called directly."""
+
+import pytest
+import torch
+from made_videos import clip, write_video
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.conversation import conv_templates
+from llava.mm_utils import tokenizer_image_token
+from st_simdiff import compress
+from st_simdiff.errors import InputError
+from st_simdiff.harness.answering import VideoAnswerer
+from st_simdiff.harness.arguments import parse
+from st_simdiff.models.attach import Attachment
+
+QUESTION = "What is seen?"
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "noise.mp4"
+    write_video(path, frames=12)
+    return str(path)
+
+
+@pytest.fixture
+def answerer(checkpoint):
+    def make(**settings):
+        return VideoAnswerer(parse({"pretrained": checkpoint, "fps": 5, "max_frames_num": 8, **settings}), "cpu")
+
+    return make
+
+
+def test_generation_is_the_checkpoints_own_at_full_retention(answerer, video):
+    full = answerer(method="full")
+    answer = full.generate(video, QUESTION, {"max_new_tokens": 6})
+    prompt = full.prompt(video, QUESTION)
+    ids = full.model.generate(prompt.ids, prompt.images, max_new_tokens=6)
+    assert answer.text == full.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+    assert answer.counts["visual_tokens"] == answer.counts["visual_tokens_kept"] == 8 * 20
+    assert answer.counts["output_tokens"] == ids.shape[1]
+    assert answer.counts["input_tokens"] == prompt.ids.shape[1] - 1 + 8 * 20
+
+
+def test_the_prompt_is_the_template_with_the_video_first(answerer, video):
+    plain, timed = (answerer(add_time_instruction=told).prompt(video, QUESTION) for told in (False, True))
+    assert plain.text.startswith(
+        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n<image>\n"
+    )
+    assert plain.text.endswith(f"<image>\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n")
+    assert "<image>\nThe video lasts for 2.40 seconds, and 8 frames are uniformly sampled" in timed.text
+    assert (plain.ids == IMAGE_TOKEN_INDEX).sum() == 1
+    assert plain.images[0].shape == (8, 3, 112, 112)
+
+
+def test_a_question_without_a_video(answerer):
+    answer = answerer(retention=0.3).generate(None, QUESTION, {"max_new_tokens": 3})
+    assert "visual_tokens" not in answer.counts
+    assert answer.counts["input_tokens"] > 0
+
+
+def whole_sequence_loss(answerer, video, answer):
+    """The loss of the answer when prompt and answer go through the model at once, as lmms-eval's own wrappers do it."""
+    prompt = answerer.prompt(video, QUESTION)
+    conversation = conv_templates["qwen_1_5"].copy()
+    conversation.append_message(conversation.roles[0], f"<image>\n{QUESTION}")
+    conversation.append_message(conversation.roles[1], answer)
+    ids = tokenizer_image_token(conversation.get_prompt(), answerer.tokenizer, return_tensors="pt")[None]
+    labels = ids.clone()
+    labels[:, : prompt.ids.shape[1]] = -100
+    with torch.inference_mode():
+        return answerer.model(ids, labels=labels, images=prompt.images).loss.item()
+
+
+def test_the_likelihood_is_the_loss_of_the_whole_sequence_at_full_retention(answerer, video):
+    full = answerer(method="full")
+    losses = [full.likelihood(video, QUESTION, answer).loss for answer in ("A", "a longer answer", " ")]
+    expected = [whole_sequence_loss(full, video, answer) for answer in ("A", "a longer answer", " ")]
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert len(set(losses)) == 3
+
+
+def test_the_likelihood_prunes_by_the_prompts_last_query(answerer, video, monkeypatch):
+    """What is kept does not depend on the answer, and is what generation keeps."""
+    compressed = answerer(retention=0.3)
+    kept = []
+    remove = Attachment.remove
+
+    def note_and_remove(self):
+        kept.append(self.trace.last.offsets.tolist())
+        remove(self)
+
+    monkeypatch.setattr(Attachment, "remove", note_and_remove)
+    compressed.generate(video, QUESTION, {"max_new_tokens": 2})
+    compressed.likelihood(video, QUESTION, "yes")
+    compressed.likelihood(video, QUESTION, "a red bus")
+    assert len(kept) == 3
+    assert kept[0] == kept[1] == kept[2]
+    assert len(kept[0]) == 48
+
+
+def test_greedy_means_that_generation_would_say_just_this(answerer, video, monkeypatch):
+    """The end-of-turn tokens count, so an answer is made greedy by putting the model's own words before them."""
+    compressed = answerer(retention=0.5)
+    prompt = compressed.prompt(video, QUESTION)
+    with torch.inference_mode():
+        with compress(compressed.model, compressed.arguments.method):
+            ids = compressed.model.generate(prompt.ids, prompt.images, max_new_tokens=4, repetition_penalty=1.0)
+    own, other = torch.cat([prompt.ids, ids], 1), torch.cat([prompt.ids, ids.roll(1) + 1], 1)
+    for answered, greedy in ((own, True), (other, False)):
+        monkeypatch.setattr(compressed, "_tokenize", lambda text, a=answered: prompt.ids if text == prompt.text else a)
+        assert compressed.likelihood(video, QUESTION, "said").greedy is greedy
+
+
+def test_decoders_give_the_same_answer(answerer):
+    """decord is the default where it is installed; PyAV alone must do as well."""
+    video = str(clip("bikes.mp4"))
+    said = [
+        answerer(video_decode_backend=backend, retention=0.3).generate(video, QUESTION, {"max_new_tokens": 4})
+        for backend in ("decord", "pyav")
+    ]
+    assert said[0].text == said[1].text
+    assert said[0].counts["candidates"] == said[1].counts["candidates"]
+
+
+def test_an_unknown_conversation_template(answerer):
+    with pytest.raises(InputError, match="Did you mean 'qwen_1_5'"):
+        answerer(conv_template="qwen_1.5")
