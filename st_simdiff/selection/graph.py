@@ -44,7 +44,8 @@ def node_view(features: torch.Tensor, grid: TokenGrid, *, newline_column: bool =
 
 def inverse_norms(nodes: torch.Tensor) -> torch.Tensor:
     """1 / |x| of every node, float32 (T, H, W). A zero vector gets 0, so its cosine with anything is 0."""
-    norms = torch.linalg.vector_norm(nodes, dim=-1, dtype=torch.float32)
+    wide = torch.promote_types(nodes.dtype, torch.float32)
+    norms = torch.linalg.vector_norm(nodes, dim=-1, dtype=wide).float()
     return torch.where(norms == 0, 0.0, 1.0 / norms)
 
 

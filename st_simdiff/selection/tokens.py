@@ -45,7 +45,7 @@ def community_similarity(features: torch.Tensor, community: torch.Tensor) -> tup
     step = max(1, block // (8 * dim))
     blocks = [slice(start, start + step) for start in range(0, count, step)]
     for part in blocks:
-        unit = features[part].double()
+        unit = features[part].to(torch.float64, copy=True)
         norm = torch.linalg.vector_norm(unit, dim=1)
         scale[part] = torch.where(norm == 0, 0.0, 1 / norm)
         sums.index_add_(0, row[part], unit.mul_(scale[part].unsqueeze(1)))

@@ -150,12 +150,6 @@ def test_a_single_token_under_quantiles():
     assert chosen.candidate.tolist() == [True]
 
 
-def test_exact_copies_are_ties_and_the_earliest_wins():
-    grid = TokenGrid(4, 2, 2)
-    chosen = select(torch.ones(16, 8), grid, 0.3)
-    assert chosen.representative.nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
-
-
 @pytest.mark.parametrize(
     ("edges", "communities"),
     [
@@ -170,19 +164,6 @@ def test_each_kind_of_edge_can_be_left_out(edges, communities):
     assert chosen.community.tolist() == communities
 
 
-def test_zero_and_non_finite_features_are_defined():
-    grid = TokenGrid(3, 2, 2)
-    features = torch.ones(12, 4)
-    features[4] = 0
-    features[9] = float("nan")
-    chosen = select(features, grid, 0.5, tau_sim=0.8, tau_diff=0.2)
-    assert chosen.community[4] == 4
-    assert chosen.community[9] == 9
-    assert chosen.event.nonzero().flatten().tolist() == [4, 8]
-    assert chosen.representative[[4, 9]].all()
-    assert chosen.centrality.isfinite().all()
-
-
 def test_node_view_copies_nothing():
     for separators in ("none", "row", "frame", "end"):
         grid = TokenGrid(3, 2, 4, separators)
@@ -190,17 +171,6 @@ def test_node_view_copies_nothing():
         nodes = node_view(features, grid, newline_column=False)
         assert nodes.data_ptr() == features.data_ptr()
         assert torch.equal(nodes, features[grid.patches()])
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_features_keep_what_float32_keeps(dtype):
-    grid = TokenGrid(8, 6, 6)
-    base = torch.randn(1, 6, 6, 64, generator=torch.Generator().manual_seed(0))
-    drift = torch.randn(8, 6, 6, 64, generator=torch.Generator().manual_seed(1))
-    features = (base + 0.3 * drift).view(-1, 64).to(dtype)
-    half, full = select(features, grid, 0.3), select(features.float(), grid, 0.3)
-    assert torch.equal(half.candidate, full.candidate)
-    assert torch.equal(half.planes.next, full.planes.next)
 
 
 def test_cosine_planes_match_torch():
