@@ -56,7 +56,7 @@ def entering(model, inputs) -> Sequence:
         handle.remove()
     embeds, positions = seen["inputs_embeds"], seen.get("position_ids")
     if positions is None:
-        positions = torch.arange(embeds.shape[1])[None]
+        positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
     if positions.dim() == 3:
         positions = positions[-3:]
     deepstack, positions = seen.get("deepstack_visual_embeds"), [positions] * len(decoder_of(model).layers)
@@ -66,9 +66,11 @@ def entering(model, inputs) -> Sequence:
 def dense_mask(alive, dtype):
     """Additive (1, 1, L, L): a query sees itself, and the keys before it that are alive, bool (L,)."""
     length = alive.numel()
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    allowed = (causal & alive) | torch.eye(length, dtype=torch.bool)
-    return torch.zeros(length, length, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)[None, None]
+    causal = torch.ones(length, length, dtype=torch.bool, device=alive.device).tril()
+    allowed = (causal & alive) | torch.eye(length, dtype=torch.bool, device=alive.device)
+    return torch.zeros(length, length, dtype=dtype, device=alive.device).masked_fill(~allowed, torch.finfo(dtype).min)[
+        None, None
+    ]
 
 
 def through_layers(decoder, sequence, alive_per_layer, stop=None):
@@ -108,11 +110,12 @@ def masked_greedy(model, sequence, alive_per_layer, steps):
 
 def extended(model, sequence, alive_per_layer, tokens):
     """The sequence and its masks with text tokens added."""
-    new = torch.ones(len(tokens), dtype=torch.bool)
-    steps = torch.arange(1, len(tokens) + 1)
+    device = sequence.embeds.device
+    new = torch.ones(len(tokens), dtype=torch.bool, device=device)
+    steps = torch.arange(1, len(tokens) + 1, device=device)
     sequence = replace(
         sequence,
-        embeds=torch.cat([sequence.embeds, model.get_input_embeddings()(torch.tensor([tokens]))], dim=1),
+        embeds=torch.cat([sequence.embeds, model.get_input_embeddings()(torch.tensor([tokens], device=device))], dim=1),
         positions=[torch.cat([own, own[..., -1:] + steps], dim=-1) for own in sequence.positions],
         visual=None if sequence.visual is None else torch.cat([sequence.visual, ~new[None]], dim=-1),
     )
