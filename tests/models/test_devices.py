@@ -95,9 +95,9 @@ class Reads(TorchDispatchMode):
 
 
 def reads_of(zoo, frames):
-    inputs = zoo.prompt([Text(5), Video(frames), Text(7, 1)]).inputs
+    model, inputs = zoo.model, zoo.prompt([Text(5), Video(frames), Text(7, 1)]).inputs
     with torch.no_grad(), Reads() as reads:
-        zoo.model(**inputs)
+        model(**inputs)
     return reads.count
 
 
