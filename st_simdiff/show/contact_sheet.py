@@ -52,7 +52,7 @@ def choose_frames(events: torch.Tensor, count: int) -> list[int]:
     for frame in torch.sort(events, descending=True, stable=True).indices.tolist():
         if events[frame] == 0 or len(chosen) >= count // 2:
             break
-        chosen |= {frame - 1, frame}
+        chosen |= {max(frame - 1, 0), frame}
     while len(chosen) < count:
         known = sorted(chosen)
         ends = [*known, total]

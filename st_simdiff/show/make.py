@@ -42,7 +42,7 @@ def make_pictures(options: argparse.Namespace) -> list[Path]:
     with tqdm(total=2 * options.frames + len(methods) + 6, unit="step", leave=False) as bar:
 
         def progress(words: str) -> None:
-            bar.set_description(words, refresh=False)
+            bar.set_description(words)
             bar.update()
 
         if options.model_path:
