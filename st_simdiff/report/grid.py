@@ -1,0 +1,106 @@
+"""One table for any task: every method, setting and retention that was run on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from st_simdiff.report.comparison import Comparer, Part, Protocols, full_model
+from st_simdiff.report.paper_tables import PAIRED_NOTE, paired_cells
+from st_simdiff.report.published import FULL
+from st_simdiff.report.render import Cell, Column, Sheet, Table
+from st_simdiff.report.results import TaskRun
+from st_simdiff.report.statistics import FEWEST_VIDEOS
+
+MOST_GROUP_VALUES = 4
+"""Groups of up to so many values get a column a value."""
+
+COST_COUNTS = (
+    ("tokens in", "visual_tokens", 0),
+    ("tokens kept", "visual_tokens_kept", 0),
+    ("realised retention", "realised_retention", 3),
+    ("layer-averaged share", "layer_averaged_share", 3),
+    ("seconds", "seconds", 2),
+)
+"""Column, key of a question's counts, digits."""
+
+
+def order(run: TaskRun) -> tuple:
+    """Full model first, then by falling retention, then by name."""
+    condition = run.condition
+    return (condition.frames or 0, condition.method != FULL, -condition.retention, condition.label)
+
+
+def parts_of(runs: Sequence[TaskRun]) -> list[Part]:
+    """Every group value that gets a column of its own."""
+    keys = dict.fromkeys(key for run in runs for document in run.documents for key in document.groups)
+    parts = []
+    for key in keys:
+        values = sorted({value for run in runs for value in run.group_values(key)})
+        if 1 < len(values) <= MOST_GROUP_VALUES:
+            parts += [Part(key, value) for value in values]
+    return parts
+
+
+def grid_sheet(name: str, runs: Sequence[TaskRun], comparer: Comparer, protocols: Protocols) -> Sheet:
+    """The table of one task on one model. runs: at least one, all of that task and model."""
+    runs = sorted(runs, key=order)
+    first = runs[0]
+    mixed = len({protocols.letter(run) for run in runs}) > 1
+    title = f"{first.task} on {first.condition.model}"
+    tables = [_scores(name, title, runs, comparer, protocols, mixed)]
+    paired = _paired(f"{name}_paired", title, runs, comparer)
+    notes = [note for note in protocols.notes if f" {first.task} on {first.condition.model}." in note]
+    return Sheet(name, (*tables, *((paired,) if paired.rows else ())), tuple(notes))
+
+
+def _scores(
+    name: str, title: str, runs: Sequence[TaskRun], comparer: Comparer, protocols: Protocols, mixed: bool
+) -> Table:
+    parts = parts_of(runs)
+    frames = any(run.condition.frames != runs[0].condition.frames for run in runs)
+    costs = [cost for cost in COST_COUNTS if any(run.mean_count(cost[1]) is not None for run in runs)]
+    columns = (
+        *(Column("method"), Column("r", digits=2)),
+        *((Column("frames"),) if frames else ()),
+        *((Column("protocol"),) if mixed else ()),
+        *(Column("questions"), Column("score"), Column("95 % interval")),
+        *(Column(f"{part.group}: {part.value}") for part in parts),
+        *(Column(title, digits=digits) for title, _, digits in costs),
+    )
+    rows = []
+    for run in runs:
+        estimate = comparer.estimate(run)
+        scores = [comparer.estimate(run, part) for part in parts]
+        row: tuple[Cell, ...] = (
+            *(run.condition.label, run.condition.retention),
+            *((run.condition.frames,) if frames else ()),
+            *((protocols.letter(run),) if mixed else ()),
+            len(run.documents),
+            *((None, None) if estimate is None else (estimate.score, (estimate.low, estimate.high))),
+            *(None if score is None else score.score for score in scores),
+            *(run.mean_count(key) for _, key, _ in costs),
+        )
+        rows.append(row)
+    return Table(name, title, columns, tuple(rows), (_note(runs),))
+
+
+def _note(runs: Sequence[TaskRun]) -> str:
+    videos = len({document.video for document in runs[0].documents})
+    if videos < FEWEST_VIDEOS:
+        return f"Means over the questions, which are about {videos} videos: too few for an interval."
+    return f"Means over the questions. Intervals: 95 %, bootstrap over the {videos:,} videos that they are about."
+
+
+def _paired(name: str, title: str, runs: Sequence[TaskRun], comparer: Comparer) -> Table:
+    columns = (
+        *(Column("method"), Column("r", digits=2), Column("against"), Column("difference", signed=True)),
+        *(Column("95 % interval", signed=True), Column("p", digits=3, p=True), Column("significant")),
+    )
+    rows = []
+    for run in runs:
+        for other in (full_model(run, runs), comparer.best_rival(run, runs)):
+            paired = None if other is None or other is run else comparer.paired(run, other)
+            if paired is not None:
+                rows.append((run.condition.label, run.condition.retention, *paired_cells(paired)))
+    heading = f"{title}: paired differences from the full model and from the best rival"
+    return Table(name, heading, columns, tuple(rows), (PAIRED_NOTE,))

@@ -1,0 +1,98 @@
+"""From a folder of results to plots: every picture that the results allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from st_simdiff.errors import unknown
+from st_simdiff.report.benchmarks import BY_TASK, OVERALL
+from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
+from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
+from st_simdiff.report.figures import (
+    measured_costs,
+    printed_costs,
+    sweep_name,
+    sweep_points,
+)
+from st_simdiff.report.names import RELEASE, published_model
+from st_simdiff.report.paper_scores import PAPER_TABLES
+from st_simdiff.report.published import FULL, LLAVA_VIDEO, OURS, PUBLISHED
+from st_simdiff.report.results import Logs, TaskRun, read_logs
+from st_simdiff.report.style import RC, is_prominent
+from st_simdiff.report.tables import Written, by_model_and_task, slug
+
+FORMATS = ("png", "svg", "pdf")
+
+
+def write_plots(logs: Path, out: Path, format_name: str = "png") -> Written:
+    """Draws every plot that the results under `logs` allow into `out`.
+
+    format_name: png, svg or pdf. Raises `InputError` for another format, and when `logs` holds no results.
+    """
+    if format_name not in FORMATS:
+        raise unknown("plot format", format_name, FORMATS)
+    read = read_logs(Path(logs))
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with matplotlib.rc_context(RC):
+        for name, figure in make_figures(read).items():
+            path = out / f"{name}.{format_name}"
+            figure.savefig(path, bbox_inches="tight")
+            paths.append(path)
+    return Written(tuple(paths), read.problems)
+
+
+def make_figures(logs: Logs) -> dict[str, Figure]:
+    """Figures by name. Use inside `matplotlib.rc_context(style.RC)`."""
+    runs, _ = newest(logs.runs)
+    protocols, comparer = name_protocols(runs), Comparer()
+    figures = {}
+    for (model, task), members in by_model_and_task(runs).items():
+        points = score_points(members, comparer, protocols)
+        if len({point.retention for point in points if point.key != FULL}) > 1:
+            figures[slug(f"accuracy_{model}_{task}")] = accuracy_figure(points, f"{task} on {model}")
+    for model in dict.fromkeys(run.condition.model for run in runs):
+        own = [run for run in runs if run.condition.model == model]
+        if points := sweep_points(own, comparer, protocols):
+            figures[slug(sweep_name(model))] = sweep_figure(points, model)
+        if costs := measured_costs(own):
+            is_paper = published_model(model) == LLAVA_VIDEO
+            name = "figure3" if is_paper else slug(f"costs_{model}")
+            figures[name] = cost_figure([*costs, *(printed_costs() if is_paper else [])], model)
+    return figures
+
+
+def score_points(runs: Iterable[TaskRun], comparer: Comparer, protocols: Protocols) -> list[ScorePoint]:
+    """The runs of the most frequent protocol, own forms first.
+
+    ST-SimDiff with other thresholds has a plot of its own, and its ablations a table: neither is here.
+    """
+    points = []
+    for run in runs:
+        condition = run.condition
+        estimate = comparer.estimate(run)
+        varied = condition.method in (OURS, RELEASE) and condition.settings
+        if protocols.letter(run) != "A" or estimate is None or varied:
+            continue
+        key = condition.variant + (f" {condition.other_settings}" if condition.other_settings else "")
+        points.append(ScorePoint(key, condition.label, condition.retention, estimate, _printed(run)))
+    return sorted(points, key=lambda point: (not is_prominent(point.key), point.key, point.retention))
+
+
+def _printed(run: TaskRun) -> float | None:
+    condition, benchmark = run.condition, BY_TASK.get(run.task)
+    tables = {table.number for table in PAPER_TABLES if table.model == published_model(condition.model)}
+    if benchmark is None:
+        return None
+    for s in PUBLISHED:
+        place = (s.frames, s.retention, s.method, s.benchmark, s.split)
+        if s.table in tables and place == (
+            *(condition.frames, condition.retention, condition.variant, benchmark.name, OVERALL),
+        ):
+            return s.score
+    return None

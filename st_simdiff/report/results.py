@@ -1,0 +1,233 @@
+"""Reads what lmms-eval 0.7.3 wrote: `<stamp>_results.json` and, for every task, `<stamp>_samples_<task>.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from st_simdiff.errors import InputError
+from st_simdiff.report.scoring import Scored, score_row
+from st_simdiff.report.settings import Condition, read_condition
+
+logger = logging.getLogger(__name__)
+
+SUMMED = frozenset({"seconds", "output_tokens"})
+"""Counts that add up over the requests of one question; of all others the mean is taken."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """One question. correct: in [0, 1], None where the right answer is not public.
+
+    video: questions about the same one are not independent. counts: what the model recorded, such as `visual_tokens`,
+    `visual_tokens_kept`, `realised_retention`, `seconds`.
+    """
+
+    doc_id: int
+    correct: float | None
+    video: str
+    groups: Mapping[str, str]
+    counts: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """One task of one run. reported: percent, as the results file has it. documents: sorted by doc_id, each once.
+
+    date: the stamp in the file's name. padding: rows that repeated a question of another process.
+    """
+
+    path: Path
+    date: str
+    condition: Condition
+    task: str
+    metric: str
+    reported: float | None
+    documents: tuple[Document, ...]
+    padding: int = 0
+
+    def mean_count(self, key: str) -> float | None:
+        """Mean of a count over the questions; None unless every question has it."""
+        values = [document.counts[key] for document in self.documents if key in document.counts]
+        return fmean(values) if values and len(values) == len(self.documents) else None
+
+    def greatest_count(self, key: str) -> float | None:
+        """The largest value of a count; None if no question has it."""
+        return max((document.counts[key] for document in self.documents if key in document.counts), default=None)
+
+    def group_values(self, key: str) -> list[str]:
+        """The values that the documents' group `key` takes, in order of appearance."""
+        return list(dict.fromkeys(document.groups[key] for document in self.documents if key in document.groups))
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Everything readable under a folder, oldest first, and one sentence for everything that was not."""
+
+    runs: tuple[TaskRun, ...]
+    problems: tuple[str, ...]
+
+
+def read_logs(folder: Path) -> Logs:
+    """Every run under `folder`. Raises `InputError` if there is no such folder, or no results file in it."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder} to read results from.")
+    paths = sorted(folder.rglob("*_results.json"))
+    if not paths:
+        raise InputError(f"{folder} holds no *_results.json of lmms-eval.")
+    runs: list[TaskRun] = []
+    problems: list[str] = []
+    for path in paths:
+        try:
+            results = _read_json(path)
+            tasks = list(results["results"])
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        for task in tasks:
+            try:
+                runs.append(_read_task(path, results, task))
+            except InputError as error:
+                problems.append(str(error))
+    for problem in problems:
+        logger.warning(problem)
+    return Logs(tuple(sorted(runs, key=lambda run: (run.date, str(run.path), run.task))), tuple(problems))
+
+
+def read_results(path: Path) -> list[TaskRun]:
+    """Every task of one results file. Raises `InputError`, naming the file, if it or a samples file is unusable."""
+    path = Path(path)
+    results = _read_json(path)
+    return [_read_task(path, results, task) for task in results["results"]]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable as JSON: {error}.") from error
+    if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
+        raise InputError(f"{path} has no 'results': it is not a results file of lmms-eval.")
+    return results
+
+
+def _read_task(path: Path, results: Mapping[str, Any], task: str) -> TaskRun:
+    stamp = path.name.removesuffix("_results.json")
+    metric, value = _metric(path, task, results["results"][task])
+    samples = path.with_name(f"{stamp}_samples_{task}.jsonl")
+    rows = _read_rows(samples)
+    scored = [_score(samples, number, row, metric) for number, row in enumerate(rows, start=1)]
+    scale = 100.0 if any((one.value or 0) > 1 for one in scored) else 1.0
+    documents = _each_once(samples, [_document(row, one, scale) for row, one in zip(rows, scored, strict=True)])
+    return TaskRun(
+        path=path,
+        date=stamp,
+        condition=_condition(path, results, task),
+        task=task,
+        metric=metric,
+        reported=_percent(value, documents),
+        documents=tuple(documents),
+        padding=len(rows) - len(documents),
+    )
+
+
+def _condition(path: Path, results: Mapping[str, Any], task: str) -> Condition:
+    try:
+        return read_condition(results, task)
+    except InputError as error:
+        raise InputError(f"{path} cannot be used: {error}.") from error
+
+
+def _metric(path: Path, task: str, entry: Mapping[str, Any]) -> tuple[str, float | None]:
+    """The first metric of the task, and its value; lmms-eval writes `<metric>,<filter>` and, for no value, a text."""
+    names = [key for key in entry if "," in key and "_stderr" not in key]
+    if not names:
+        raise InputError(f"{path} has no metric for the task {task}.")
+    value = entry[names[0]]
+    number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return names[0].partition(",")[0], number
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: lmms-eval writes it with --log_samples.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not readable: {error}.") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise InputError(f"{path} is damaged: line {number} is not JSON.") from None
+        if not isinstance(row, dict) or not isinstance(row.get("doc_id"), int):
+            raise InputError(f"{path} is damaged: line {number} has no doc_id.")
+        rows.append(row)
+    if not rows:
+        raise InputError(f"{path} is empty.")
+    return rows
+
+
+def _score(path: Path, number: int, row: Mapping[str, Any], metric: str) -> Scored:
+    try:
+        return score_row(row, metric)
+    except (InputError, KeyError) as error:
+        raise InputError(f"{path} cannot be scored: line {number} {error}.") from error
+
+
+def _document(row: Mapping[str, Any], scored: Scored, scale: float) -> Document:
+    return Document(
+        doc_id=row["doc_id"],
+        correct=None if scored.value is None else scored.value / scale,
+        video=scored.video or f"question {row['doc_id']}",
+        groups=scored.groups,
+        counts=_counts(row.get("token_counts")),
+    )
+
+
+def _counts(requests: Sequence[Mapping[str, Any] | None] | None) -> dict[str, float]:
+    """One value a count from the counts of every request of a question (one request an option, or just one)."""
+    recorded = [_numbers(request) for request in requests or [] if request]
+    if len(recorded) < 2:
+        return recorded[0] if recorded else {}
+    combined = {}
+    for key in dict.fromkeys(key for request in recorded for key in request):
+        values = [request[key] for request in recorded if key in request]
+        combined[key] = sum(values) if key in SUMMED else fmean(values)
+    return combined
+
+
+def _numbers(request: Mapping[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in request.items() if isinstance(value, (int, float))}
+
+
+def _each_once(path: Path, documents: Sequence[Document]) -> list[Document]:
+    """Sorted by doc_id, without the repetitions that pad a process to the length of the others."""
+    first: dict[int, Document] = {}
+    for document in documents:
+        earlier = first.setdefault(document.doc_id, document)
+        if earlier.correct != document.correct:
+            raise InputError(
+                f"{path} has two different answers to question {document.doc_id}: two runs were written into one file."
+            )
+    return [first[doc_id] for doc_id in sorted(first)]
+
+
+def _percent(value: float | None, documents: Sequence[Document]) -> float | None:
+    """lmms-eval's value in percent. Some tasks write a share: told by the documents, or by its size without answers."""
+    if value is None:
+        return None
+    known = [document.correct for document in documents if document.correct is not None]
+    if not known:
+        return 100 * value if value <= 1 else value
+    mean = fmean(known)
+    return 100 * value if abs(value - mean) <= abs(value - 100 * mean) else value

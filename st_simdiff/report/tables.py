@@ -1,0 +1,124 @@
+"""From a folder of results to files: every table that the results allow, and an account of what was read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
+from st_simdiff.report.figures import (
+    CostPoint,
+    cost_sheet,
+    measured_costs,
+    printed_costs,
+    sweep_name,
+    sweep_points,
+    sweep_sheet,
+)
+from st_simdiff.report.grid import grid_sheet
+from st_simdiff.report.names import published_model
+from st_simdiff.report.paper_scores import PAPER_TABLES, belongs
+from st_simdiff.report.paper_tables import paper_sheet, subset_note
+from st_simdiff.report.published import LLAVA_VIDEO
+from st_simdiff.report.render import Column, Sheet, Table, render
+from st_simdiff.report.results import Logs, TaskRun, read_logs
+
+FORMATS = ("md", "tex", "csv")
+
+
+@dataclass(frozen=True)
+class Written:
+    """paths: the files written. problems: one sentence for every file that could not be read."""
+
+    paths: tuple[Path, ...]
+    problems: tuple[str, ...]
+
+
+def write_tables(logs: Path, out: Path, formats: Iterable[str] = FORMATS) -> Written:
+    """Writes every table that the results under `logs` allow into `out`.
+
+    formats: of md, tex, csv. Raises `InputError` for another format, and when `logs` holds no results.
+    """
+    formats = tuple(formats)
+    for format_name in formats:
+        render(Sheet("", ()), format_name)
+    read = read_logs(Path(logs))
+    contents: dict[str, str] = {}
+    for sheet in make_sheets(read):
+        for format_name in formats:
+            contents |= render(sheet, format_name)
+    return Written(write_files(Path(out), contents), read.problems)
+
+
+def write_files(out: Path, contents: dict[str, str]) -> tuple[Path, ...]:
+    """Writes texts under their names into `out`, which is made if it is not there."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in contents.items():
+        (out / name).write_text(text, encoding="utf-8")
+    return tuple(out / name for name in contents)
+
+
+def make_sheets(logs: Logs) -> list[Sheet]:
+    """What was read, the paper's tables and figures that have a run, and a grid for every task and model."""
+    runs, superseded = newest(logs.runs)
+    protocols, comparer = name_protocols(runs), Comparer()
+    sheets = [overview_sheet(logs, superseded, protocols)]
+    for table in PAPER_TABLES:
+        if any(belongs(table, run) for run in runs):
+            sheets.append(paper_sheet(table, runs, comparer, protocols))
+    for model in dict.fromkeys(run.condition.model for run in runs):
+        own = [run for run in runs if run.condition.model == model]
+        if costs := measured_costs(own):
+            sheets.append(_cost_sheet(model, costs))
+        if points := sweep_points(own, comparer, protocols):
+            sheets.append(sweep_sheet(slug(sweep_name(model)), model, points))
+    for members in by_model_and_task(runs).values():
+        condition = members[0].condition
+        name = slug(f"grid_{condition.model}_{members[0].task}")
+        sheets.append(grid_sheet(name, members, comparer, protocols))
+    return sheets
+
+
+def _cost_sheet(model: str, costs: list[CostPoint]) -> Sheet:
+    if published_model(model) == LLAVA_VIDEO:
+        return cost_sheet("figure3", f"Figure 3: time and memory over frames, {model}", [*costs, *printed_costs()])
+    return cost_sheet(slug(f"costs_{model}"), f"Time and memory over frames, {model}", costs)
+
+
+def by_model_and_task(runs: Sequence[TaskRun]) -> dict[tuple[str, str], list[TaskRun]]:
+    """Runs that can share a table."""
+    groups: dict[tuple[str, str], list[TaskRun]] = {}
+    for run in runs:
+        groups.setdefault((run.condition.model, run.task), []).append(run)
+    return groups
+
+
+def slug(text: str) -> str:
+    """`text` as a file name."""
+    return re.sub(r"[^A-Za-z0-9.+-]+", "_", text).strip("_")
+
+
+def overview_sheet(logs: Logs, superseded: Sequence[TaskRun], protocols: Protocols) -> Sheet:
+    """Every run that was read, and everything that was not."""
+    columns = (
+        *(Column("model"), Column("task"), Column("method"), Column("r", digits=2), Column("frames")),
+        *(Column("protocol"), Column("questions"), Column("reported"), Column("date"), Column("file")),
+    )
+    old = {id(run) for run in superseded}
+    rows = tuple(
+        (
+            *(run.condition.model, run.task, run.condition.label, run.condition.retention, run.condition.frames),
+            "replaced by a newer run" if id(run) in old else protocols.letter(run),
+            *(len(run.documents), run.reported, run.date, run.path.name),
+        )
+        for run in logs.runs
+    )
+    notes = [*protocols.notes, *subset_note(logs.runs), *(f"Not read: {problem}" for problem in logs.problems)]
+    notes += [_padding_note(run) for run in logs.runs if run.padding]
+    return Sheet("runs", (Table("runs", "Runs that were read", columns, rows),), tuple(notes))
+
+
+def _padding_note(run: TaskRun) -> str:
+    return f"{run.path.name}, {run.task}: {run.padding} repeated rows were counted once."
