@@ -186,9 +186,11 @@ def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_
 
 
 def _value(value: Any) -> Any:
-    """Text as the boolean, integer or number it spells, else unchanged."""
+    """Text as the None, boolean, integer or number it spells, else unchanged."""
     if not isinstance(value, str):
         return value
+    if value == "None":
+        return None
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
     for number in (int, float):
@@ -203,7 +205,7 @@ def _typed(key: str, value: Any, annotation: Any) -> Any:
     """`value` as what the annotation of `key` asks for."""
     options = get_args(annotation)
     if type(None) in options:
-        if value is None or value == "None":
+        if _value(value) is None:
             return None
         annotation = next(option for option in options if option is not type(None))
         options = get_args(annotation)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from llava.tiny import write_tiny_checkpoint
 
@@ -22,8 +24,16 @@ class EmbeddedCheckpoint:
 
 
 def embedded_checkpoint(cache: Path = CACHE_FOLDER) -> EmbeddedCheckpoint:
-    """The embedded checkpoint, written under `cache` when it is not there yet. The same bytes every time."""
+    """The embedded checkpoint, written under `cache` when it is not there as this version writes it."""
     folder = cache / "llava-video-random"
-    if not (folder / "config.json").exists():
-        write_tiny_checkpoint(folder, seed=0, image_size=224)
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cache) as scratch:
+        fresh = write_tiny_checkpoint(Path(scratch) / "fresh", seed=0, image_size=224)
+        if _contents(fresh) != _contents(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            fresh.rename(folder)
     return EmbeddedCheckpoint(folder, trained=False)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*")}

@@ -22,9 +22,9 @@ from st_simdiff.harness.arguments import (
     resolve_names,
     split_model_args,
 )
-from st_simdiff.harness.launch import Run, evaluate
+from st_simdiff.harness.launch import Run, RunFailed, evaluate
 from st_simdiff.harness.results import HEAD, format_table, read_results, table_row
-from st_simdiff.harness.video_folders import hf_home, refuse_empty
+from st_simdiff.harness.video_folders import hf_home, refuse_empty, without_videos
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import METHODS
 
@@ -69,13 +69,28 @@ def run(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[
         if not plan.meaningful:
             out.write(note + "\n")
         out.flush()
-        results = evaluate(planned.run)
+        results = _evaluate(planned.run, hf_home(environment))
         written.append(results)
         rows += [table_row(planned.method.name, planned.method.retention, task) for task in read_results(results)]
     out.write(f"\n{format_table(rows)}\n\nMeans over the questions; seconds include decoding the video.\n")
     if not plan.meaningful:
         out.write(note + "\n")
     out.write("".join(f"Results: {path}\n" for path in written))
+
+
+def _evaluate(run: Run, home: Path) -> Path:
+    try:
+        return evaluate(run)
+    except RunFailed as error:
+        lacking = without_videos(run.tasks.split(","), home) if error.swallowed else []
+        for task, folder in lacking:
+            place = home / folder.cache
+            raise RunFailed(
+                f"No video of task {task} is present: {place} does not have {folder.videos}, and lmms-eval could not "
+                "download it (its error is printed above).",
+                error.code,
+            ) from error
+        raise
 
 
 def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> Plan:
@@ -125,7 +140,7 @@ def _given_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _with_method(settings: dict[str, Any]) -> dict[str, Any]:
     method = settings.setdefault("method", DEFAULT_METHOD)
-    if method != "full":
+    if method != "full" and "max_tokens" not in settings:
         settings.setdefault("retention", DEFAULT_RETENTION)
     return settings
 

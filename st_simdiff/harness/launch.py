@@ -23,11 +23,16 @@ TASKS_FOLDER = Path(__file__).parent / "tasks"
 
 
 class RunFailed(RuntimeError):
-    """lmms-eval ended without results. `code` is a non-zero exit code to end with."""
+    """lmms-eval ended without results.
 
-    def __init__(self, message: str, code: int) -> None:
+    code: a non-zero exit code to end with. swallowed: lmms-eval caught the reason itself and exited 0, as it does for
+    all that happens outside the harness model, which exits with a sentence of its own.
+    """
+
+    def __init__(self, message: str, code: int, swallowed: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        self.swallowed = swallowed
 
 
 @dataclass(frozen=True)
@@ -96,5 +101,6 @@ def evaluate(run: Run) -> Path:
     raise RunFailed(
         f"lmms-eval ended with exit code {process.returncode} and {'' if results else 'no '}results; "
         f"what went wrong is printed above{kept}.",
-        process.returncode if 0 < process.returncode < 256 else 1,
+        code=process.returncode if 0 < process.returncode < 256 else 1,
+        swallowed=process.returncode == 0,
     )

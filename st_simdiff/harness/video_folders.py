@@ -36,13 +36,20 @@ def hf_home(environment: Mapping[str, str]) -> Path:
 
 def refuse_empty(tasks: Iterable[str], home: Path) -> None:
     """Raises `InputError` for a task whose folder exists (so nothing will be downloaded) and holds no video at all."""
-    for task in tasks:
-        folder = FOLDERS.get(task.split("_")[0])
-        if folder is None or not (home / folder.cache).is_dir():
-            continue
+    for task, folder in without_videos(tasks, home):
         root = home / folder.cache
-        if not any(path.suffix.lower() in SUFFIXES for path in root.rglob("*")):
+        if root.is_dir():
             raise InputError(
                 f"No video of task {task} is present: {root} exists, so lmms-eval downloads nothing, but there is no "
                 f"{folder.videos} in it; put the videos there, or remove the folder to have them downloaded."
             )
+
+
+def without_videos(tasks: Iterable[str], home: Path) -> list[tuple[str, VideoFolder]]:
+    """The tasks among `FOLDERS` that have no video under `home`, and where it would be."""
+    known = [(task, FOLDERS[task.split("_")[0]]) for task in tasks if task.split("_")[0] in FOLDERS]
+    return [(task, folder) for task, folder in known if not _has_video(home / folder.cache)]
+
+
+def _has_video(root: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in root.rglob("*"))

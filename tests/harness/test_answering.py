@@ -103,9 +103,8 @@ def test_greedy_means_that_generation_would_say_just_this(answerer, video, monke
     """The end-of-turn tokens count, so an answer is made greedy by putting the model's own words before them."""
     compressed = answerer(retention=0.5)
     prompt = compressed.prompt(video, QUESTION)
-    with torch.inference_mode():
-        with compress(compressed.model, compressed.arguments.method):
-            ids = compressed.model.generate(prompt.ids, prompt.images, max_new_tokens=4, repetition_penalty=1.0)
+    with torch.inference_mode(), compress(compressed.model, compressed.arguments.method):
+        ids = compressed.model.generate(prompt.ids, prompt.images, max_new_tokens=4, repetition_penalty=1.0)
     own, other = torch.cat([prompt.ids, ids], 1), torch.cat([prompt.ids, ids.roll(1) + 1], 1)
     for answered, greedy in ((own, True), (other, False)):
         monkeypatch.setattr(compressed, "_tokenize", lambda text, a=answered: prompt.ids if text == prompt.text else a)

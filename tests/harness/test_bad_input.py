@@ -49,7 +49,7 @@ CHECKPOINTS = {
     "missing": (shutil.rmtree, "There is no folder {checkpoint}, where a checkpoint should be."),
     "no config": (lambda folder: (folder / "config.json").unlink(), "{checkpoint} is not a checkpoint"),
     "cut short": (cut_weights, "is damaged or cut short"),
-    "half": (drop_tensors, "The checkpoint {checkpoint} lacks 4 tensors"),
+    "half": (drop_tensors, "The checkpoint {checkpoint} lacks tensors: model.mm_projector."),
     "a shard missing": (drop_a_shard, "its shard model-00002-of-00002.safetensors is missing"),
     "wrong architecture": (
         lambda folder: change_config(folder, architectures=["LlamaForCausalLM"]),
@@ -63,7 +63,7 @@ SETTINGS = {
     "retention 0": ("retention=0", "in (0, 1], got 0."),
     "tau outside": ("tau_sim=1.2", "in [-1, 1], got 1.2."),
     "both names": ("cost=0.3,retention=0.3", "cost and retention are two names of one setting"),
-    "release mode or misspelt": ("merge_type=new_topl", "Did you mean 'new_topk'?"),
+    "merge type": ("merge_type=new_topl", "Did you mean 'new_topk'?"),
 }
 
 
@@ -119,16 +119,6 @@ def test_a_wrong_setting_in_the_manual_command(checkpoint, start):
     assert "Unknown model_args key 'cots'. Did you mean 'cost'?" in reason
 
 
-def test_the_merge_type_that_is_not_there_yet(checkpoint, start):
-    from st_simdiff.methods.registry import METHODS
-
-    if "st_simdiff_release" in METHODS:
-        pytest.skip("this version has the release mode")
-    run = start(["st_simdiff", "eval", "--model_path", checkpoint, "--model_args", "merge_type=new_topk"]).result()
-    (reason,) = refused(run, code=2)
-    assert "merge_type=new_topk names the release mode" in reason
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_cuda_without_a_gpu(checkpoint, start):
     run = start(["st_simdiff", "eval", "--tasks", "clips", "--model_path", checkpoint, "--model_args", "device=cuda"])
@@ -176,3 +166,17 @@ def test_a_video_that_cannot_be_read_ends_the_run_and_loses_no_answer(checkpoint
     (answer,) = (json.loads(line) for line in journal.read_text().splitlines())
     assert (answer["task"], answer["doc_id"]) == ("own", 0)
     assert answer["counts"]["visual_tokens"] == 20
+
+
+def test_no_video_of_the_task(checkpoint, start, tmp_path):
+    """With an empty folder, which stops lmms-eval from downloading; and with none, where the download fails."""
+    command = ["st_simdiff", "eval", "--tasks", "egoschema_subset", "--model_path", checkpoint]
+    empty, absent = tmp_path / "empty", tmp_path / "absent"
+    (empty / "hf" / "egoschema" / "videos").mkdir(parents=True)
+    absent.mkdir()
+    runs = start(command, folder=empty), start(command, folder=absent)
+    (reason,) = refused(runs[0].result(), code=2)
+    assert f"No video of task egoschema_subset is present: {empty / 'hf' / 'egoschema'} exists" in reason
+    assert runs[1].result().code == 1
+    last = runs[1].result().output.splitlines()[-1]
+    assert last.startswith(f"st-simdiff: No video of task egoschema_subset is present: {absent / 'hf' / 'egoschema'}")

@@ -4,6 +4,7 @@ import pytest
 
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
+from st_simdiff.harness.embedded import embedded_checkpoint
 from st_simdiff.harness.evaluation import make_plan
 
 
@@ -100,3 +101,15 @@ def test_a_folder_that_hides_the_task_is_refused(tmp_path):
 def test_a_comma_in_a_path_is_refused(tmp_path):
     with pytest.raises(InputError, match="splits its arguments at commas, so pretrained can have none, got a,b"):
         plan(tmp_path, "--model_path", "a,b")
+
+
+def test_the_embedded_checkpoint_is_the_same_every_time_and_never_stale(tmp_path):
+    first = embedded_checkpoint(tmp_path).folder
+    contents = {path.name: path.read_bytes() for path in first.iterdir()}
+    modified = {path.name: path.stat().st_mtime_ns for path in first.iterdir()}
+    assert embedded_checkpoint(tmp_path).folder == first
+    assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == modified
+    (first / "config.json").write_text("{}")
+    embedded_checkpoint(tmp_path)
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == contents
+    assert [path.name for path in tmp_path.iterdir()] == [first.name]

@@ -4,21 +4,38 @@ import math
 
 import pytest
 
+from st_simdiff.harness.arguments import join_model_args
 from st_simdiff.harness.launch import TASKS_FOLDER
 
 TASKS = ("clips", "clips_likelihood")
-PUBLISHED = (
-    "conv_template=qwen_1_5,model_name=llava_qwen,max_frames_num=64,cost=0.3,similarity_lower_bound=0.8,"
-    "event_upper_bound=0.2,right=True,bottom=True,spatial=True,temporal=True,strategy=3,mm_spatial_pool_mode=bilinear"
-)
+PUBLISHED = {
+    "conv_template": "qwen_1_5",
+    "model_name": "llava_qwen",
+    "max_frames_num": 64,
+    "cost": 0.3,
+    "similarity_lower_bound": 0.8,
+    "event_upper_bound": 0.2,
+    "right": True,
+    "bottom": True,
+    "spatial": True,
+    "temporal": True,
+    "strategy": 3,
+    "mm_spatial_pool_mode": "bilinear",
+}
 QUESTIONS = 9
 
 
-def published_command(checkpoint, *more):
-    """The published manual command without merge_type, on the embedded tasks."""
+def published_command(checkpoint, limit=QUESTIONS, **more):
+    """The published manual command, in paper mode (without merge_type), on the embedded tasks."""
     arguments = ["-m", "lmms_eval", "--model", "llava_video", "--tasks", ",".join(TASKS), "--batch_size", "1"]
-    arguments += ["--model_args", f"pretrained={checkpoint},{PUBLISHED}", "--output_path", "./logs/", "--log_samples"]
-    return [*arguments, "--include_path", TASKS_FOLDER.resolve(), "--limit", QUESTIONS, *more]
+    arguments += [
+        "--model_args",
+        join_model_args({"pretrained": checkpoint, **PUBLISHED, **more}),
+        "--output_path",
+        "./logs/",
+        "--log_samples",
+    ]
+    return [*arguments, "--include_path", TASKS_FOLDER.resolve(), "--limit", limit]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +55,15 @@ def test_the_published_command_writes_results(runs):
         results = run.results()
         assert 0 <= results["clips"]["accuracy,none"] <= 100
         assert 0 <= results["clips_likelihood"]["acc,none"] <= 1
+
+
+def test_the_published_merge_type_is_the_release_mode(checkpoint, start):
+    run = start(["accelerate.commands.launch", *published_command(checkpoint, merge_type="new_topk", limit=1)]).result()
+    assert run.code == 0, run.output
+    (sample,) = run.samples("clips").values()
+    counts = sample["token_counts"][0]
+    assert counts["visual_tokens_kept"] < math.ceil(0.3 * counts["visual_tokens"])
+    assert "STSimDiffRelease(retention=0.3" in run.output
 
 
 def test_every_question_records_what_was_kept(runs):
