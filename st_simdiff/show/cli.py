@@ -57,16 +57,22 @@ def number_or_name(text: str) -> float | str:
 
 def run_show(options: argparse.Namespace) -> int:
     """Runs `show` with parsed arguments. Returns 0, or writes one sentence to stderr and returns 2 for bad input."""
-    # Imported here so that --help and a mistyped option answer at once: this imports torch.
-    from st_simdiff.show.make import make_pictures
-
     try:
-        for path in make_pictures(options):
-            sys.stdout.write(f"{path}\n")
+        # Imported here so that --help and a mistyped option answer at once: this imports torch.
+        from st_simdiff.show.make import make_pictures
+
+        paths = make_pictures(options)
+    except ModuleNotFoundError as error:
+        return _refuse(f"Pictures need the package {error.name}: pip install 'st-simdiff[video]'.")
     except InputError as error:
-        sys.stderr.write(f"st-simdiff: {error}\n")
-        return 2
+        return _refuse(str(error))
+    sys.stdout.write("".join(f"{path}\n" for path in paths))
     return 0
+
+
+def _refuse(sentence: str) -> int:
+    sys.stderr.write(f"st-simdiff: {sentence}\n")
+    return 2
 
 
 def output_folder(options: argparse.Namespace) -> Path:

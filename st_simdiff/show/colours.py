@@ -1,4 +1,4 @@
-"""Colours of the pictures: the palette of Okabe and Ito, which people with any colour vision can tell apart."""
+"""Colours of the pictures: those of the plots (`report.style`), which people with any colour vision can tell apart."""
 
 from __future__ import annotations
 
@@ -6,25 +6,31 @@ import colorsys
 
 import torch
 
+from st_simdiff.report import style
+
 RGB = tuple[int, int, int]
 
-BLACK: RGB = (0, 0, 0)
-ORANGE: RGB = (230, 159, 0)
-SKY_BLUE: RGB = (86, 180, 233)
-GREEN: RGB = (0, 158, 115)
-YELLOW: RGB = (240, 228, 66)
-BLUE: RGB = (0, 114, 178)
-VERMILION: RGB = (213, 94, 0)
-PURPLE: RGB = (204, 121, 167)
+
+def from_hexadecimal(colour: str) -> RGB:
+    """`#rrggbb` as three numbers."""
+    return tuple(bytes.fromhex(colour.removeprefix("#")))
+
+
+SKY_BLUE = from_hexadecimal(style.SKY_BLUE)
+GREEN = from_hexadecimal(style.GREEN)
+YELLOW = from_hexadecimal(style.YELLOW)
+BLUE = from_hexadecimal(style.BLUE)
+VERMILION = from_hexadecimal(style.VERMILION)
+PURPLE = from_hexadecimal(style.PURPLE)
+INK = from_hexadecimal(style.INK)
+FAINT = from_hexadecimal(style.FAINT)
 WHITE: RGB = (255, 255, 255)
 
 RED: RGB = (255, 72, 24)
 """Events. Vermilion made brighter: thin boxes on dimmed video need it."""
 
 PAPER: RGB = (250, 250, 248)
-INK: RGB = (34, 34, 38)
 MUTED: RGB = (120, 120, 126)
-FAINT: RGB = (222, 222, 220)
 
 
 def hexadecimal(colour: RGB) -> str:

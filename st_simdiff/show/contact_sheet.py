@@ -99,7 +99,8 @@ def sheet_rows(subject: Subject, views: Sequence[View]) -> list[tuple[str, Paint
     with_communities = _with_communities(views)
     if with_communities is not None:
         ranks = colour_ranks(with_communities.provenance)
-        rows.append(("communities", lambda picture, frame: draw_communities(picture, ranks[frame])))
+        label = "communities" if len(views) == 1 else f"communities of\n{with_communities.label}"
+        rows.append((label, lambda picture, frame: draw_communities(picture, ranks[frame])))
     if subject.attention is not None:
         places = attention_places(subject.attention, subject.grid)
         rows.append(("attention of\nthe question", lambda picture, frame: draw_attention(picture, places[frame])))

@@ -109,6 +109,6 @@ def _dashes(draw: ImageDraw.ImageDraw, x: int, top: int, bottom: int) -> None:
 
 def _seconds(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], seconds: np.ndarray) -> None:
     left, _, right, bottom = box
-    for position in np.unique(np.linspace(0, len(seconds) - 1, min(len(seconds), 11)).round().astype(int)).tolist():
+    for position in range(0, len(seconds), -(-len(seconds) // 12)):
         x = left + (position + 0.5) / len(seconds) * (right - left)
         draw.text((x, bottom + 12), f"{seconds[position]:.1f} s", font=font(18), fill=MUTED, anchor="ma")
