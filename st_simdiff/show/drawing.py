@@ -172,11 +172,6 @@ def summary_words(provenance: Provenance) -> str:
     return f"{kept:,} of {count:,} visual tokens kept ({100 * kept / count:.1f} %)"
 
 
-def muted(draw: ImageDraw.ImageDraw, at: tuple[int, int], words: str, size: int) -> None:
-    """Words in a quiet colour, their top left corner at `at`."""
-    draw.text(at, words, font=font(size), fill=MUTED)
-
-
 def frame_events(provenance: Provenance) -> torch.Tensor:
     """How many event patches each frame has, kept or not: int64 (T,)."""
     return provenance.event[provenance.grid.patches()].sum((1, 2))

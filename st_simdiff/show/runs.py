@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -96,8 +95,3 @@ def run_on_features(method: Method, features: torch.Tensor, grid: TokenGrid) -> 
     if later and left > target:
         note = f"candidates; in a model, attention would go on to keep {target:,} of these {left:,}"
     return View(label_of(method), provenance, note, thresholds_of(method))
-
-
-def run_all_on_features(methods: Sequence[Method], features: torch.Tensor, grid: TokenGrid) -> list[View]:
-    """`run_on_features` for each of `methods`."""
-    return [run_on_features(method, features, grid) for method in methods]

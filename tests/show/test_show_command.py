@@ -118,3 +118,15 @@ def test_a_folder_without_permission_gets_one_sentence(
 
     monkeypatch.setattr("tempfile.TemporaryFile", denied)  # a superuser may write anywhere
     assert "(Permission denied)" in refused(capsys, video, "--output_path", tmp_path)
+
+
+def test_a_missing_package_gets_one_sentence(video: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['av'] = None; import argparse; from st_simdiff.show import cli;"
+        "parser = argparse.ArgumentParser(); cli.add_arguments(parser);"
+        "sys.exit(cli.run_show(parser.parse_args(sys.argv[1:])))"
+    )
+    command = [sys.executable, "-c", program, str(video), "--output_path", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "st-simdiff: Pictures need the package av: pip install 'st-simdiff[video]'.\n"
