@@ -1,0 +1,205 @@
+"""The table of any task, costs over frames, sweeps of thresholds, and the folder of files."""
+
+import pytest
+from lmms_logs import answers, counts, flip, model_args, task_rows, write_task
+
+from st_simdiff.errors import InputError
+from st_simdiff.report import write_tables
+from st_simdiff.report.comparison import Comparer, name_protocols
+from st_simdiff.report.figures import (
+    cost_sheet,
+    measured_costs,
+    printed_costs,
+    printed_optimum,
+    sweep_name,
+    sweep_points,
+    sweep_sheet,
+)
+from st_simdiff.report.grid import grid_sheet, parts_of
+from st_simdiff.report.render import to_csv, to_markdown
+from st_simdiff.report.results import read_logs
+
+TINY = "/x/llava-video-tiny"
+
+
+def add(folder, task, right, number, pretrained=TINY, recorded=None, **given):
+    entries = task_rows(task, right)
+    write_task(folder, task, entries, model_args(pretrained, **given), right, recorded or counts(), number)
+
+
+def grid(folder):
+    runs = read_logs(folder).runs
+    return runs, grid_sheet("grid", runs, Comparer(), name_protocols(runs))
+
+
+def test_a_grid_of_methods_and_retentions(tmp_path):
+    full = answers(0.9, 120)
+    add(tmp_path, "events", full, 1, method="full", recorded=counts(320, 320, 0.2))
+    for number, retention in enumerate((0.3, 0.5), start=2):
+        kept = int(320 * retention)
+        add(
+            tmp_path,
+            "events",
+            flip(full, 30, number),
+            number,
+            method="fastv",
+            retention=retention,
+            recorded=counts(320, kept, 0.1, layer_averaged_share=0.4),
+        )
+    runs, sheet = grid(tmp_path)
+    scores, paired = sheet.tables
+    titles = [column.title for column in scores.columns]
+    assert titles[:5] == ["method", "r", "questions", "score", "95 % interval"]
+    assert titles[5:7] == ["kind: event", "kind: stable"]
+    assert titles[7:] == ["tokens in", "tokens kept", "realised retention", "layer-averaged share", "seconds"]
+    assert [row[:2] for row in scores.rows] == [("Full model", 1.0), ("FastV", 0.5), ("FastV", 0.3)]
+    assert scores.rows[0][3] == pytest.approx(90.0)
+    assert scores.rows[0][6] == pytest.approx(100 * full[::2].mean())
+    assert scores.rows[0][5] == pytest.approx(100 * full[1::2].mean())
+    assert scores.rows[2][7:] == (320, 96, pytest.approx(0.3), pytest.approx(0.4), pytest.approx(0.1))
+    assert scores.rows[0][10] is None
+    assert [row[:3] for row in paired.rows] == [("FastV", 0.5, "Full model"), ("FastV", 0.3, "Full model")]
+    assert len(parts_of(runs)) == 2
+
+
+def test_two_videos_give_no_interval_and_say_so(tmp_path):
+    right = answers(0.5, 12)
+    write_task(tmp_path, "events", task_rows("events", right, per_video=6), model_args(TINY, method="full"), right)
+    _, sheet = grid(tmp_path)
+    assert sheet.tables[0].rows[0][4] == (None, None)
+    assert "2 videos: too few for an interval" in to_markdown(sheet)
+    assert len(sheet.tables) == 1
+
+
+def test_mixed_protocols_in_a_grid(tmp_path):
+    right = answers(0.5, 60)
+    add(tmp_path, "events", right, 1, method="full")
+    add(tmp_path, "events", right, 2, method="full", max_frames_num=16)
+    _, sheet = grid(tmp_path)
+    text = to_markdown(sheet)
+    assert "| method | r | frames | protocol |" in text
+    assert "Mixed protocols for events on llava-video-tiny" in text
+    assert "max\\_frames\\_num=16" in text
+
+
+def test_costs_over_frames(tmp_path):
+    right = answers(0.5, 12)
+    for number, (method, retention, frames, seconds, peak) in enumerate(
+        (
+            ("full", 1.0, 32, 2.0, 20e9),
+            ("full", 1.0, 128, 8.0, 40e9),
+            ("st_simdiff", 0.3, 32, 1.5, 18e9),
+            ("st_simdiff", 0.3, 128, 4.0, 25e9),
+            ("fastv", 0.3, 32, 1.0, 19e9),
+        )
+    ):
+        add(
+            tmp_path,
+            "events",
+            right,
+            number,
+            "/m/LLaVA-Video-7B-Qwen2",
+            counts(100, 30, seconds, peak_mem_bytes=peak),
+            method=method,
+            retention=retention,
+            max_frames_num=frames,
+        )
+    points = measured_costs(read_logs(tmp_path).runs)
+    assert [(p.method, p.frames, p.seconds, p.gigabytes) for p in points] == [
+        ("full", 32, 2.0, 20.0),
+        ("st_simdiff", 32, 1.5, 18.0),
+        ("full", 128, 8.0, 40.0),
+        ("st_simdiff", 128, 4.0, 25.0),
+    ]
+    (table,) = cost_sheet("figure3", "Costs", [*points, *printed_costs()]).tables
+    saved = {(row[0], row[1], row[3].startswith("printed")): (row[5], row[7]) for row in table.rows}
+    assert saved[128, "ST-SimDiff", False] == pytest.approx((50.0, 37.5))
+    assert saved[128, "Full model", False] == (None, None)
+    assert saved[128, "ST-SimDiff", True] == pytest.approx((30.2, 31.7), abs=0.06)
+    assert saved[32, "ST-SimDiff", True] == (pytest.approx(23.0), None)
+
+
+def test_costs_of_different_questions_are_not_set_against_each_other(tmp_path):
+    for number, (method, size) in enumerate((("full", 12), ("full", 12), ("st_simdiff", 9), ("st_simdiff", 9))):
+        add(
+            tmp_path,
+            "events",
+            answers(0.5, size),
+            number,
+            recorded=counts(seconds=2.0),
+            method=method,
+            max_frames_num=(16, 32)[number % 2],
+        )
+    (table,) = cost_sheet("costs", "Costs", measured_costs(read_logs(tmp_path).runs)).tables
+    assert len(table.rows) == 4
+    assert {row[5] for row in table.rows} == {None}
+
+
+def test_sweeps(tmp_path):
+    model, number = "/m/NVILA-8B-Video", 0
+    for settings in (
+        {},
+        {"tau_sim": 0.6},
+        {"tau_sim": 0.9},
+        {"tau_diff": 0.4},
+        {"tau_diff": -1},
+        {"tau_sim": "q0.5"},
+        {"tau_sim": 0.7, "tau_diff": 0.1},
+    ):
+        add(
+            tmp_path,
+            "videomme",
+            answers(0.6, 60, number),
+            number,
+            model,
+            method="st_simdiff",
+            retention=0.3,
+            **settings,
+        )
+        number += 1
+    add(tmp_path, "videomme", answers(0.6, 60), number, model, method="st_simdiff", retention=0.5)
+    runs = read_logs(tmp_path).runs
+    points = sweep_points(runs, Comparer(), name_protocols(runs))
+    assert [(p.parameter, p.value) for p in points] == [
+        *(("tau_sim", 0.6), ("tau_sim", 0.8), ("tau_sim", 0.9), ("tau_diff", 0.2), ("tau_diff", 0.4)),
+    ]
+    assert {p.retention for p in points} == {0.3}
+    assert [printed_optimum(p) for p in points] == [None, 60.2, None, 60.2, None]
+    assert sweep_name("NVILA-8B-Video") == "figure6"
+    assert sweep_name("tiny") == "sweep_tiny"
+    (table,) = sweep_sheet("figure6", "NVILA", points).tables
+    assert to_csv(table).splitlines()[0].startswith("parameter,value,task,r,questions,ours,95 % interval low,")
+
+
+def test_every_file_of_a_folder(tmp_path):
+    full = answers(0.6, 60)
+    model = "/m/LLaVA-Video-7B-Qwen2"
+    add(tmp_path / "logs", "videomme", full, 1, model, method="full")
+    add(tmp_path / "logs", "videomme", flip(full, 9, 0), 2, model, method="st_simdiff", retention=0.3)
+    add(tmp_path / "logs", "videomme", flip(full, 9, 1), 3, model, method="st_simdiff", retention=0.3, tau_sim=0.9)
+    add(tmp_path / "logs", "egoschema_subset", full, 4, model, method="full")
+    (tmp_path / "logs" / "bad_results.json").write_text("{")
+    written = write_tables(tmp_path / "logs", tmp_path / "out")
+    assert sorted(path.name for path in written.paths if path.suffix == ".md") == [
+        "figure5.md",
+        "grid_LLaVA-Video-7B-Qwen2_egoschema_subset.md",
+        "grid_LLaVA-Video-7B-Qwen2_videomme.md",
+        "runs.md",
+        "table1.md",
+        "table3.md",
+    ]
+    assert {path.suffix for path in written.paths} == {".md", ".tex", ".csv"}
+    assert all(path.read_text(encoding="utf-8") for path in written.paths)
+    assert len(written.problems) == 1
+    account = (tmp_path / "out" / "runs.md").read_text(encoding="utf-8")
+    assert "Not read: " in account
+    assert "bad\\_results.json" in account
+    assert "has 500 of EgoSchema's 5,031 questions" in account
+    only = write_tables(tmp_path / "logs", tmp_path / "csv", formats=["csv"])
+    assert {path.suffix for path in only.paths} == {".csv"}
+
+
+def test_an_unknown_format_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(InputError, match=r"Unknown table format 'cvs'. Did you mean 'csv'\?"):
+        write_tables(tmp_path / "nowhere", tmp_path / "out", formats=["cvs"])
+    assert not (tmp_path / "out").exists()
