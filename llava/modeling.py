@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,11 @@ class VideoEmbedder(nn.Module):
     """Turns prompts with placeholders, and the videos they stand for, into the embeddings of one sequence."""
 
     def __init__(
-        self, config: LlavaVideoConfig, text_embedding: Any, attn_implementation: str, frames_per_chunk: int
+        self,
+        config: LlavaVideoConfig,
+        text_embedding: Callable[[], nn.Module],
+        attn_implementation: str,
+        frames_per_chunk: int,
     ) -> None:
         """text_embedding: gives the module that embeds text; a function, so that it is not registered here as well."""
         super().__init__()
@@ -98,9 +102,8 @@ class VideoEmbedder(nn.Module):
 
         Frames go through in chunks, so that only the result grows with T.
         """
-        weight = self.projector[0].weight
         chunks = pixel_values.split(frames_per_chunk or self.frames_per_chunk)
-        return torch.cat([self._encode_chunk(chunk.to(weight.device, weight.dtype)) for chunk in chunks])
+        return torch.cat([self._encode_chunk(chunk.to(self.image_newline)) for chunk in chunks])
 
     def pool(self, patches: torch.Tensor) -> torch.Tensor:
         """(T, n, d), values of the n patches of every frame -> (T, H, W, d), one for every visual token."""
@@ -194,8 +197,6 @@ class LlavaVideo(nn.Module):
             return self.language_model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **kwargs)
         embeds = self.embedder(input_ids, _videos_by_row(input_ids, images, modalities), attention_mask, labels)
         self._warn_if_long(embeds)
-        if "position_ids" not in kwargs and len(input_ids) > 1:
-            kwargs["position_ids"] = (embeds.attention_mask.cumsum(-1) - 1).clamp(min=0)
         return self.language_model(
             inputs_embeds=embeds.inputs_embeds, attention_mask=embeds.attention_mask, labels=embeds.labels, **kwargs
         )
@@ -263,8 +264,9 @@ class LlavaVideo(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
-        return self.embedder.image_newline.device
+        """Where inputs go. Weights that accelerate has moved away are on no device."""
+        devices = (parameter.device for parameter in self.parameters() if not parameter.is_meta)
+        return next(devices, torch.device("cpu"))
 
     @property
     def dtype(self) -> torch.dtype:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -253,6 +254,17 @@ def test_settings_out_of_range(tiny_checkpoint: Path, monkeypatch: pytest.Monkey
         load_llava_video(tiny_checkpoint, attn_implementation="spda")
     for device_map in ("auto", {"": "cpu"}, {"embedder": "cpu", "language_model": torch.device("cpu")}):
         assert load_llava_video(tiny_checkpoint, device_map=device_map).model.device.type == "cpu"
+
+
+def test_nothing_looks_for_a_network(
+    llava_goldens: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address) or [])
+    monkeypatch.setattr(socket.socket, "connect", lambda _socket, address: asked.append(address))
+    load_llava_video(tiny_checkpoint)
+    load_llava_video(llava_goldens / "checkpoint", vision_tower=llava_goldens / "siglip_tower")
+    assert not asked
 
 
 def test_saving_needs_the_models_own_tokenizer(tiny: LoadedLlavaVideo, tmp_path: Path) -> None:

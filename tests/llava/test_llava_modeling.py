@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import GenerationConfig
 
-from llava.loading import LoadedLlavaVideo
+from llava.config import parse_config
+from llava.loading import LoadedLlavaVideo, load_llava_video
 from llava.modeling import LlavaVideo, MultimodalEmbeds
 from llava.prompt import build_prompt, tokenize_prompt
 from llava.tiny import byte_tokenizer, tiny_model
@@ -212,6 +214,48 @@ def test_a_prompt_longer_than_the_model_was_made_for_is_told(
     with caplog.at_level(logging.WARNING, "llava.modeling"):
         short(prompts[0][None], images=[video])
     assert "tokens, the model was made for 64." in caplog.text
+
+
+def test_weights_that_accelerate_keeps_elsewhere(
+    tiny_checkpoint: Path, model: LlavaVideo, video: torch.Tensor, prompts: list[torch.Tensor]
+) -> None:
+    """Under accelerate's hooks, which fetch weights for the time of a module's call, the tokens are the same."""
+    accelerate = pytest.importorskip("accelerate")
+    offloaded = load_llava_video(tiny_checkpoint, dtype=torch.float32).model
+    accelerate.cpu_offload(offloaded, torch.device("cpu"))
+    assert all(parameter.is_meta for parameter in offloaded.parameters())
+    settings = {"do_sample": False, "max_new_tokens": 6}
+    tokens = offloaded.generate(prompts[0][None].to(offloaded.device), [video], **settings)
+    assert torch.equal(tokens, model.generate(prompts[0][None], [video], **settings))
+
+
+def test_the_published_shape() -> None:
+    """What the config.json of the 7 B model says makes 26 of 27 tower layers and 8.03 billion parameters."""
+    config = parse_config(
+        {
+            "architectures": ["LlavaQwenForCausalLM"],
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "max_position_embeddings": 32768,
+            "mm_hidden_size": 1152,
+            "mm_newline_position": "grid",
+            "mm_projector_type": "mlp2x_gelu",
+            "mm_spatial_pool_mode": "bilinear",
+            "mm_vision_tower": "google/siglip-so400m-patch14-384",
+            "model_type": "llava",
+            "num_attention_heads": 28,
+            "num_hidden_layers": 28,
+            "num_key_value_heads": 4,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 1e6,
+            "vocab_size": 152064,
+        }
+    )
+    with torch.device("meta"):
+        model = LlavaVideo(config)
+    assert len(model.vision_layers) == 26
+    assert model.pool(torch.zeros(1, 27 * 27, 1)).shape == (1, 14, 14, 1)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e9, 2) == 8.03
 
 
 def _pad_right(rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
