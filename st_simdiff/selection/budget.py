@@ -35,7 +35,8 @@ def compute_target(retention: float | Fraction, count: int, entering: int, full_
     left = num_layers - full_layers
     if left < 1:
         raise InputError(
-            f"A layer-averaged budget needs a layer behind the pruning: {full_layers} of {num_layers} run before."
+            f"A layer-averaged budget needs a layer behind the pruning, and {full_layers} of {num_layers} layers run "
+            "before it."
         )
     share = retention_fraction(retention) * num_layers * count - full_layers * entering
     return min(entering, max(1, math.ceil(share / left)))

@@ -45,7 +45,9 @@ def node_view(features: torch.Tensor, grid: TokenGrid, *, newline_column: bool =
 def inverse_norms(nodes: torch.Tensor) -> torch.Tensor:
     """1 / |x| of every node, float32 (T, H, W). A zero vector gets 0, so its cosine with anything is 0."""
     wide = torch.promote_types(nodes.dtype, torch.float32)
-    norms = torch.linalg.vector_norm(nodes, dim=-1, dtype=wide).float()
+    norms = torch.empty(nodes.shape[:3], dtype=torch.float32, device=nodes.device)
+    for block in _frame_blocks(nodes):
+        norms[block] = torch.linalg.vector_norm(nodes[block].to(wide), dim=-1)
     return torch.where(norms == 0, 0.0, 1.0 / norms)
 
 
@@ -54,27 +56,28 @@ def cosine_planes(nodes: torch.Tensor, inverse_norm: torch.Tensor | None = None)
 
     nodes: (T, H, W, D) features. Values lie in [-1, 1]; an edge of a token with a non-finite feature is NaN.
     """
-    frames, height, width, dim = nodes.shape
+    frames, height, width, _ = nodes.shape
     scale = inverse_norms(nodes) if inverse_norm is None else inverse_norm
-    new = scale.new_empty
-    right, down, following = (
-        new(frames, height, width - 1),
-        new(frames, height - 1, width),
-        new(max(frames - 1, 0), height, width),
-    )
-    block = _CPU_BLOCK_BYTES if nodes.device.type == "cpu" else _GPU_BLOCK_BYTES
-    step = max(1, block // (height * width * dim * 4))
-    for start in range(0, frames, step):
-        stop = min(start + step, frames)
-        here = nodes[start : min(stop + 1, frames)].float()
-        own = here[: stop - start]
-        right[start:stop] = (own[:, :, 1:] * own[:, :, :-1]).sum(-1)
-        down[start:stop] = (own[:, 1:] * own[:, :-1]).sum(-1)
-        following[start : start + len(here) - 1] = (here[1:] * here[:-1]).sum(-1)
+    right = scale.new_empty(frames, height, width - 1)
+    down = scale.new_empty(frames, height - 1, width)
+    following = scale.new_empty(frames - 1, height, width)
+    for block in _frame_blocks(nodes):
+        here = nodes[block.start : block.stop + 1].float()
+        own = here[: block.stop - block.start]
+        right[block] = (own[:, :, 1:] * own[:, :, :-1]).sum(-1)
+        down[block] = (own[:, 1:] * own[:, :-1]).sum(-1)
+        following[block] = (here[1:] * here[:-1]).sum(-1)
     right *= scale[:, :, 1:] * scale[:, :, :-1]
     down *= scale[:, 1:] * scale[:, :-1]
     following *= scale[1:] * scale[:-1]
     return Planes(right.clamp_(-1, 1), down.clamp_(-1, 1), following.clamp_(-1, 1))
+
+
+def _frame_blocks(nodes: torch.Tensor) -> list[slice]:
+    """The frames of (T, H, W, D) in blocks that are worked on at a time."""
+    size = _CPU_BLOCK_BYTES if nodes.device.type == "cpu" else _GPU_BLOCK_BYTES
+    step = max(1, size // (4 * nodes[0].numel()))
+    return [slice(start, min(start + step, len(nodes))) for start in range(0, len(nodes), step)]
 
 
 def threshold(

@@ -1,0 +1,361 @@
+"""What the selection costs beside reading the features once, a graph library, and the formulas taken at their word.
+
+    python benchmarks/selection.py [--cases 32,64,128,512,1m] [--threads 2] [--json benchmarks/results/selection.json]
+
+Each case is timed against (a) one pass over the features, `torch.linalg.vector_norm`; (b) the same selection with
+networkx for the graph; (c) the formulas with one matrix of cosines a community. Both readings are checked to keep the
+same tokens. Prints a table and writes it with the hardware. Best of the repeats, wall and CPU time.
+
+Features are drawn frame by frame: "static" is one shot with one background, a single community; "scenes" cuts every
+8 frames to new regions, with objects and noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
+from st_simdiff.selection.graph import cosine_planes, inverse_norms, node_view, threshold
+from st_simdiff.selection.grid import TokenGrid
+from st_simdiff.selection.release import select_release
+from st_simdiff.selection.select import Selection, select
+from st_simdiff.selection.tokens import TIE, centrality
+
+T = TypeVar("T")
+
+RETENTION = 0.3
+HEIGHT, WIDTH = 14, 15
+READINGS_LIMIT = 15_000
+"""Tokens up to which the two readings are timed, once; beyond, they take minutes and the matrices gigabytes."""
+ADAPTIVE_LIMIT = 500_000
+CUT_EVERY = 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """A video: its tokens, and how they are stored."""
+
+    frames: int
+    dim: int
+    kind: str
+    dtype: str
+
+    @property
+    def grid(self) -> TokenGrid:
+        return TokenGrid(self.frames, HEIGHT, WIDTH)
+
+    def features(self, device: torch.device) -> torch.Tensor:
+        """(N, D), drawn frame by frame in float32."""
+        grid, dtype = self.grid, getattr(torch, self.dtype)
+        generator = torch.Generator().manual_seed(0)
+        features = torch.empty(grid.frames, HEIGHT * WIDTH, self.dim, dtype=dtype, device=device)
+        for frame in range(grid.frames):
+            if frame == 0 or (self.kind == "scenes" and frame % CUT_EVERY == 0):
+                still, noise = (one_background if self.kind == "static" else regions)(self.dim, generator)
+            features[frame] = still + noise * torch.randn(HEIGHT * WIDTH, self.dim, generator=generator)
+        return features.flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds, the least of the repeats."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case on one device. Counts of the paper's selection; extra memory in bytes; None is not measured."""
+
+    case: Case
+    tokens: int
+    communities: int
+    largest_community: int
+    candidates: int
+    feature_bytes: int
+    extra_bytes: int | None
+    device_reads: int | None
+    a_pass: Times
+    paper: Times
+    release: Times
+    adaptive: Times | None
+    networkx: Times | None
+    matrices: Times | None
+    stages: dict[str, Times]
+
+    @property
+    def passes(self) -> float:
+        """The paper's selection in passes over the features, by CPU time."""
+        return self.paper.cpu / self.a_pass.cpu
+
+
+def one_background(dim: int, generator: torch.Generator) -> tuple[torch.Tensor, float]:
+    """A picture whose tokens all share a direction, and the size of the noise."""
+    common = torch.randn(dim, generator=generator)
+    return torch.randn(HEIGHT * WIDTH, dim, generator=generator) + 2.5 * common, 0.3
+
+
+def regions(dim: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Four regions, a fifth of the tokens objects of their own, and noise that differs from token to token."""
+    row, column = torch.arange(HEIGHT)[:, None], torch.arange(WIDTH)
+    region = (2 * row // HEIGHT * 2 + 2 * column // WIDTH).flatten()
+    picture = torch.randn(4, dim, generator=generator)[region]
+    own = torch.rand(HEIGHT * WIDTH, generator=generator) < 0.2
+    picture[own] = torch.randn(int(own.sum()), dim, generator=generator)
+    return picture, 0.3 + 0.3 * torch.rand(HEIGHT * WIDTH, 1, generator=generator)
+
+
+# Readings ------------------------------------------------------------------------------------------------------------
+
+
+def tau_edges(planes, grid: TokenGrid) -> list[tuple[int, int]]:
+    """Edges above 0.8 as pairs of offsets."""
+    offsets = grid.patches()
+    edges = threshold(planes, 0.8)
+    pairs = (
+        (edges.right, offsets[:, :, :-1], offsets[:, :, 1:]),
+        (edges.down, offsets[:, :-1], offsets[:, 1:]),
+        (edges.next, offsets[:-1], offsets[1:]),
+    )
+    return [edge for mask, u, v in pairs for edge in zip(u[mask.cpu()].tolist(), v[mask.cpu()].tolist(), strict=True)]
+
+
+def top(members: list[int], score: torch.Tensor) -> list[int]:
+    """The ceil(|c| r) members of highest score, int64 (|c|,) in the order of `members`; the earliest among equals."""
+    quota = math.ceil(len(members) * Fraction(str(RETENTION)))
+    cut = torch.sort(score, descending=True).values[quota - 1]
+    above = [m for m, s in zip(members, score.tolist(), strict=True) if s > cut + TIE]
+    tied = [m for m, s in zip(members, score.tolist(), strict=True) if abs(s - cut) <= TIE]
+    return above + tied[: quota - len(above)]
+
+
+def with_networkx(features: torch.Tensor, grid: TokenGrid) -> set[int]:
+    """Candidates with networkx's graph and components, and the community's sum of unit vectors for the centrality."""
+    import networkx
+
+    planes = cosine_planes(node_view(features, grid))
+    graph = networkx.Graph()
+    graph.add_nodes_from(range(grid.count))
+    graph.add_edges_from(tau_edges(planes, grid))
+    kept = set((grid.patches()[1:][planes.next.cpu() < 0.2]).tolist())
+    for community in networkx.connected_components(graph):
+        members = sorted(community)
+        unit = torch.nn.functional.normalize(features[members].double(), dim=1)
+        others = max(1, len(members) - 1)
+        kept.update(top(members, ((unit * unit.sum(0)).sum(1) - 1).cpu() / others))
+    return kept
+
+
+def with_matrices(features: torch.Tensor, grid: TokenGrid) -> set[int]:
+    """Candidates by Eq. 4 with a |c| x |c| matrix, communities in torch."""
+    chosen = select(features, grid, RETENTION)
+    kept = set(chosen.event.nonzero().flatten().tolist())
+    community = chosen.community
+    order = torch.argsort(community, stable=True)
+    for members in order.split(torch.unique(community, return_counts=True)[1].tolist()):
+        unit = torch.nn.functional.normalize(features[members].double(), dim=1)
+        others = max(1, len(members) - 1)
+        kept.update(top(members.tolist(), ((unit @ unit.T).sum(1) - 1).cpu() / others))
+    return kept
+
+
+# Measuring -----------------------------------------------------------------------------------------------------------
+
+
+def timed(call: Callable[[], T], device: torch.device) -> tuple[T, Times]:
+    """What one call returns, and its wall and CPU time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return result, Times(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def best(call: Callable[[], object], device: torch.device, repeats: int) -> Times:
+    """The least wall and CPU time of `repeats` calls, after one to warm up."""
+    runs = [timed(call, device)[1] for _ in range(repeats + 1)][1:]
+    return Times(min(run.wall for run in runs), min(run.cpu for run in runs))
+
+
+def peak_extra_bytes(call: Callable[[], object], device: torch.device) -> int | None:
+    """How far memory rises above what was held before the call. On a CPU: resident memory, Linux only."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call()
+        return torch.cuda.max_memory_allocated(device) - before
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what earlier calls freed would hide what this one takes
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
+        before = resident("VmRSS")
+        call()
+        return max(0, resident("VmHWM") - before)
+    except OSError:
+        return None
+
+
+def resident(kind: str) -> int:
+    """VmRSS or VmHWM of this process, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
+
+
+def device_reads(call: Callable[[], object], device: torch.device) -> int | None:
+    """Copies from the device to the host in one call, by the profiler; None without a GPU."""
+    if device.type != "cuda":
+        return None
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        call()
+    return sum("DtoH" in event.name for event in profile.events())
+
+
+def stages(features: torch.Tensor, grid: TokenGrid, chosen: Selection, device: torch.device, repeats: int) -> dict:
+    """Where the time goes."""
+    nodes = node_view(features, grid)
+    scale = inverse_norms(nodes)
+    parts = {
+        "norms": lambda: inverse_norms(nodes),
+        "cosines": lambda: cosine_planes(nodes, scale),
+        "centrality": lambda: centrality(features, chosen.community),
+    }
+    return {name: best(part, device, repeats) for name, part in parts.items()}
+
+
+def measure(case: Case, device: torch.device, repeats: int) -> Row:
+    """Times one case, and checks that both readings keep what the selection keeps."""
+    features, grid = case.features(device), case.grid
+    preset = STSimDiffAdaptive()
+    repeats = repeats if grid.count < 100_000 else 1
+
+    def paper() -> Selection:
+        return select(features, grid, RETENTION)
+
+    def adaptive() -> Selection:
+        return select(features, grid, RETENTION, preset)
+
+    extra = peak_extra_bytes(paper, device)
+    chosen = paper()
+    readings = {}
+    if grid.count <= READINGS_LIMIT and case.dtype == "float32":
+        expected = set(chosen.candidate.nonzero().flatten().tolist())
+        for name, reading in (("networkx", with_networkx), ("matrices", with_matrices)):
+            kept, readings[name] = timed(lambda reading=reading: reading(features, grid), device)
+            if kept != expected:
+                raise SystemExit(f"{name} keeps other tokens than the selection on {case}")
+    return Row(
+        case=case,
+        tokens=grid.count,
+        communities=chosen.community.unique().numel(),
+        largest_community=int(torch.bincount(chosen.community).max()),
+        candidates=int(chosen.candidate.sum()),
+        feature_bytes=features.numel() * features.element_size(),
+        extra_bytes=extra,
+        device_reads=device_reads(paper, device),
+        a_pass=best(lambda: torch.linalg.vector_norm(features, dim=1), device, 2 * repeats + 1),
+        paper=best(paper, device, repeats),
+        release=best(lambda: select_release(features, grid, RETENTION), device, repeats),
+        adaptive=None if grid.count > ADAPTIVE_LIMIT else best(adaptive, device, 1),
+        networkx=readings.get("networkx"),
+        matrices=readings.get("matrices"),
+        stages=stages(features, grid, chosen, device, repeats),
+    )
+
+
+# Report --------------------------------------------------------------------------------------------------------------
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown, CPU milliseconds."""
+    lines = [
+        "| frames | D | video | dtype | pass | selection | passes | µs / token | release | adaptive | networkx | "
+        "matrices | extra memory |",
+        "|---" * 13 + "|",
+    ]
+    for row in rows:
+        cells = [
+            row.case.frames,
+            row.case.dim,
+            row.case.kind,
+            row.case.dtype,
+            *(milliseconds(t) for t in (row.a_pass, row.paper)),
+            f"{row.passes:.1f}",
+            f"{row.paper.cpu / row.tokens * 1e6:.2f}",
+            *(milliseconds(t) for t in (row.release, row.adaptive, row.networkx, row.matrices)),
+            "" if row.extra_bytes is None else f"{row.extra_bytes / row.feature_bytes:.2f}x",
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def milliseconds(times: Times | None) -> str:
+    return "" if times is None else f"{times.cpu * 1e3:.0f}"
+
+
+def hardware(device: torch.device) -> dict[str, object]:
+    """What the numbers depend on."""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_before": round(os.getloadavg()[0], 1),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def cases(names: str) -> list[Case]:
+    """32, 64, ...: so many frames of 210 tokens of 3584 numbers. 7k and 1m: 6,720 and 1,000,000 tokens of 896."""
+    shapes = {"7k": (32, 896), "1m": (4762, 896)}
+    found = []
+    for name in names.split(","):
+        frames, dim = shapes.get(name) or (int(name), 3584)
+        dtypes = ("float32", "bfloat16") if frames <= 512 else ("float32",)
+        found += [Case(frames, dim, kind, dtype) for kind in ("static", "scenes") for dtype in dtypes]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", default="32,64,128,512,7k,1m")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    where = hardware(device)
+    rows = []
+    for case in cases(arguments.cases):
+        rows.append(measure(case, device, arguments.repeats))
+        sys.stderr.write(table(rows[-1:]).splitlines()[-1] + "\n")
+        if arguments.json:
+            arguments.json.parent.mkdir(parents=True, exist_ok=True)
+            report = {"hardware": where, "rows": [asdict(row) for row in rows]}
+            arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    sys.stdout.write(f"{where}\nCPU milliseconds\n\n{table(rows)}\n")
+
+
+if __name__ == "__main__":
+    main()
