@@ -7,10 +7,50 @@ from typing import Any
 
 from st_simdiff.errors import unknown
 from st_simdiff.methods.base import Method
+from st_simdiff.methods.fastervlm import FasterVLM
+from st_simdiff.methods.fastv import FastV
+from st_simdiff.methods.fastvid import FastVID
+from st_simdiff.methods.framefusion import FrameFusion
 from st_simdiff.methods.full import Full
+from st_simdiff.methods.holitom import HoliTom
+from st_simdiff.methods.importance import Importance
+from st_simdiff.methods.llava_scissor import LLaVAScissor
+from st_simdiff.methods.prumerge import PruMerge
+from st_simdiff.methods.prumerge_plus import PruMergePlus
+from st_simdiff.methods.random import Random
 from st_simdiff.methods.st_simdiff import STSimDiff
+from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
+from st_simdiff.methods.st_simdiff_release import STSimDiffRelease
+from st_simdiff.methods.sttm import STTM
+from st_simdiff.methods.uniform_frames import UniformFrames
+from st_simdiff.methods.vidcom2 import VidCom2
+from st_simdiff.methods.visionzip import VisionZip
+from st_simdiff.methods.vispruner import VisPruner
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (Full, STSimDiff)}
+METHODS: dict[str, type[Method]] = {
+    method.name: method
+    for method in (
+        Full,
+        STSimDiff,
+        STSimDiffAdaptive,
+        STSimDiffRelease,
+        Random,
+        UniformFrames,
+        Importance,
+        FastV,
+        PruMerge,
+        PruMergePlus,
+        FasterVLM,
+        VisionZip,
+        VisPruner,
+        FrameFusion,
+        STTM,
+        VidCom2,
+        FastVID,
+        HoliTom,
+        LLaVAScissor,
+    )
+}
 
 
 def make_method(name: str, **settings: Any) -> Method:

@@ -153,7 +153,7 @@ def test_compute_budget_lets_more_tokens_go_on_where_fewer_enter():
 def test_a_compute_budget_needs_a_layer_behind_the_pruning():
     grid = TokenGrid(2, 2, 2)
     method = STSimDiff(retention=0.5, budget="compute", prune_layer=LAYERS - 1)
-    with pytest.raises(InputError, match="6 of 6 run before it"):
+    with pytest.raises(InputError, match="6 of 6 layers run before it"):
         prefill(method, grid, clip(grid), torch.rand(8))
 
 

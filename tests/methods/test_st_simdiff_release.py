@@ -1,4 +1,4 @@
-"""What the release mode does where the authors' code fails or misreads its input, and its settings beyond the defaults."""
+"""What the release mode does where the authors' code fails or misreads its input, and its other settings."""
 
 import math
 
