@@ -28,8 +28,8 @@ class Deepstack:
         return cls(features, rank.masked_fill(~mask, -1))
 
     def pack(self, packing: Packing) -> None:
-        """Follows the tokens that go on; padding gets nothing."""
-        self.source = packing.take(self.source, 1).masked_fill(~packing.valid, -1)
+        """Follows the tokens that go on. What pads a row is seen by no token, so it does not matter what it gets."""
+        self.source = packing.take(self.source, 1)
         self._where = None
 
     def add(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:

@@ -322,6 +322,8 @@ def _check_cache(cache: Cache | None) -> None:
         raise InputError(
             f"Compression works with a DynamicCache of full-attention layers or with no cache, got {named}."
         )
+    if getattr(cache, "offloading", False):
+        raise InputError("Compression works with a cache that stays on its device, got one that is offloaded.")
 
 
 def _split_validity(

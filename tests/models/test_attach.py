@@ -109,6 +109,19 @@ def test_beams_have_the_scores_of_their_own_tokens(name):
 
 
 @three_kinds
+def test_beams_of_a_ragged_batch_are_those_of_its_rows(name):
+    zoo = ZOO[name]
+    rows = [[Text(9, 4), Video(5, 1), Text(2, 2)], ROW, [Text(3), Video(5, 3), Video(5, 2), Text(6, 5)]]
+    options = {"steps": 6, "num_beams": 3, "length_penalty": 0.0, "output_scores": True}
+    with compress(zoo.model, METHOD):
+        together = generate(zoo, zoo.prompt(*rows).inputs, **options)
+        for index, row in enumerate(rows):
+            alone = generate(zoo, zoo.prompt(row).inputs, **options)
+            assert together.sequences[index, -6:].tolist() == alone.sequences[0, -6:].tolist()
+            close(together.sequences_scores[index : index + 1], alone.sequences_scores)
+
+
+@three_kinds
 def test_samples_are_drawn_from_their_own_logits(name):
     zoo = ZOO[name]
     prompt, sequence, masks = expected(zoo)
@@ -412,6 +425,12 @@ def refused(zoo, match, inputs=None, **options):
 
 def test_a_static_cache_is_refused():
     refused(ZOO["LLaVA-OneVision"], "DynamicCache.*StaticCache", cache_implementation="static")
+
+
+def test_an_offloaded_cache_is_refused():
+    cache = transformers.DynamicCache()
+    cache.offloading = True
+    refused(ZOO["LLaVA-OneVision"], "one that is offloaded", past_key_values=cache)
 
 
 def test_right_padding_is_refused():
