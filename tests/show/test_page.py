@@ -15,6 +15,7 @@ import torch
 
 from st_simdiff.methods.random import Random
 from st_simdiff.methods.st_simdiff import STSimDiff
+from st_simdiff.selection.graph import cosine_planes, node_view
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.selection.select import select
 from st_simdiff.show.make import look_at_pixels
@@ -137,6 +138,10 @@ def test_the_page_selects_as_python_does(browser: Any, tmp_path: Path, grid: Tok
     draw = random.Random(grid.count).randint
     chosen = [(0.3, 0.8, 0.2), (1.0, 0.99, -1.0), (0.01, -1.0, 1.0), (0.07, 1.0, 0.9)]
     chosen += [(draw(1, 100) / 100, draw(-20, 100) / 100, draw(-100, 100) / 100) for _ in range(40)]
+    planes = cosine_planes(node_view(features, grid))
+    # exactly the weight of an edge: neither a similar pair nor an event
+    chosen += [(0.3, float(plane.flatten()[-2]), 0.2) for plane in (planes.right, planes.down, planes.next)]
+    chosen += [(0.3, 0.8, float(planes.next.flatten()[index])) for index in (0, 7)]
     answers = browser.execute_script(
         "return arguments[0].map(([r, s, d]) => { const c = select(stored, r, s, d);"
         "return [c.community, c.representative, c.event, c.centrality].map((values) => Array.from(values)); });",
