@@ -305,14 +305,13 @@ def merge(
     kept, counts = torch.unique_consecutive(label[order], return_counts=True)
     group, rows = torch.repeat_interleave(counts), nodes.cell[order]
     weight = cell_sizes(pyramid)[rows].float() if weighted else torch.ones_like(rows, dtype=torch.float32)
+    share = weight / torch.zeros(len(kept), device=label.device).index_add_(0, group, weight)[group]
     border = len(pyramid.patches)
     patch, above = (rows < border).nonzero().flatten(), (rows >= border).nonzero().flatten()
     sizes = torch.bincount(group[patch], minlength=len(kept))
-    means = embedding_bag(
-        rows[patch], pyramid.patches, sizes.cumsum(0) - sizes, mode="sum", per_sample_weights=weight[patch]
-    )
-    means.index_add_(0, group[above], pyramid.coarse[rows[above] - border].mul_(weight[above, None]))
-    return kept, means.div_(torch.zeros_like(means[:, 0]).index_add_(0, group, weight)[:, None])
+    starts = sizes.cumsum(0) - sizes
+    means = embedding_bag(rows[patch], pyramid.patches, starts, mode="sum", per_sample_weights=share[patch])
+    return kept, means.index_add_(0, group[above], pyramid.coarse[rows[above] - border].mul_(share[above, None]))
 
 
 def cell_sizes(pyramid: Pyramid) -> torch.Tensor:

@@ -37,7 +37,7 @@ def test_count_slots_and_values(name: str, separators: str, dtype: torch.dtype, 
         if method.exact:
             assert result.kept.numel() == target
         else:
-            assert abs(result.kept.numel() - target) <= 0.05 * grid.count
+            assert abs(result.kept.numel() - target) <= 3
 
 
 @pytest.mark.parametrize("budget", ["tokens", "compute", "as_published"])

@@ -78,7 +78,7 @@ def components_instead(pairs: torch.Tensor, count: int) -> torch.Tensor:
     return label
 
 
-def nearest_border_child(cells: torch.Tensor) -> torch.Tensor:
+def nearest_border_child(cells: torch.Tensor, _scratch: torch.Tensor | None = None) -> torch.Tensor:
     """`sttm.quads`, with the nearest child where an odd border lacks one."""
     if cells.shape[1] % 2:
         cells = torch.cat([cells[:, :1], cells], 1)
