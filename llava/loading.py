@@ -74,8 +74,11 @@ def load_llava_video(
             f"{config.text.vocab_size}."
         )
     padded_vocabulary, config.text.vocab_size = config.text.vocab_size, len(tokenizer)
-    with torch.device("meta"):
-        model = LlavaVideo(config, attn_implementation=attn_implementation, frames_per_chunk=frames_per_chunk)
+    try:
+        with torch.device("meta"):
+            model = LlavaVideo(config, attn_implementation=attn_implementation, frames_per_chunk=frames_per_chunk)
+    except ImportError as error:
+        raise ValueError(f"attn_implementation {attn_implementation!r} cannot be used here ({error}).") from error
     devices = _devices(model, device_map, dtype)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     state = dict(weights.read(shapes, padded_vocabulary, lambda name: (_device_of(name, devices), dtype)))

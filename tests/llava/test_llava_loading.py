@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import socket
@@ -252,6 +253,9 @@ def test_settings_out_of_range(tiny_checkpoint: Path, monkeypatch: pytest.Monkey
         load_llava_video(tiny_checkpoint, dtype=torch.float64)
     with pytest.raises(ValueError, match=r"Unknown attn_implementation 'spda' \(did you mean 'sdpa'"):
         load_llava_video(tiny_checkpoint, attn_implementation="spda")
+    if importlib.util.find_spec("flash_attn") is None:
+        with pytest.raises(ValueError, match="attn_implementation 'flash_attention_2' cannot be used here"):
+            load_llava_video(tiny_checkpoint, attn_implementation="flash_attention_2")
     for device_map in ("auto", {"": "cpu"}, {"embedder": "cpu", "language_model": torch.device("cpu")}):
         assert load_llava_video(tiny_checkpoint, device_map=device_map).model.device.type == "cpu"
 

@@ -181,6 +181,8 @@ def test_generation_settings(model: LlavaVideo, prompts: list[torch.Tensor], cap
     assert default == tokens(repetition_penalty=1.05)
     assert default != plain
     assert plain == tokens(generation_config=GenerationConfig(do_sample=False))
+    published = GenerationConfig(do_sample=True, temperature=0.7, top_k=20, top_p=0.8)
+    assert plain == tokens(generation_config=published, do_sample=False)
     greedy = {"do_sample": False, "temperature": 0, "top_p": None, "num_beams": 1, "use_cache": True}
     assert default == tokens(**greedy)
     assert len(tokens(num_beams=2, do_sample=False)) <= 30
