@@ -35,6 +35,7 @@ from st_simdiff.synth.world import ClipSpec, World, draw_clip, render, render_wi
 log = logging.getLogger(__name__)
 
 STATE = "state.pt"
+RENDEZVOUS = "rendezvous"
 # What the clips of training are like: mostly plain, some of every stress world, so that none is a surprise.
 MIXTURE = ("plain",) * 12 + (
     "drift",
@@ -57,7 +58,7 @@ class VisionPhase:
 
 
 @dataclass(frozen=True)
-class Phase:
+class LanguagePhase:
     """Part of stage 2. frames: of a clip. clips: a step and process. decay: share of the steps, the last, in which the
     learning rate falls."""
 
@@ -80,9 +81,9 @@ class Recipe:
     vision_clips: int = 12
     vision_frames: int = 6
     vision_rate: float = 2e-3
-    phases: tuple[Phase, ...] = (
-        Phase(frames=8, steps=900, clips=12),
-        Phase(frames=16, steps=1400, clips=8, decay=0.5),
+    language: tuple[LanguagePhase, ...] = (
+        LanguagePhase(frames=8, steps=500, clips=12),
+        LanguagePhase(frames=16, steps=450, clips=8, decay=0.5),
     )
     questions: int = 10
     rate: float = 2e-3
@@ -90,7 +91,7 @@ class Recipe:
     first_clips: int = 200
     fresh_clips: int = 2
     bank: int = 1200
-    save_every: int = 100
+    save_every: int = 50
     report_every: int = 25
     check_every: int = 200
     check_clips: int = 60
@@ -100,9 +101,9 @@ def train(folder: Path, recipe: Recipe) -> None:
     """Train in `folder`, going on from its state if there is one. The result is in `load_trained`."""
     folder.mkdir(parents=True, exist_ok=True)
     if recipe.processes == 1:
-        _work(0, folder, recipe)
+        Trainer(0, folder, recipe).run()
         return
-    (folder / "rendezvous").unlink(missing_ok=True)
+    (folder / RENDEZVOUS).unlink(missing_ok=True)
     torch.multiprocessing.start_processes(_work, args=(folder, recipe), nprocs=recipe.processes, start_method="spawn")
 
 
@@ -114,16 +115,14 @@ def load_trained(folder: Path, recipe: Recipe) -> TinyLlavaVideo:
 
 
 def _work(rank: int, folder: Path, recipe: Recipe) -> None:
-    logging.basicConfig(
-        level=logging.INFO if rank == 0 else logging.WARNING, format="%(asctime)s %(message)s", force=True
-    )
+    """One spawned process: alone on its core, the first one tells how it goes."""
+    level = logging.INFO if rank == 0 else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
-    if recipe.processes > 1:
-        address = f"file://{(folder / 'rendezvous').resolve()}"
-        dist.init_process_group("gloo", init_method=address, rank=rank, world_size=recipe.processes)
+    address = f"file://{(folder / RENDEZVOUS).resolve()}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=recipe.processes)
     Trainer(rank, folder, recipe).run()
-    if recipe.processes > 1:
-        dist.destroy_process_group()
+    dist.destroy_process_group()
 
 
 class Trainer:
@@ -146,7 +145,7 @@ class Trainer:
         """All phases of both stages, from where the saved state stands."""
         done, step = (self.saved["phase"], self.saved["step"]) if self.saved else (0, 0)
         vision = self.recipe.vision
-        for number, phase in enumerate((*vision, None, *self.recipe.phases)):
+        for number, phase in enumerate((*vision, None, *self.recipe.language)):
             if number < done:
                 continue
             first = step if number == done else 0
@@ -200,7 +199,7 @@ class Trainer:
             for parameter in self.model.parameters():
                 dist.broadcast(parameter.data, 0)
 
-    def _train_language(self, number: int, phase: Phase, first: int) -> None:
+    def _train_language(self, number: int, phase: LanguagePhase, first: int) -> None:
         recipe, language = self.recipe, self.model.language
         language.set_attn_implementation("packed")
         if recipe.compile:
@@ -233,7 +232,7 @@ class Trainer:
             if self.rank == 0 and (step + 1) % recipe.check_every == 0:
                 self._check(number, step + 1, phase)
 
-    def _bank(self, phase: Phase, first: int) -> Iterator[list[WatchedClip]]:
+    def _bank(self, phase: LanguagePhase, first: int) -> Iterator[list[WatchedClip]]:
         """Batches from a window of clips that moves on by `fresh_clips` a step; the newest are in every batch."""
         recipe = self.recipe
         seeds = 10**6 * phase.frames
@@ -262,7 +261,7 @@ class Trainer:
     def _random(self, *numbers: int) -> np.random.Generator:
         return np.random.default_rng([self.recipe.seed, self.rank, *numbers])
 
-    def _check(self, number: int, step: int, phase: Phase) -> None:
+    def _check(self, number: int, step: int, phase: LanguagePhase) -> None:
         world = _shortened(world_named("plain"), phase.frames)
         specs = [draw_clip(world, "dev", seed) for seed in range(self.recipe.check_clips)]
         with torch.compiler.set_stance("force_eager"):

@@ -12,7 +12,8 @@ from st_simdiff.synth.export import export
 from st_simdiff.synth.language_training import Packer, answer_logits, draw_questions, time_text
 from st_simdiff.synth.model import ModelShape, TinyLlavaVideo
 from st_simdiff.synth.training import (
-    Phase,
+    STATE,
+    LanguagePhase,
     Recipe,
     Trainer,
     VisionPhase,
@@ -42,7 +43,7 @@ TINY = Recipe(
     shape=SHAPE,
     vision=(VisionPhase(3), VisionPhase(2, digit_warp=1.0)),
     vision_clips=1,
-    phases=(Phase(frames=8, steps=3, clips=3), Phase(frames=16, steps=2, clips=3, decay=0.5)),
+    language=(LanguagePhase(frames=8, steps=3, clips=3), LanguagePhase(frames=16, steps=2, clips=3, decay=0.5)),
     questions=3,
     warm_up=1,
     first_clips=3,
@@ -91,6 +92,17 @@ def test_a_finished_run_stays_as_it_is(trained):
     assert all(torch.equal(value, before[name]) for name, value in weights(trained).items())
 
 
+def test_two_processes_train_one_model(trained, tmp_path):
+    """Their gradients are averaged: the run ends where a run of either alone does not."""
+    short = dataclasses.replace(TINY, vision=(VisionPhase(2),), language=(LanguagePhase(8, 2, 3),))
+    train(tmp_path / "pair", dataclasses.replace(short, processes=2))
+    train(tmp_path / "alone", short)
+    pair, alone = weights(tmp_path / "pair"), weights(tmp_path / "alone")
+    assert all(value.isfinite().all() for value in pair.values())
+    assert any(not torch.equal(value, alone[name]) for name, value in pair.items())
+    assert torch.load(tmp_path / "pair" / STATE)["phase"] == len((*short.vision, *short.language)) + 1
+
+
 def test_other_seeds_train_other_models(trained, tmp_path):
     train(tmp_path, dataclasses.replace(TINY, seed=1))
     assert any(not torch.equal(value, weights(trained)[name]) for name, value in weights(tmp_path).items())
@@ -108,7 +120,7 @@ def test_both_stages_lower_their_loss(tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "_random", lambda *_: np.random.default_rng(0))
     specs = [draw_clip(_shortened(WORLDS["plain"], 8), "train", seed) for seed in range(3)]
     monkeypatch.setattr(Trainer, "_specs", lambda *_, **__: specs)
-    train(tmp_path, dataclasses.replace(TINY, vision=(VisionPhase(6),), phases=(Phase(8, 8, 3),), warm_up=1))
+    train(tmp_path, dataclasses.replace(TINY, vision=(VisionPhase(6),), language=(LanguagePhase(8, 8, 3),), warm_up=1))
     vision, language = losses[:6], losses[6:]
     assert vision[2] < vision[0]
     assert min(vision[-2:]) < 0.97 * vision[0]
