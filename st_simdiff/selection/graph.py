@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from st_simdiff.errors import InputError
 from st_simdiff.selection.grid import TokenGrid
 
 _CPU_BLOCK_BYTES = 1 << 20
@@ -35,7 +36,10 @@ def node_view(features: torch.Tensor, grid: TokenGrid, *, newline_column: bool =
 
     A newline token after every row is the last column (W' = W + 1) if `newline_column`, else left out.
     Separators after a frame or at the end have no place on the grid: they are nodes without neighbours.
+    Raises `InputError` unless there is one feature vector a token.
     """
+    if features.dim() != 2 or features.shape[0] != grid.count:
+        raise InputError(f"The grid has {grid.count} tokens, but the features have the shape {tuple(features.shape)}.")
     row = grid.width + (grid.separators == "row")
     frames = features[: grid.frames * grid.frame_length].unflatten(0, (grid.frames, grid.frame_length))
     nodes = frames[:, : grid.height * row].unflatten(1, (grid.height, row))

@@ -164,6 +164,12 @@ def test_each_kind_of_edge_can_be_left_out(edges, communities):
     assert chosen.community.tolist() == communities
 
 
+@pytest.mark.parametrize("shape", [(7, 4), (9, 4), (2, 4, 4)])
+def test_features_that_do_not_fit_the_grid_are_refused(shape):
+    with pytest.raises(InputError, match=r"The grid has 8 tokens, but the features have the shape \("):
+        select(torch.ones(shape), TokenGrid(2, 2, 2), 0.5)
+
+
 def test_node_view_copies_nothing():
     for separators in ("none", "row", "frame", "end"):
         grid = TokenGrid(3, 2, 4, separators)
