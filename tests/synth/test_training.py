@@ -92,7 +92,8 @@ def test_a_finished_run_stays_as_it_is(trained):
     assert all(torch.equal(value, before[name]) for name, value in weights(trained).items())
 
 
-def test_two_processes_train_one_model(trained, tmp_path):
+@pytest.mark.slow
+def test_two_processes_train_one_model(tmp_path):
     """Their gradients are averaged: the run ends where a run of either alone does not."""
     short = dataclasses.replace(TINY, vision=(VisionPhase(2),), language=(LanguagePhase(8, 2, 3),))
     train(tmp_path / "pair", dataclasses.replace(short, processes=2))
