@@ -12,8 +12,7 @@ STEPS = 16
 def generate(zoo, inputs, steps=STEPS, **options):
     settings = {"max_new_tokens": steps, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
     inputs = copy.copy(inputs)
-    if zoo.name == "LLaVA-Video":
-        inputs["inputs"] = inputs.pop("input_ids")
+    inputs[zoo.prompt_argument] = inputs.pop("input_ids")
     return zoo.model.generate(**inputs, **settings | options)
 
 

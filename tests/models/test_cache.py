@@ -54,9 +54,9 @@ def test_only_what_follows_the_video_can_be_cropped():
         pruned.crop(-1)
 
 
-def test_a_reset_layer_is_empty():
+def test_a_reset_layer_has_dropped_nothing():
     pruned = layer()
     pruned.reset()
-    assert pruned.get_seq_length() == 0
+    assert pruned.get_seq_length() == pruned.held
     assert pruned.valid is None
     assert pruned.shift is None

@@ -13,6 +13,8 @@ import torch
 import transformers
 
 from llava import modeling, tiny
+from nvila.config import NvilaConfig
+from nvila.modeling import Nvila as NvilaModel
 from st_simdiff.selection.grid import TokenGrid
 
 PAD, START, END, IMAGE, VIDEO = 0, 3, 4, 5, 6
@@ -113,6 +115,7 @@ class Zoo:
     options: ClassVar[dict] = {}
     mrope = False
     takes_images = True
+    prompt_argument = "input_ids"
 
     @functools.cached_property
     def model(self) -> torch.nn.Module:
@@ -347,6 +350,8 @@ class LlavaVideo(Zoo):
 
     name = "LLaVA-Video"
     takes_images = False
+    prompt_argument = "inputs"
+    image_size = 112
 
     def build(self) -> torch.nn.Module:
         config = tiny.tiny_config(
@@ -370,9 +375,36 @@ class LlavaVideo(Zoo):
         return prompt
 
     def pixels(self, visuals: list[Video | Image]) -> dict[str, torch.Tensor]:
-        return {"images": [frames_of(v.seed, v.frames, 3, 112, 112) for v in visuals]} if visuals else {}
+        return (
+            {"images": [frames_of(v.seed, v.frames, 3, self.image_size, self.image_size) for v in visuals]}
+            if visuals
+            else {}
+        )
+
+
+class Nvila(LlavaVideo):
+    """Every frame an image of 3 x 3 tokens, and a newline after it."""
+
+    name = "NVILA"
+    image_size = 12
+
+    def build(self) -> torch.nn.Module:
+        vision = transformers.SiglipVisionConfig(
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            image_size=12,
+            patch_size=2,
+        )
+        text = transformers.Qwen2Config(**TEXT)
+        tower, decoder = transformers.SiglipVisionModel(vision), transformers.Qwen2ForCausalLM(text)
+        return stretched(NvilaModel(NvilaConfig(text, vision, pool_frames=1), decoder, tower, newline_id=9), 6)
+
+    def grid(self, video: Video) -> TokenGrid:
+        return TokenGrid(video.frames, 3, 3, "frame")
 
 
 ZOO: dict[str, Zoo] = {
-    zoo.name: zoo for zoo in (LlavaVideo(), LlavaOnevision(), Qwen2VL(), Qwen25VL(), Qwen3VL(), InternVL())
+    zoo.name: zoo for zoo in (LlavaVideo(), Nvila(), LlavaOnevision(), Qwen2VL(), Qwen25VL(), Qwen3VL(), InternVL())
 }
