@@ -1,4 +1,6 @@
-"""Compression on any supported transformers model, by torch hooks alone: nothing is patched, wrapped or copied.
+"""Compression on any supported transformers model, by torch hooks: no forward is replaced, subclassed or copied.
+
+Only the method that encodes videos, where a family has one, is wrapped on the model object to note the videos' grids.
 
 During a prefill the hooks take tokens out of the sequence: before the first decoder layer, and after the layers that
 the method names. Kept tokens keep their position ids. What is left is packed to the right, row by row, and every layer
