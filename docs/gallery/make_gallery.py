@@ -91,7 +91,9 @@ def photograph(clip: Clip, subject: Subject, views: Sequence[View], target: Path
     path.write_text(page(clip, subject, views, Thresholds()), encoding="utf-8")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for flag in ("headless", "no-sandbox", "disable-gpu", "window-size=1500,1120", f"user-data-dir={scratch}/profile"):
+    offline = ("disable-quic", "no-first-run", "disable-background-networking", "disable-component-update")
+    local = ("headless", "no-sandbox", "disable-gpu", "disable-sync", f"user-data-dir={scratch}/profile")
+    for flag in (*offline, *local, "window-size=1500,1120"):
         options.add_argument(f"--{flag}")
     with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as browser:
         browser.get(path.as_uri())
