@@ -86,7 +86,7 @@ def vispruner_per_token(features: torch.Tensor, attention: torch.Tensor, count: 
     order = sorted(range(len(features)), key=lambda token: -float(attention[token]))
     important = count // 2
     important += (len(order) - important) % 2
-    alive = order[important:]
+    alive = order[important:] if important < count else []
     while (excess := len(alive) - (count - important)) > 0:
         even, odd = alive[0::2], alive[1::2]
         others = torch.nn.functional.normalize(features[odd], dim=1)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
 
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method, VisualTokens
+from st_simdiff.selection.budget import compute_target, retention_fraction
 
 Budget = Literal["tokens", "compute", "as_published"]
 
@@ -61,13 +61,12 @@ def compute_count(retention: float, count: int, num_layers: int, layer: int = -1
     alone cost the budget, or when no layer is left behind `layer`.
     """
     full = layer + 1
-    left = Fraction(str(retention)) * num_layers - full
-    if left <= 0 or full >= num_layers:
+    if retention_fraction(retention) * num_layers <= full:
         raise InputError(
             f"A layer-averaged share of {retention} is out of reach: "
             f"{full} of {num_layers} layers process every token before the method acts."
         )
-    return min(count, math.ceil(left * count / (num_layers - full)))
+    return compute_target(retention, count, count, full, num_layers)
 
 
 def even_quotas(total: int, parts: int) -> list[int]:
@@ -85,17 +84,19 @@ def largest_remainder(weights: torch.Tensor, total: int, capacity: torch.Tensor)
     quotas = torch.zeros_like(capacity)
     if int(capacity.sum()) < total:
         raise InputError(f"{total} tokens do not fit into {int(capacity.sum())} places.")
+    free = capacity > 0
     while (left := total - int(quotas.sum())) > 0:
-        room = capacity - quotas
-        open_weights = torch.where(room > 0, weights, 0.0)
-        if not bool(open_weights.sum() > 0):
-            open_weights = (room > 0).double()
-        ideal = open_weights * (left / open_weights.sum())
-        whole = torch.minimum(ideal.floor().long(), room)
-        remainder = torch.where(room > whole, ideal - whole, -1.0)
-        extra = torch.sort(remainder, descending=True, stable=True).indices[: left - int(whole.sum())]
-        whole[extra] += 1
-        quotas += torch.minimum(whole, room)
+        share = torch.where(free, weights, 0.0)
+        share = share if bool(share.sum() > 0) else free.double()
+        ideal = share / share.sum() * left
+        full = free & (ideal > capacity)
+        if bool(full.any()):
+            quotas[full], free = capacity[full], free & ~full
+            continue
+        whole = ideal.floor().long()
+        remainder = torch.where(free & (capacity > whole), ideal - whole, -1.0)
+        whole[torch.sort(remainder, descending=True, stable=True).indices[: left - int(whole.sum())]] += 1
+        quotas += whole
     return quotas
 
 

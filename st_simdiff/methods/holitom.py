@@ -198,9 +198,10 @@ def with_spares(choice: Choice, patches: Patches, count: int) -> Choice:
     missing = count - choice.kept.numel()
     if missing <= 0:
         return choice
-    scores = patches.attention.flatten().float().clone()
-    scores[choice.kept] = -torch.inf
-    spare = highest(scores, missing)
+    others = torch.ones(patches.attention.numel(), dtype=torch.bool, device=choice.kept.device)
+    others[choice.kept] = False
+    others = others.nonzero().flatten()
+    spare = others[highest(patches.attention.flatten()[others], missing)]
     kept, order = torch.cat([choice.kept, spare]).sort()
     values = torch.cat([choice.values, patches.features.flatten(0, 1)[spare].float()])[order]
     return Choice(kept, values, choice.merged_into.scatter(0, spare, spare), choice.details)

@@ -160,7 +160,7 @@ def spread(items: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def rank(scores: torch.Tensor) -> torch.Tensor:
-    """Indices by descending score along the last dimension, int64. Earlier first among equals, NaN last."""
+    """Indices by descending score along the last dimension, int64. Earlier first among equals; NaN counts as -inf."""
     return torch.sort(torch.where(scores.isnan(), -torch.inf, scores), dim=-1, descending=True, stable=True).indices
 
 

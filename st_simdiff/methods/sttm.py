@@ -71,6 +71,11 @@ class STTM(Budgeted):
     def reduce_after_layer(self, layer: int, tokens: VisualTokens) -> Reduction | None:
         if self.retention == 1:
             return None
+        if tokens.offsets.numel() != tokens.grid.count:
+            raise InputError(
+                f"STTM merges cells of the whole grid of {tokens.grid.count} tokens, and only "
+                f"{tokens.offsets.numel()} of them have come to layer {LAYER + 1}."
+            )
         where = tokens.grid.patches(tokens.features.device)
         target = None if self.published else self.count(tokens, layer)
         if target is not None and target >= where.numel():
