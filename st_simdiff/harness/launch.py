@@ -97,7 +97,7 @@ def evaluate(run: Run) -> Path:
     if process.returncode == 0 and results:
         return results[-1]
     answers = count_answers(run.journal)
-    kept = f"; the {answers} answers it had are in {run.journal}" if answers else ""
+    kept = f"; the answers so far ({answers}) are in {run.journal}" if answers else ""
     raise RunFailed(
         f"lmms-eval ended with exit code {process.returncode} and {'' if results else 'no '}results; "
         f"what went wrong is printed above{kept}.",

@@ -127,17 +127,17 @@ class LlavaVideo(lmms):
     ) -> list[GenerationResult]:
         """Answers the requests in order. The ones that only pad a rank to the length of the others get `nothing`."""
         results = []
-        progress = tqdm(total=len(requests), disable=self.rank != 0, desc="Answering", unit="question")
-        for request in requests:
-            if request.metadata.get("__padding_only__"):
-                results.append(GenerationResult(nothing))
-            else:
-                with one_sentence(InputError, VideoError, FileNotFoundError):
-                    said, counts = answer(request)
-                self._write_down(request, said, counts)
-                results.append(GenerationResult(said, VideoTokenCounts.of(counts)))
-            progress.update(1)
-        progress.close()
+        # A context, so that the bar ends its line before an error's sentence is printed.
+        with tqdm(total=len(requests), disable=self.rank != 0, desc="Answering", unit="question") as progress:
+            for request in requests:
+                if request.metadata.get("__padding_only__"):
+                    results.append(GenerationResult(nothing))
+                else:
+                    with one_sentence(InputError, VideoError, FileNotFoundError):
+                        said, counts = answer(request)
+                    self._write_down(request, said, counts)
+                    results.append(GenerationResult(said, VideoTokenCounts.of(counts)))
+                progress.update(1)
         return results
 
     def _write_down(self, request: Instance, said: Any, counts: dict) -> None:

@@ -143,26 +143,35 @@ def write_noise(path) -> None:
     path.write_bytes(bytes(range(256)) * 64)
 
 
-@pytest.mark.parametrize(
-    ("write", "sentence"),
-    [
-        (write_noise, "no video can be read from this file"),
-        (lambda path: write_video(path, frames=0), "no video can be read from this file"),
-        (lambda _: None, "there is no such video file"),
-    ],
-    ids=["corrupt", "without frames", "missing"],
-)
-def test_a_video_that_cannot_be_read_ends_the_run_and_loses_no_answer(checkpoint, start, tmp_path, write, sentence):
-    good, bad = tmp_path / "good.mp4", tmp_path / "bad.mp4"
-    write_video(good, frames=3)
-    write(bad)
-    write_video_task(tmp_path / "tasks", good, bad, good)
-    options = ["--tasks", "own", "--model_path", checkpoint, "--", "--include_path", tmp_path / "tasks"]
-    run = start(["st_simdiff", "eval", *options]).result()
-    reason, summary = refused(run, code=1)
-    assert f"{bad}: {sentence}" in reason
-    assert "the 1 answers it had are in" in summary
-    (journal,) = run.folder.rglob("answers.rank0.jsonl")
+VIDEOS = {
+    "corrupt": (write_noise, "no video can be read from this file"),
+    "without frames": (lambda path: write_video(path, frames=0), "no video can be read from this file"),
+    "missing": (lambda path: None, "there is no such video file"),  # noqa: ARG005
+}
+
+
+@pytest.fixture(scope="module")
+def unreadable(checkpoint, start, tmp_path_factory):
+    """Runs on three questions, the second about a video that cannot be read, all started at once."""
+    runs = {}
+    for name, (write, _) in VIDEOS.items():
+        folder = tmp_path_factory.mktemp("videos")
+        good, bad = folder / "good.mp4", folder / "bad.mp4"
+        write_video(good, frames=3)
+        write(bad)
+        write_video_task(folder / "tasks", good, bad, good)
+        options = ["--tasks", "own", "--model_path", checkpoint, "--", "--include_path", folder / "tasks"]
+        runs[name] = bad, start(["st_simdiff", "eval", *options])
+    return runs
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_a_video_that_cannot_be_read_ends_the_run_and_loses_no_answer(unreadable, name):
+    bad, run = unreadable[name]
+    reason, summary = refused(run.result(), code=1)
+    assert f"{bad}: {VIDEOS[name][1]}" in reason
+    assert "the answers so far (1) are in" in summary
+    (journal,) = run.result().folder.rglob("answers.rank0.jsonl")
     (answer,) = (json.loads(line) for line in journal.read_text().splitlines())
     assert (answer["task"], answer["doc_id"]) == ("own", 0)
     assert answer["counts"]["visual_tokens"] == 20
