@@ -1,4 +1,4 @@
-"""The command `st-simdiff`: `eval` runs lmms-eval and ends in a table, `methods` lists the methods."""
+"""The command `st-simdiff`: evaluate, tabulate and plot results, show what stays of a video, list the methods."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
+from pathlib import Path
+
 from st_simdiff.errors import InputError
+from st_simdiff.show.cli import add_show_command, run_show
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,6 +34,12 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--model_args", default="", help="key=value,... of llava_video, over the defaults")
     evaluate.add_argument("--output_path", default="logs", help="where results go; default: logs")
 
+    for name, what in (("tables", "tables in Markdown, LaTeX and CSV"), ("plots", "plots")):
+        report = commands.add_parser(name, help=f"{what} of results, beside the published figures")
+        report.add_argument("logs", type=Path, nargs="?", default=Path("logs"), help="folder of results; default: logs")
+        report.add_argument("--output_path", type=Path, default=Path("reports"), help="default: reports")
+
+    add_show_command(commands)
     commands.add_parser("methods", help="list the compression methods and their settings")
     return parser
 
@@ -43,12 +52,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         split = arguments.index("--")
         own, extra = arguments[:split], arguments[split + 1 :]
     options = build_parser().parse_args(own)
+    if options.command == "show":
+        sys.exit(run_show(options))
     # Imported here so that --help and a mistyped option answer at once: these import torch.
+    from st_simdiff import report
     from st_simdiff.harness import evaluation
     from st_simdiff.harness.launch import RunFailed
 
     try:
-        if options.command == "methods":
+        if options.command in ("tables", "plots"):
+            write = {"tables": report.write_tables, "plots": report.write_plots}[options.command]
+            written = write(options.logs, options.output_path)
+            sys.stdout.write("".join(f"{path}\n" for path in written.paths))
+            sys.stderr.write("".join(f"st-simdiff: {problem}\n" for problem in written.problems))
+        elif options.command == "methods":
             sys.stdout.write(evaluation.describe_methods() + "\n")
         else:
             evaluation.run(options, extra, os.environ, sys.stdout)
