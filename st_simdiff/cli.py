@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-
 from pathlib import Path
 
 from st_simdiff.errors import InputError
