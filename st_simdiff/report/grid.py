@@ -87,7 +87,8 @@ def _scores(
 def _note(runs: Sequence[TaskRun]) -> str:
     videos = len({document.video for document in runs[0].documents})
     if videos < FEWEST_VIDEOS:
-        return f"Means over the questions, which are about {videos} videos: too few for an interval."
+        few = "one video" if videos == 1 else f"{videos} videos"
+        return f"Means over the questions, which are about {few}: too few for an interval."
     return f"Means over the questions. Intervals: 95 %, bootstrap over the {videos:,} videos that they are about."
 
 

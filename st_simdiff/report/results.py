@@ -86,7 +86,7 @@ def read_logs(folder: Path) -> Logs:
     for path in paths:
         try:
             results = _read_json(path)
-            tasks = list(results["results"])
+            tasks = _tasks(results)
         except InputError as error:
             problems.append(str(error))
             continue
@@ -104,7 +104,13 @@ def read_results(path: Path) -> list[TaskRun]:
     """Every task of one results file. Raises `InputError`, naming the file, if it or a samples file is unusable."""
     path = Path(path)
     results = _read_json(path)
-    return [_read_task(path, results, task) for task in results["results"]]
+    return [_read_task(path, results, task) for task in _tasks(results)]
+
+
+def _tasks(results: Mapping[str, Any]) -> list[str]:
+    """The tasks with documents of their own: no groups of tasks."""
+    groups = results.get("group_subtasks") or {}
+    return [task for task in results["results"] if not groups.get(task)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -121,7 +127,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_task(path: Path, results: Mapping[str, Any], task: str) -> TaskRun:
     stamp = path.name.removesuffix("_results.json")
-    metric, value = _metric(path, task, results["results"][task])
+    metric, value = _metric(path, task, results)
     samples = path.with_name(f"{stamp}_samples_{task}.jsonl")
     rows = _read_rows(samples)
     scored = [_score(samples, number, row, metric) for number, row in enumerate(rows, start=1)]
@@ -146,14 +152,19 @@ def _condition(path: Path, results: Mapping[str, Any], task: str) -> Condition:
         raise InputError(f"{path} cannot be used: {error}.") from error
 
 
-def _metric(path: Path, task: str, entry: Mapping[str, Any]) -> tuple[str, float | None]:
-    """The first metric of the task, and its value; lmms-eval writes `<metric>,<filter>` and, for no value, a text."""
-    names = [key for key in entry if "," in key and "_stderr" not in key]
-    if not names:
-        raise InputError(f"{path} has no metric for the task {task}.")
-    value = entry[names[0]]
-    number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-    return names[0].partition(",")[0], number
+def _metric(path: Path, task: str, results: Mapping[str, Any]) -> tuple[str, float | None]:
+    """The first metric that the task's yaml lists, and its value; for no value lmms-eval writes a text."""
+    values: dict[str, Any] = {}
+    for key, value in results["results"][task].items():
+        name, separator, _ = key.partition(",")
+        if separator and "_stderr" not in name:
+            values.setdefault(name, value)
+    listed = ((results.get("configs") or {}).get(task) or {}).get("metric_list") or []
+    for name in (*(str(entry.get("metric")) for entry in listed), *values):
+        if name in values:
+            value = values[name]
+            return name, float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    raise InputError(f"{path} has no metric for the task {task}.")
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -149,6 +149,16 @@ def test_the_best_rival_is_somebody_elses_at_the_same_retention(logs):
     assert full_model(ours, logs.runs) is run_of(logs, "full")
 
 
+def test_rivals_at_other_retentions_do_not_count(tmp_path):
+    for number, (method, retention, share) in enumerate(
+        (("st_simdiff", 0.3, 0.6), ("fastv", 0.5, 0.9), ("fastv", 0.3, 0.5))
+    ):
+        add(tmp_path, "videomme", answers(share, 60), number, method=method, retention=retention)
+    ours, at_50, at_30 = read_logs(tmp_path).runs
+    assert Comparer().best_rival(ours, [ours, at_50, at_30]) is at_30
+    assert Comparer().best_rival(ours, [ours, at_50]) is None
+
+
 def test_the_sheet(logs, first_table):
     sheet = paper_sheet(PAPER_TABLES[0], logs.runs, Comparer(), name_protocols(logs.runs))
     text = to_markdown(sheet)
@@ -227,6 +237,8 @@ def test_the_newest_run_of_a_condition_counts(tmp_path):
     (overview,) = tables.overview_sheet(logs, replaced, name_protocols(kept)).tables
     assert "replaced by a newer run" in to_markdown(tables.overview_sheet(logs, replaced, name_protocols(kept)))
     assert len(overview.rows) == 2
+    grid = next(sheet for sheet in tables.make_sheets(logs) if sheet.name.startswith("grid"))
+    assert [row[3] for row in grid.tables[0].rows] == [pytest.approx(60.0)]
 
 
 def test_table_4_has_two_numbers_of_frames(tmp_path):

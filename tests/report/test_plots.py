@@ -74,6 +74,8 @@ def test_costs():
     ]
     drawn = {line.get_label(): [float(value) for value in line.get_ydata()] for line in time.lines}
     assert drawn["Full model, the paper"] == [1.56, 6.5]
+    hollow = {line.get_label() for line in time.lines if line.get_markerfacecolor() == "none"}
+    assert hollow == {"Full model, the paper", "ST-SimDiff 30%, the paper"}
     assert drawn["ST-SimDiff 30%, the paper"] == pytest.approx([1.2012, 4.54])
     assert [list(map(float, line.get_ydata())) for line in memory.lines] == [[20.9, 35.0], [23.9]]
     (only_time,) = cost_figure(measured, "tiny").axes

@@ -186,3 +186,14 @@ def test_several_tasks_in_one_file(tmp_path):
     runs = read_results(write(tmp_path, "s", json.loads(json.dumps(results)), rows))
     assert [run.task for run in runs] == ["generic", "events"]
     assert runs[0].condition.protocol["generation"]
+
+
+def test_the_metric_is_the_first_of_the_yaml_and_groups_of_tasks_are_no_tasks(tmp_path):
+    results = results_json("events", 60.0, model_args())
+    results["results"]["events"] = {"alias": "events", "accuracy_event,none": 10.0, "accuracy,none": 60.0}
+    results["configs"]["events"]["metric_list"] = [{"metric": "accuracy"}, {"metric": "accuracy_event"}]
+    results["results"]["all"] = {"alias": "all", "accuracy,none": 50.0}
+    results["group_subtasks"]["all"] = ["events"]
+    rows = [row(i, entry) for i, entry in enumerate(task_rows("events", RIGHT))]
+    (run,) = read_results(write(tmp_path, "s", results, {"events": rows}))
+    assert (run.task, run.metric, run.reported) == ("events", "accuracy", pytest.approx(60.0))
