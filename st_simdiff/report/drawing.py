@@ -81,8 +81,8 @@ def _draw_line(axes: Axes, points: Sequence[ScorePoint], look: Look, shift: floa
 
 def _bars(estimates: Sequence[Estimate]) -> list[list[float]]:
     """Distances to both ends of the intervals; 0 where there is none."""
-    below = [0.0 if estimate.low is None else estimate.score - estimate.low for estimate in estimates]
-    above = [0.0 if estimate.high is None else estimate.high - estimate.score for estimate in estimates]
+    below = [0.0 if one.low is None else max(0.0, one.score - one.low) for one in estimates]
+    above = [0.0 if one.high is None else max(0.0, one.high - one.score) for one in estimates]
     return [below, above]
 
 

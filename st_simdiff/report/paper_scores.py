@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from st_simdiff.report.benchmarks import BENCHMARKS, BY_TASK, OVERALL, Benchmark
 from st_simdiff.report.comparison import ALL, Comparer, Estimate, Part, Protocols
 from st_simdiff.report.names import RELEASE, display_name, is_own, published_model
-from st_simdiff.report.published import FULL, LLAVA_VIDEO, NVILA, OURS, PUBLISHED, QWEN, SIMILARITY, SPATIAL, TEMPORAL
+from st_simdiff.report.published import (
+    FULL,
+    LLAVA_VIDEO,
+    NVILA,
+    OURS,
+    PUBLISHED,
+    QWEN,
+    SIMILARITY,
+    SPATIAL,
+    TEMPORAL,
+    published_score,
+)
 from st_simdiff.report.results import TaskRun
 from st_simdiff.report.settings import Condition
 
@@ -62,8 +73,7 @@ class RowKey:
 
 @dataclass(frozen=True)
 class Score:
-    """One cell. ours: None where nothing was run. printed: None where the paper prints nothing. complete: whether ours
-    covers every question of the split."""
+    """One cell. ours: None where nothing was run. printed: None where the paper prints nothing."""
 
     row: RowKey
     benchmark: Benchmark
@@ -74,6 +84,7 @@ class Score:
 
     @property
     def complete(self) -> bool:
+        """Whether ours covers every question of the split."""
         return self.ours is not None and self.ours.questions == self.benchmark.split_size(self.split)
 
     @property
@@ -92,15 +103,19 @@ class Score:
 
     @property
     def part(self) -> Part:
+        """The questions of the cell."""
         return ALL if self.split == OVERALL else Part(self.benchmark.group, self.split)
 
 
 def belongs(table: PaperTable, run: TaskRun) -> bool:
-    """Whether `run` is one of the table's: its model, frames, benchmarks, and a method without further settings."""
+    """Whether `run` is one of the table's: its model, frames and benchmarks, and a method that has a place in it.
+
+    Own methods with other settings than the paper's have none; rivals have a row for every setting.
+    """
     condition = run.condition
     if run.task not in BY_TASK or published_model(condition.model) != table.model:
         return False
-    if condition.frames not in table.frames or condition.other_settings:
+    if condition.frames not in table.frames or (is_own(condition.method) and condition.other_settings):
         return False
     return (
         condition.variant in ABLATIONS if table.ablation else condition.variant not in (SPATIAL, TEMPORAL, SIMILARITY)
@@ -130,23 +145,24 @@ def _scores_of_row(table: PaperTable, key: RowKey, runs: dict[str, TaskRun], com
 
 
 def _key(condition: Condition, letter: str) -> RowKey:
-    return _row_key(condition.frames, condition.retention, condition.variant, condition.model, letter)
+    place = (condition.frames, condition.retention, condition.variant)
+    return _row_key(*place, condition.label, condition.model, letter)
 
 
 def _printed_keys(table: PaperTable) -> Iterator[RowKey]:
     for score in PUBLISHED:
         if score.table == table.number:
-            yield _row_key(score.frames, score.retention, score.method, "", "")
+            yield _row_key(score.frames, score.retention, score.method, display_name(score.method), "", "")
 
 
 _FIRST = ("random", "uniform_frames", "importance", "fastv", "prumerge", "fastervlm", "visionzip", "framefusion")
 _LAST = (SPATIAL, TEMPORAL, SIMILARITY, OURS, RELEASE)
 
 
-def _row_key(frames: int, retention: float, variant: str, checkpoint: str, letter: str) -> RowKey:
+def _row_key(frames: int, retention: float, variant: str, label: str, checkpoint: str, letter: str) -> RowKey:
     """Full model first, then ever larger retentions; within one, controls, rivals in the paper's order, ours."""
     order = -1.0 if variant == FULL else retention
-    return RowKey(frames, order, _rank(variant), display_name(variant), checkpoint, letter, retention, variant)
+    return RowKey(frames, order, _rank(variant), label, checkpoint, letter, retention, variant)
 
 
 def _rank(variant: str) -> int:
@@ -161,8 +177,4 @@ def _rank(variant: str) -> int:
 def _printed(table: PaperTable, key: RowKey, benchmark: Benchmark, split: str) -> float | None:
     """The printed score. The release's shares ST-SimDiff's: the paper names it as what its numbers come from (F.3)."""
     method = OURS if key.method == RELEASE else key.method
-    wanted = (table.number, key.frames, key.retention, method, benchmark.name, split)
-    for s in PUBLISHED:
-        if (s.table, s.frames, s.retention, s.method, s.benchmark, s.split) == wanted:
-            return s.score
-    return None
+    return published_score(table.number, key.frames, key.retention, method, benchmark.name, split)

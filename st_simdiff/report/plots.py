@@ -12,15 +12,10 @@ from st_simdiff.errors import unknown
 from st_simdiff.report.benchmarks import BY_TASK, OVERALL
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
 from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
-from st_simdiff.report.figures import (
-    measured_costs,
-    printed_costs,
-    sweep_name,
-    sweep_points,
-)
+from st_simdiff.report.figures import measured_costs, printed_costs, sweep_name, sweep_points
 from st_simdiff.report.names import RELEASE, published_model
 from st_simdiff.report.paper_scores import PAPER_TABLES
-from st_simdiff.report.published import FULL, LLAVA_VIDEO, OURS, PUBLISHED
+from st_simdiff.report.published import FULL, LLAVA_VIDEO, OURS, published_score
 from st_simdiff.report.results import Logs, TaskRun, read_logs
 from st_simdiff.report.style import RC, is_prominent
 from st_simdiff.report.tables import Written, by_model_and_task, slug
@@ -86,13 +81,9 @@ def score_points(runs: Iterable[TaskRun], comparer: Comparer, protocols: Protoco
 
 def _printed(run: TaskRun) -> float | None:
     condition, benchmark = run.condition, BY_TASK.get(run.task)
-    tables = {table.number for table in PAPER_TABLES if table.model == published_model(condition.model)}
-    if benchmark is None:
+    if benchmark is None or condition.frames is None:
         return None
-    for s in PUBLISHED:
-        place = (s.frames, s.retention, s.method, s.benchmark, s.split)
-        if s.table in tables and place == (
-            *(condition.frames, condition.retention, condition.variant, benchmark.name, OVERALL),
-        ):
-            return s.score
-    return None
+    place = (condition.frames, condition.retention, condition.variant, benchmark.name, OVERALL)
+    tables = [table.number for table in PAPER_TABLES if table.model == published_model(condition.model)]
+    scores = [published_score(number, *place) for number in tables]
+    return next((score for score in scores if score is not None), None)

@@ -126,6 +126,16 @@ def test_ablations_stand_in_table_3_only(logs):
     assert cell(scores, "st_simdiff/similarity").printed == 62.6
 
 
+def test_a_rivals_settings_are_rows_of_their_own(tmp_path):
+    for number, budget in enumerate(("tokens", "as_published")):
+        right = answers(0.5 + 0.1 * number, 60)
+        add(tmp_path, "videomme", right, number, method="fastv", retention=0.3, budget=budget)
+    runs = read_logs(tmp_path).runs
+    scores = make_scores(PAPER_TABLES[0], runs, Comparer(), name_protocols(runs))
+    found = {s.row.label: (s.ours.score, s.printed) for s in scores if s.ours and s.split == "overall"}
+    assert found == {"FastV": (50.0, 59.3), "FastV (budget=as_published)": (60.0, 59.3)}
+
+
 def test_paired_differences_are_those_of_the_same_questions(logs):
     comparer = Comparer()
     ours, full, fastv = (run_of(logs, method) for method in ("st_simdiff", "full", "fastv"))
