@@ -124,7 +124,9 @@ def sweep_figure(points: Sequence[SweepPoint], model: str) -> Figure:
         axes.set_xlabel(parameter)
     every_axes[0].set_ylabel("accuracy (%)")
     every_axes[0].set_title(f"ST-SimDiff on {model}", loc="left")
-    every_axes[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    handles, labels = every_axes[-1].get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    every_axes[-1].legend(once.values(), once.keys(), loc="center left", bbox_to_anchor=(1.02, 0.5))
     figure.tight_layout()
     return figure
 

@@ -69,7 +69,7 @@ class Look:
 _FIXED = {
     "full": Look(BLACK, "", "--", 1.2),
     "random": Look(GREY, "x", ":", 1.2),
-    "uniform_frames": Look(GREY, "+", "--", 1.2),
+    "uniform_frames": Look(GREY, "H", "--", 1.2),
     "st_simdiff": Look(VERMILION, "o", "-", 2.0),
     "st_simdiff_release": Look(VERMILION, "*", "--", 1.6),
     "st_simdiff_adaptive": Look(ORANGE, "o", "-", 2.0),
