@@ -1,13 +1,13 @@
-"""`--model_args` of the harness model `llava_video`: keys, meaning, checks. Knows nothing of lmms-eval."""
+"""`--model_args` of the harness models: keys, meaning, checks. Knows nothing of lmms-eval."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
@@ -32,56 +32,67 @@ DecodeBackend = Literal["auto", "decord", "pyav"]
 PoolMode = Literal["bilinear", "average", "max"]
 NewlinePosition = Literal["grid", "frame", "one_token", "no_token"]
 ModelName = Literal["llava_qwen"]
+VideoPath = Literal["tsp", "frames"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LlavaVideoArguments:
-    """A LLaVA-Video checkpoint, how it sees a video, and the method that compresses what it sees.
+class AnsweringArguments:
+    """A checkpoint that this project runs itself, and the method that compresses what it sees.
 
-    pretrained: checkpoint folder. model_name, conv_template: architecture and prompt format.
+    pretrained: checkpoint folder.
     device: auto, cpu, cuda or cuda:<index>; auto is CUDA where there is a GPU. In a run of several processes each takes
         the GPU of its local rank.
     dtype: auto is bfloat16 on CUDA and float32 on a CPU.
-    max_frames_num, fps, force_sample: frames at `fps` a second, spread evenly over the video when that would be more
-        than `max_frames_num` or with `force_sample`.
-    add_time_instruction: tell the model when its frames were taken.
     video_decode_backend: auto is decord where it is installed and PyAV elsewhere; both give the same frames.
-    mm_spatial_pool_mode, mm_newline_position: None is what the checkpoint's config says.
     journal: folder in which every answer is written down the moment it is there; None writes none.
     """
 
     pretrained: str
     method: Method
-    model_name: ModelName = "llava_qwen"
-    conv_template: str = "qwen_1_5"
     device: str = "auto"
     dtype: Dtype = "auto"
     attn_implementation: AttentionImplementation = "sdpa"
-    max_frames_num: int = 64
-    fps: float = 1
-    force_sample: bool = False
-    add_time_instruction: bool = False
     video_decode_backend: DecodeBackend = "auto"
-    mm_spatial_pool_mode: PoolMode | None = None
-    mm_newline_position: NewlinePosition | None = None
     batch_size: int = 1
     journal: str | None = None
 
     def __post_init__(self) -> None:
-        if self.max_frames_num < 1:
-            raise InputError(f"max_frames_num must be at least 1, got {self.max_frames_num}.")
-        if not 0 < self.fps < float("inf"):
-            raise InputError(f"fps is the frames to take a second, above 0, got {self.fps}.")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise InputError(f"device is auto, cpu, cuda or cuda:<index>, got {self.device!r}.")
         if self.batch_size != 1:
-            raise InputError(f"llava_video answers one question at a time: batch_size is 1, got {self.batch_size}.")
-
+            raise InputError(f"The model answers one question at a time: batch_size is 1, got {self.batch_size}.")
         if self.video_decode_backend != "auto" and not find_spec(_DECODERS[self.video_decode_backend]):
             raise InputError(
                 f"video_decode_backend={self.video_decode_backend} needs the package "
                 f"{_DECODERS[self.video_decode_backend]}, which is not installed; auto takes what there is."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlavaVideoArguments(AnsweringArguments):
+    """A LLaVA-Video checkpoint and how it sees a video.
+
+    model_name, conv_template: architecture and prompt format.
+    max_frames_num, fps, force_sample: frames at `fps` a second, spread evenly over the video when that would be more
+        than `max_frames_num` or with `force_sample`.
+    add_time_instruction: tell the model when its frames were taken.
+    mm_spatial_pool_mode, mm_newline_position: None is what the checkpoint's config says.
+    """
+
+    model_name: ModelName = "llava_qwen"
+    conv_template: str = "qwen_1_5"
+    max_frames_num: int = 64
+    fps: float = 1
+    force_sample: bool = False
+    add_time_instruction: bool = False
+    mm_spatial_pool_mode: PoolMode | None = None
+    mm_newline_position: NewlinePosition | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_frames(self.max_frames_num)
+        if not 0 < self.fps < float("inf"):
+            raise InputError(f"fps is the frames to take a second, above 0, got {self.fps}.")
 
     @property
     def overwrite_config(self) -> dict[str, str]:
@@ -91,6 +102,28 @@ class LlavaVideoArguments:
             "mm_newline_position": self.mm_newline_position,
         }
         return {key: value for key, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NvilaArguments(AnsweringArguments):
+    """An NVILA checkpoint and how it sees a video.
+
+    max_frames_num: frames, spread evenly from the first to the last; None is what the checkpoint was made for.
+    video: "tsp" averages every 8 frames, "frames" makes every frame an image; None is what the checkpoint says.
+    """
+
+    max_frames_num: int | None = None
+    video: VideoPath | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_frames_num is not None:
+            _check_frames(self.max_frames_num)
+
+
+def _check_frames(count: int) -> None:
+    if count < 1:
+        raise InputError(f"max_frames_num must be at least 1, got {count}.")
 
 
 def split_model_args(text: str) -> dict[str, str]:
@@ -148,25 +181,53 @@ def _release_method(merge_type: str) -> str:
     return method
 
 
-def parse(settings: Mapping[str, Any]) -> LlavaVideoArguments:
+Arguments = TypeVar("Arguments", bound=AnsweringArguments)
+
+
+def parse(settings: Mapping[str, Any], kind: type[Arguments] = LlavaVideoArguments) -> Arguments:
     """Arguments from key-value pairs whose values may be text or already numbers and booleans.
 
     Raises `InputError` for an unknown key (with the closest valid one), a wrong value, or a setting given twice.
     """
-    resolved = resolve_names(settings)
-    if "pretrained" not in resolved:
+    if "pretrained" not in settings:
         raise InputError("pretrained=<checkpoint folder> is missing from model_args.")
+    types = get_type_hints(kind)
+    method, own = take_method(settings, {field.name for field in dataclasses.fields(kind)} - {"method"})
+    return kind(method=method, **{key: _typed(key, value, types[key]) for key, value in own.items()})
+
+
+def take_method(settings: Mapping[str, Any], own: Collection[str] | None = None) -> tuple[Method, dict[str, Any]]:
+    """The method that `settings` describe, and the settings that are not the method's, values as they were given.
+
+    own: the keys that the model itself takes; None if they are not known here, and then any other key is taken for one
+    of the model's. Raises `InputError` for a key that is neither the method's nor the model's (with the closest valid
+    one), a wrong value of the method's, or a setting given twice.
+    """
+    resolved = resolve_names(settings)
     name = str(resolved.pop("method", DEFAULT_METHOD))
     if name not in METHODS:
         raise unknown("method", name, METHODS)
-    own = {field.name for field in dataclasses.fields(LlavaVideoArguments)} - {"method"}
     of_method = {field.name for field in dataclasses.fields(METHODS[name])}
-    _refuse_unknown(resolved, name, own, of_method)
-    types = get_type_hints(LlavaVideoArguments)
-    return LlavaVideoArguments(
-        method=make_method(name, **{key: _value(resolved[key]) for key in resolved if key in of_method}),
-        **{key: _typed(key, resolved[key], types[key]) for key in resolved if key in own},
-    )
+    if own is not None:
+        _refuse_unknown(resolved, name, set(own), of_method)
+    method = make_method(name, **{key: read_value(resolved[key]) for key in resolved if key in of_method})
+    names = own if own is not None else resolved.keys() - of_method - PUBLISHED_FLAGS.keys()
+    return method, {key: value for key, value in resolved.items() if key in names}
+
+
+def merge_settings(arg_string: str, harness_settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`--model_args`, joined by lmms-eval's own --batch_size, --max_batch_size and --device where they are given.
+
+    Raises `InputError` for a setting that is given both ways.
+    """
+    settings: dict[str, Any] = split_model_args(arg_string)
+    for key, value in (harness_settings or {}).items():
+        if value is None:
+            continue
+        if key in settings:
+            raise InputError(f"{key} is given twice: in model_args ({settings[key]}) and as --{key} {value}.")
+        settings[key] = value
+    return settings
 
 
 def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_method: set[str]) -> None:
@@ -175,7 +236,7 @@ def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_
             continue
         if key in PUBLISHED_FLAGS:
             published = PUBLISHED_FLAGS[key]
-            if _value(value) == published:
+            if read_value(value) == published:
                 continue
             raise InputError(f"Method {method} has no switch {key}: {key}={published} is accepted, got {key}={value}.")
         owners = sorted(name for name in METHODS if key in {f.name for f in dataclasses.fields(METHODS[name])})
@@ -185,7 +246,7 @@ def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_
         raise unknown("model_args key", key, own | of_method | {"method"} | published_names)
 
 
-def _value(value: Any) -> Any:
+def read_value(value: Any) -> Any:
     """Text as the None, boolean, integer or number it spells, else unchanged."""
     if not isinstance(value, str):
         return value
@@ -205,7 +266,7 @@ def _typed(key: str, value: Any, annotation: Any) -> Any:
     """`value` as what the annotation of `key` asks for."""
     options = get_args(annotation)
     if type(None) in options:
-        if _value(value) is None:
+        if read_value(value) is None:
             return None
         annotation = next(option for option in options if option is not type(None))
         options = get_args(annotation)
@@ -213,7 +274,7 @@ def _typed(key: str, value: Any, annotation: Any) -> Any:
         if value not in options:
             raise unknown(key, str(value), options)
         return value
-    value = _value(value)
+    value = read_value(value)
     if annotation is str:
         return str(value)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -16,37 +15,31 @@ from tqdm import tqdm
 from llava.video import VideoError
 from st_simdiff.errors import InputError
 from st_simdiff.harness.answering import VideoAnswerer
-from st_simdiff.harness.arguments import parse, split_model_args
+from st_simdiff.harness.arguments import AnsweringArguments, LlavaVideoArguments, merge_settings, parse
 from st_simdiff.harness.counts import VideoTokenCounts
 from st_simdiff.harness.device import choose_device
 from st_simdiff.harness.journal import Journal
-
-
-@contextmanager
-def one_sentence(*errors: type[Exception]) -> Iterator[None]:
-    """Ends the process with the message of any of `errors` and exit code 1.
-
-    lmms-eval catches every Exception, prints a traceback and exits 0; a SystemExit passes through.
-    """
-    try:
-        yield
-    except errors as error:
-        logger.opt(exception=error).debug("llava_video stops")
-        raise SystemExit(f"llava_video: {error}") from error
+from st_simdiff.harness.refusal import one_sentence
 
 
 class LlavaVideo(lmms):
-    """Answers one request at a time; see `LlavaVideoArguments` for its `--model_args`."""
+    """Answers one request at a time; see `LlavaVideoArguments` for its `--model_args`.
+
+    A model that is asked in the same way is a subclass with another name, arguments and answerer.
+    """
 
     is_simple = True
+    name: ClassVar[str] = "llava_video"
+    arguments_kind: ClassVar[type[AnsweringArguments]] = LlavaVideoArguments
+    answerer_kind: ClassVar[type[VideoAnswerer]] = VideoAnswerer
 
     def __init__(self, **model_args: Any) -> None:
         super().__init__()
         self.accelerator = Accelerator()
         self._rank = self.accelerator.process_index
         self._world_size = self.accelerator.num_processes
-        with one_sentence(InputError, ValueError, OSError):
-            arguments = parse(model_args)
+        with one_sentence(self.name, InputError, ValueError, OSError):
+            arguments = parse(model_args, self.arguments_kind)
             device = choose_device(
                 arguments.device,
                 default=str(self.accelerator.device),
@@ -54,21 +47,15 @@ class LlavaVideo(lmms):
                 processes=self.accelerator.num_processes,
                 gpus=torch.cuda.device_count(),
             )
-            self.answerer = VideoAnswerer(arguments, device)
+            self.answerer = self.answerer_kind(arguments, device)
         self.journal = Journal(arguments.journal, self.rank) if arguments.journal else None
         logger.info(f"{arguments.pretrained} on {device} in {self.answerer.dtype}: {arguments.method}")
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> LlavaVideo:
         """Called by lmms-eval with `--model_args` and its own batch_size, max_batch_size and device."""
-        with one_sentence(InputError):
-            settings: dict[str, Any] = split_model_args(arg_string)
-            for key, value in (additional_config or {}).items():
-                if value is None:
-                    continue
-                if key in settings:
-                    raise InputError(f"{key} is given twice: in model_args ({settings[key]}) and as --{key} {value}.")
-                settings[key] = value
+        with one_sentence(cls.name, InputError):
+            settings = merge_settings(arg_string, additional_config)
         return cls(**settings)
 
     @property
@@ -133,7 +120,7 @@ class LlavaVideo(lmms):
                 if request.metadata.get("__padding_only__"):
                     results.append(GenerationResult(nothing))
                 else:
-                    with one_sentence(InputError, VideoError, FileNotFoundError):
+                    with one_sentence(self.name, InputError, VideoError, FileNotFoundError):
                         said, counts = answer(request)
                     self._write_down(request, said, counts)
                     results.append(GenerationResult(said, VideoTokenCounts.of(counts)))
@@ -153,6 +140,4 @@ def one_video(visuals: Sequence[Any] | None) -> str | None:
     if len(visuals) == 1 and isinstance(visuals[0], str):
         return visuals[0]
     kinds = sorted({type(visual).__name__ for visual in visuals})
-    raise InputError(
-        f"llava_video looks at one video file a question, got {len(visuals)} visuals ({', '.join(kinds)})."
-    )
+    raise InputError(f"The model looks at one video file a question, got {len(visuals)} visuals ({', '.join(kinds)}).")
