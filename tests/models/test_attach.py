@@ -86,9 +86,16 @@ def test_a_second_turn_may_bring_a_second_video():
     sequence, masks = extended(zoo.model, sequence, masks, first.sequences[0, -4:].tolist() + [0] * features.shape[1])
     sequence.embeds[:, start + 4 :] = features
     where = torch.tensor(whole.videos[0][1].positions) + 4
-    for mask, kept in zip(masks, [trace.last.stages[0].reduction.kept] * 2 + [trace.last.offsets] * 2, strict=True):
+    entered = where[trace.last.stages[0].reduction.kept]
+    for mask in masks:
         mask[where] = False
-        mask[where[kept]] = True
+        mask[entered] = True
+    scores = last_query_scores(zoo.model, sequence, masks, 1)[entered]
+    kept = entered[scores.argsort(descending=True)[: trace.last.kept]].sort().values
+    for mask in masks[2:]:
+        mask[entered] = False
+        mask[kept] = True
+    assert where[trace.last.offsets].tolist() == kept.tolist()
     tokens, logits = masked_greedy(zoo.model, sequence, masks, 4)
     assert second.sequences[0, -4:].tolist() == tokens
     close(logits_of(second)[0], logits)
@@ -175,6 +182,16 @@ def test_an_answer_is_scored_in_one_forward_by_asking_for_its_logits(name):
     with torch.no_grad(), compress(zoo.model, METHOD):
         output = zoo.model(**whole.inputs, logits_to_keep=6)
     close(output.logits[0, :-1], forced_logits(zoo.model, sequence, masks, words(answer)))
+
+
+@three_kinds
+def test_answers_of_a_ragged_batch_are_scored_as_those_of_its_rows(name):
+    zoo, answer = ZOO[name], Text(5, 4)
+    rows = [[Text(9, 4), Video(5, 1), Text(2, 2), answer], [*ROW, answer], [Text(3), Video(5, 3), Text(6, 5), answer]]
+    with torch.no_grad(), compress(zoo.model, METHOD):
+        together = zoo.model(**zoo.prompt(*rows).inputs, logits_to_keep=6).logits
+        for index, row in enumerate(rows):
+            close(together[index], zoo.model(**zoo.prompt(row).inputs, logits_to_keep=6).logits[0])
 
 
 @three_kinds
