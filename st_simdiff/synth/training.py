@@ -60,12 +60,13 @@ class VisionPhase:
 @dataclass(frozen=True)
 class LanguagePhase:
     """Part of stage 2. frames: of a clip. clips: a step and process. decay: share of the steps, the last, in which the
-    learning rate falls."""
+    learning rate falls. appearances: share of the clips in which a shape appears, where the world lets any appear."""
 
     frames: int
     steps: int
     clips: int
     decay: float = 0.0
+    appearances: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ class Recipe:
     language: tuple[LanguagePhase, ...] = (
         LanguagePhase(frames=8, steps=500, clips=12),
         LanguagePhase(frames=16, steps=450, clips=8, decay=0.5),
+        # Appearances are asked about seldom, and learned last.
+        LanguagePhase(frames=16, steps=200, clips=8, decay=0.7, appearances=0.8),
     )
     questions: int = 10
     rate: float = 2e-3
@@ -214,7 +217,7 @@ class Trainer:
         self._restore(optimizers)
         trained = nn.ModuleList((language,))
         trained.register_parameter("newline", self.model.newline)
-        bank = self._bank(phase, first)
+        bank = self._bank(number, phase, first)
         started = time.perf_counter()
         for step in range(first, phase.steps):
             _set_rate(optimizers, recipe.rate * _rate(step, phase.steps, recipe.warm_up, phase.decay))
@@ -232,27 +235,31 @@ class Trainer:
             if self.rank == 0 and (step + 1) % recipe.check_every == 0:
                 self._check(number, step + 1, phase)
 
-    def _bank(self, phase: LanguagePhase, first: int) -> Iterator[list[WatchedClip]]:
+    def _bank(self, number: int, phase: LanguagePhase, first: int) -> Iterator[list[WatchedClip]]:
         """Batches from a window of clips that moves on by `fresh_clips` a step; the newest are in every batch."""
         recipe = self.recipe
-        seeds = 10**6 * phase.frames
+        own = 8 * (number - len(recipe.vision))  # no two phases share clips
+        seeds = own * 10**6
         newest = recipe.first_clips + first * recipe.fresh_clips
         oldest = max(0, newest - recipe.bank)
-        clips = self._watch(self._specs(seeds + oldest, newest - oldest, phase.frames))
+        clips = self._watch(self._specs(seeds + oldest, newest - oldest, phase.frames, appearances=phase.appearances))
         for step in range(first, phase.steps):
             newest = recipe.first_clips + step * recipe.fresh_clips
-            added = self._watch(self._specs(seeds + newest, recipe.fresh_clips, phase.frames))
-            random = self._random(10 + phase.frames, step)
+            added = self._watch(
+                self._specs(seeds + newest, recipe.fresh_clips, phase.frames, appearances=phase.appearances)
+            )
+            random = self._random(10 + own, step)
             yield added + [clips[i] for i in random.permutation(len(clips))[: phase.clips - len(added)]]
             clips = (clips + added)[-recipe.bank :]
 
-    def _specs(self, first: int, count: int, frames: int, digit_warp: float = 0.0) -> list[ClipSpec]:
-        recipe = self.recipe
-        seeds = [(i * recipe.processes + self.rank) for i in range(first, first + count)]
-        rules = [_shortened(world_named(MIXTURE[seed % len(MIXTURE)]), frames) for seed in seeds]
+    def _specs(
+        self, first: int, count: int, frames: int, digit_warp: float = 0.0, appearances: float = 0.3
+    ) -> list[ClipSpec]:
+        seeds = [i * self.recipe.processes + self.rank for i in range(first, first + count)]
+        worlds = [_shortened(world_named(MIXTURE[seed % len(MIXTURE)]), frames) for seed in seeds]
         return [
-            draw_clip(dataclasses.replace(world, digit_warp=digit_warp), "train", seed + 10**9 * recipe.seed)
-            for world, seed in zip(rules, seeds, strict=True)
+            draw_clip(_varied(world, digit_warp, appearances), "train", seed + 10**9 * self.recipe.seed)
+            for world, seed in zip(worlds, seeds, strict=True)
         ]
 
     def _watch(self, specs: list[ClipSpec]) -> list[WatchedClip]:
@@ -337,6 +344,12 @@ def _shortened(world: World, frames: int) -> World:
         return world
     counts = (0,) if max(world.flash_counts) == 0 else (1, 2, 3)
     return dataclasses.replace(world, frames=frames, flash_counts=counts, flash_frames=(1, 1))
+
+
+def _varied(world: World, digit_warp: float, appearances: float) -> World:
+    """The same world with warped digits and, if any shape appears in it at all, shapes appearing that often."""
+    appearances = appearances if world.appearance_probability else 0.0
+    return dataclasses.replace(world, digit_warp=digit_warp, appearance_probability=appearances)
 
 
 def _rate(step: int, steps: int, warm_up: int, decay: float) -> float:
