@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Composed": "st_simdiff.methods.composed",
     "InputError": "st_simdiff.errors",
     "METHODS": "st_simdiff.methods.registry",
     "STSimDiff": "st_simdiff.methods.st_simdiff",
@@ -13,7 +14,7 @@ _HOMES = {
     "make_method": "st_simdiff.methods.registry",
 }
 
-__all__ = ["METHODS", "InputError", "STSimDiff", "compress", "make_method"]
+__all__ = ["METHODS", "Composed", "InputError", "STSimDiff", "compress", "make_method"]
 
 
 def __getattr__(name: str) -> Any:
