@@ -7,3 +7,22 @@ LLAVA_VIDEO = ModelManifest(
     model_id="llava_video",
     simple_class_path="st_simdiff.harness.llava_video.LlavaVideo",
 )
+
+NVILA = ModelManifest(
+    model_id="nvila",
+    simple_class_path="st_simdiff.harness.nvila_video.NvilaVideo",
+)
+
+
+def _twin(stock: str) -> ModelManifest:
+    module = f"st_simdiff.harness.twins.{stock}"
+    return ModelManifest(
+        model_id=f"st_simdiff_{stock}",
+        simple_class_path=f"{module}.Simple",
+        chat_class_path=f"{module}.Chat",
+    )
+
+
+QWEN2_5_VL = _twin("qwen2_5_vl")
+QWEN3_VL = _twin("qwen3_vl")
+LLAVA_HF = _twin("llava_hf")

@@ -1,0 +1,140 @@
+"""What turns one of lmms-eval's wrappers into its compressed twin."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from accelerate import PartialState
+from lmms_eval.api.instance import GenerationResult, Instance, unwrap_generation_output
+from lmms_eval.tasks import TaskManager
+
+from st_simdiff import compress
+from st_simdiff.errors import InputError
+from st_simdiff.harness.arguments import merge_settings, read_value, take_method
+from st_simdiff.harness.counts import VideoTokenCounts
+from st_simdiff.harness.refusal import one_sentence
+from st_simdiff.harness.twins.generation import compressed_generation
+from st_simdiff.harness.twins.order import note_order
+from st_simdiff.methods.base import Method
+
+PREFIX = "st_simdiff_"
+"""Of a twin's name; the rest is the name of lmms-eval's wrapper."""
+
+
+class Twin:
+    """To be put before a wrapper class of lmms-eval: `class Chat(Twin, StockChat)`.
+
+    `--model_args` are the method's, as for `llava_video`, and the wrapper's own. Every generation is compressed, and
+    every answer carries the counts of its visual tokens. stock: the wrapper's name in lmms-eval.
+    """
+
+    stock: ClassVar[str]
+
+    def __init__(self, method: Method, **stock_arguments: Any) -> None:
+        """Raises SystemExit, in one sentence, for a model that cannot be compressed by `method`."""
+        with one_sentence(self.name(), InputError, ValueError, OSError):
+            super().__init__(**stock_arguments)
+        self.method = method
+        with one_sentence(self.name(), InputError), compress(self.model, method):
+            pass
+        take_the_stock_models_prompts()
+
+    @classmethod
+    def name(cls) -> str:
+        """The harness model's name."""
+        return PREFIX + cls.stock
+
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> Twin:
+        """Called by lmms-eval with `--model_args` and its own batch_size, max_batch_size and device."""
+        with one_sentence(cls.name(), InputError):
+            keys = stock_keys(super(Twin, cls).__init__)
+            method, rest = take_method(merge_settings(arg_string, additional_config), keys)
+            rest = {key: read_value(value) for key, value in rest.items()}
+            rest |= placement(rest.get("device"), keys, PartialState().num_processes, torch.cuda.is_available())
+        return cls(method, **rest)
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """The wrapper's answers, with counts. Requests that only pad a rank are not answered."""
+        asked = [request for request in requests if not _is_padding(request)]
+        copies, order = note_order(asked)
+        with compressed_generation(self.model, self.method, self.name()) as rows:
+            answers = super().generate_until(copies) if copies else []
+        if not len(asked) == len(answers) == len(rows) == len(order):
+            raise RuntimeError(f"Of {len(asked)} questions, {len(rows)} were generated and {len(answers)} answered.")
+        counts = dict(zip(order, rows, strict=True))
+        results = [_result(answer, counts[index]) for index, answer in enumerate(answers)]
+        return _with_padding(requests, results, "")
+
+    def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """The wrapper's answers of all rounds, one request after the other (as it works itself), with the counts of
+        the last round."""
+        answer = super().generate_until_multi_round
+        results = []
+        for request in requests:
+            if not _is_padding(request):
+                with compressed_generation(self.model, self.method, self.name()) as rows:
+                    (said,) = answer([request])
+                results.append(GenerationResult(list(said), VideoTokenCounts.of(rows[-1])))
+        return _with_padding(requests, results, [])
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """Always refused: the wrappers score prompt and answer at once, and do not do it for videos."""
+        raise SystemExit(f"{self.name()}: likelihoods of answers about videos are not scored; llava_video does it.")
+
+
+def stock_keys(init: Callable[..., None]) -> set[str]:
+    """The arguments that a wrapper's `__init__` names."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name for name, parameter in inspect.signature(init).parameters.items() if parameter.kind in kinds} - {
+        "self"
+    }
+
+
+def placement(device: str | None, keys: set[str], processes: int, has_gpu: bool) -> dict[str, str]:
+    """What the wrapper must be told to compute on a CPU, where that is asked for or there is no GPU; else nothing.
+
+    By default the wrappers move inputs to CUDA wherever the model is. Raises `InputError` for several processes
+    without a GPU, which they place on CUDA in any case.
+    """
+    if has_gpu and device != "cpu":
+        return {}
+    if processes > 1:
+        raise InputError(f"lmms-eval's wrapper puts each of {processes} processes on a GPU; use one process on a CPU.")
+    return {"device": "cpu", **({"device_map": "cpu"} if "device_map" in keys else {})}
+
+
+def take_the_stock_models_prompts() -> None:
+    """Lets tasks treat a twin as the wrapper that it is a twin of.
+
+    Tasks have prompts for certain models, in blocks that carry the model's name (videomme has one for qwen3_vl). The
+    name is the task manager's, which exists before the model does and loads the tasks after it: so it is the attribute
+    that learns of the twins' names, for this process.
+    """
+
+    def model_name(manager: TaskManager) -> str | None:
+        name = vars(manager)["model_name"]
+        return name.removeprefix(PREFIX) if isinstance(name, str) else name
+
+    def keep(manager: TaskManager, name: str | None) -> None:
+        vars(manager)["model_name"] = name
+
+    TaskManager.model_name = property(model_name, keep)
+
+
+def _is_padding(request: Instance) -> bool:
+    return bool(request.metadata.get("__padding_only__"))
+
+
+def _result(answer: Any, counts: dict[str, int | float]) -> GenerationResult:
+    text, _ = unwrap_generation_output(answer)
+    return GenerationResult(text, VideoTokenCounts.of(counts))
+
+
+def _with_padding(requests: Sequence[Instance], results: Sequence[GenerationResult], nothing: Any) -> list:
+    """The results of the requests that were answered, in their places among all."""
+    left = iter(results)
+    return [GenerationResult(nothing) if _is_padding(request) else next(left) for request in requests]
