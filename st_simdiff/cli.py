@@ -19,10 +19,16 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser(
         "eval",
-        help="evaluate a LLaVA-Video checkpoint on lmms-eval tasks",
+        help="evaluate a checkpoint on lmms-eval tasks",
         usage="st-simdiff eval [options] [-- arguments of lmms-eval]",
         description="Without a checkpoint, a small embedded one answers questions about two real clips, at full length "
         "and compressed.",
+    )
+    evaluate.add_argument(
+        "--model",
+        default="llava_video",
+        help="llava_video, nvila, or a compressed twin of one of lmms-eval's own wrappers: st_simdiff_qwen2_5_vl, "
+        "st_simdiff_qwen3_vl, st_simdiff_llava_hf (LLaVA-OneVision); default: llava_video",
     )
     evaluate.add_argument("--model_path", help="checkpoint folder; default: $MODEL_PATH, else the embedded checkpoint")
     evaluate.add_argument("--tasks", help="comma-separated lmms-eval tasks; default: videomme, or clips when embedded")
@@ -30,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--retention", help="share of visual tokens to keep, in (0, 1]; default: 0.3")
     evaluate.add_argument("--limit", help="number of questions a task, or a share of them below 1")
     evaluate.add_argument("--num_processes", type=int, default=1, help="processes that share the questions; default: 1")
-    evaluate.add_argument("--model_args", default="", help="key=value,... of llava_video, over the defaults")
+    evaluate.add_argument("--model_args", default="", help="key=value,... of the model, over the defaults")
     evaluate.add_argument("--output_path", default="logs", help="where results go; default: logs")
 
     for name, what in (("tables", "tables in Markdown, LaTeX and CSV"), ("plots", "plots")):

@@ -13,28 +13,20 @@ from typing import Any, TextIO
 
 import torch
 
-from st_simdiff.errors import InputError
+from st_simdiff.errors import InputError, unknown
 from st_simdiff.harness import embedded
 from st_simdiff.harness.arguments import (
     DEFAULT_METHOD,
     LlavaVideoArguments,
-    parse,
     resolve_names,
     split_model_args,
 )
 from st_simdiff.harness.launch import Run, RunFailed, evaluate
+from st_simdiff.harness.models import DEFAULT_MODEL, MODELS
 from st_simdiff.harness.results import HEAD, format_table, read_results, table_row
 from st_simdiff.harness.video_folders import hf_home, refuse_empty, without_videos
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import METHODS
-
-PUBLISHED_MODEL_ARGS = {
-    "conv_template": "qwen_1_5",
-    "model_name": "llava_qwen",
-    "max_frames_num": 64,
-    "mm_spatial_pool_mode": "bilinear",
-}
-"""Of the published command line; `--model_args` overrides them."""
 
 DEFAULT_TASKS = "videomme"
 DEFAULT_RETENTION = 0.3
@@ -100,11 +92,18 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
             raise InputError(f"{argument} comes before the lone --, where st-simdiff can see it.")
     if options.num_processes < 1:
         raise InputError(f"--num_processes must be at least 1, got {options.num_processes}.")
+    if options.model not in MODELS:
+        raise unknown("model", options.model, MODELS)
+    model = MODELS[options.model]
     given = _given_settings(options)
     path = given.pop("pretrained", None) or options.model_path or environment.get("MODEL_PATH")
     if path:
         tasks, meaningful = options.tasks or DEFAULT_TASKS, True
-        settings = [_with_method({"pretrained": path, **PUBLISHED_MODEL_ARGS, **given})]
+        settings = [_with_method({"pretrained": path, **model.defaults, **given})]
+    elif options.model != DEFAULT_MODEL:
+        raise InputError(
+            f"Only {DEFAULT_MODEL} has an embedded checkpoint: give the one for {options.model} with --model_path."
+        )
     else:
         checkpoint = embedded.embedded_checkpoint()
         tasks, meaningful = options.tasks or embedded.TASK, checkpoint.trained
@@ -114,11 +113,20 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     runs = []
     for one in settings:
-        arguments = parse(one)
-        method = arguments.method
+        method, device = model.check(one)
         folder = _unused(Path(options.output_path) / f"{started}_{method.name}_r{method.retention:g}")
-        on_cpu = arguments.device == "cpu" or (arguments.device == "auto" and torch.cuda.device_count() == 0)
-        run = Run(one, tasks, folder, options.limit, options.num_processes, on_cpu, tuple(extra))
+        on_cpu = device == "cpu" or (device == "auto" and torch.cuda.device_count() == 0)
+        run = Run(
+            one,
+            tasks,
+            folder,
+            options.limit,
+            options.num_processes,
+            on_cpu,
+            tuple(extra),
+            model=options.model,
+            journals=model.writes_journal,
+        )
         runs.append(PlannedRun(run, method))
     return Plan(tuple(runs), meaningful)
 

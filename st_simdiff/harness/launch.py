@@ -1,4 +1,4 @@
-"""Starts lmms-eval on the harness model `llava_video` and makes sure that it wrote results.
+"""Starts lmms-eval on a harness model and makes sure that it wrote results.
 
 lmms-eval 0.7.3 catches most exceptions, prints them and exits 0, so only a results file counts as success.
 """
@@ -16,6 +16,7 @@ from typing import Any
 from st_simdiff.errors import InputError
 from st_simdiff.harness.arguments import join_model_args
 from st_simdiff.harness.journal import count_answers
+from st_simdiff.harness.models import DEFAULT_MODEL
 from st_simdiff.harness.results import find_results
 
 TASKS_FOLDER = Path(__file__).parent / "tasks"
@@ -39,8 +40,9 @@ class RunFailed(RuntimeError):
 class Run:
     """One start of lmms-eval.
 
-    model_args: settings of `llava_video`. tasks: comma-separated names. folder: where everything is written.
-    processes: how many share the questions. on_cpu: whether they compute on CPUs. extra: more arguments of lmms-eval.
+    model_args: settings of `model`. tasks: comma-separated names. folder: where everything is written. processes: how
+    many share the questions. on_cpu: whether they compute on CPUs. extra: more arguments of lmms-eval. model: the
+    harness model's name. journals: whether it writes answers down as they come.
     """
 
     model_args: Mapping[str, Any]
@@ -50,6 +52,8 @@ class Run:
     processes: int = 1
     on_cpu: bool = False
     extra: tuple[str, ...] = ()
+    model: str = DEFAULT_MODEL
+    journals: bool = True
 
     def __post_init__(self) -> None:
         for key, value in {**self.model_args, "the output path": self.folder}.items():
@@ -74,8 +78,8 @@ class Run:
                 "0",
                 "-m",
             ]
-        command += ["lmms_eval", "--model", "llava_video"]
-        command += ["--model_args", join_model_args({**self.model_args, "journal": self.journal})]
+        settings = {**self.model_args, "journal": self.journal} if self.journals else self.model_args
+        command += ["lmms_eval", "--model", self.model, "--model_args", join_model_args(settings)]
         command += ["--tasks", self.tasks, "--include_path", str(TASKS_FOLDER), "--batch_size", "1"]
         command += ["--log_samples", "--output_path", str(self.folder), "--verbosity", "WARNING", "--timezone", "UTC"]
         if self.limit is not None:

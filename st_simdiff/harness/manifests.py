@@ -14,15 +14,19 @@ NVILA = ModelManifest(
 )
 
 
-def _twin(stock: str) -> ModelManifest:
-    module = f"st_simdiff.harness.twins.{stock}"
-    return ModelManifest(
-        model_id=f"st_simdiff_{stock}",
-        simple_class_path=f"{module}.Simple",
-        chat_class_path=f"{module}.Chat",
-    )
+QWEN2_5_VL = ModelManifest(
+    model_id="st_simdiff_qwen2_5_vl",
+    simple_class_path="st_simdiff.harness.twins.qwen2_5_vl.Simple",
+    chat_class_path="st_simdiff.harness.twins.qwen2_5_vl.Chat",
+)
 
+QWEN3_VL = ModelManifest(
+    model_id="st_simdiff_qwen3_vl",
+    simple_class_path="st_simdiff.harness.twins.qwen3_vl.Simple",
+    chat_class_path="st_simdiff.harness.twins.qwen3_vl.Chat",
+)
 
-QWEN2_5_VL = _twin("qwen2_5_vl")
-QWEN3_VL = _twin("qwen3_vl")
-LLAVA_HF = _twin("llava_hf")
+LLAVA_HF = ModelManifest(
+    model_id="st_simdiff_llava_hf",
+    simple_class_path="st_simdiff.harness.twins.llava_hf.Simple",
+)

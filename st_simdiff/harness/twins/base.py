@@ -15,7 +15,7 @@ from st_simdiff import compress
 from st_simdiff.errors import InputError
 from st_simdiff.harness.arguments import merge_settings, read_value, take_method
 from st_simdiff.harness.counts import VideoTokenCounts
-from st_simdiff.harness.refusal import one_sentence
+from st_simdiff.harness.refusal import nothing_swallowed, one_sentence
 from st_simdiff.harness.twins.generation import compressed_generation
 from st_simdiff.harness.twins.order import note_order
 from st_simdiff.methods.base import Method
@@ -51,20 +51,21 @@ class Twin:
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> Twin:
         """Called by lmms-eval with `--model_args` and its own batch_size, max_batch_size and device."""
         with one_sentence(cls.name(), InputError):
-            keys = stock_keys(super(Twin, cls).__init__)
-            method, rest = take_method(merge_settings(arg_string, additional_config), keys)
-            rest = {key: read_value(value) for key, value in rest.items()}
-            rest |= placement(rest.get("device"), keys, PartialState().num_processes, torch.cuda.is_available())
-        return cls(method, **rest)
+            defaults = stock_defaults(super().__init__)
+            method, rest = take_method(merge_settings(arg_string, additional_config), defaults)
+            given = {key: read_value(value) for key, value in rest.items()}
+            placed = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available())
+        return cls(method, **given | placed)
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """The wrapper's answers, with counts. Requests that only pad a rank are not answered."""
         asked = [request for request in requests if not _is_padding(request)]
         copies, order = note_order(asked)
-        with compressed_generation(self.model, self.method, self.name()) as rows:
-            answers = super().generate_until(copies) if copies else []
-        if not len(asked) == len(answers) == len(rows) == len(order):
-            raise RuntimeError(f"Of {len(asked)} questions, {len(rows)} were generated and {len(answers)} answered.")
+        with nothing_swallowed(self.name()):
+            with compressed_generation(self.model, self.method, self.name()) as rows:
+                answers = super().generate_until(copies) if copies else []
+            if not len(asked) == len(answers) == len(rows) == len(order):
+                raise RuntimeError(f"Of {len(asked)} questions, {len(rows)} were generated, {len(answers)} answered.")
         counts = dict(zip(order, rows, strict=True))
         results = [_result(answer, counts[index]) for index, answer in enumerate(answers)]
         return _with_padding(requests, results, "")
@@ -76,35 +77,43 @@ class Twin:
         results = []
         for request in requests:
             if not _is_padding(request):
-                with compressed_generation(self.model, self.method, self.name()) as rows:
+                with (
+                    nothing_swallowed(self.name()),
+                    compressed_generation(self.model, self.method, self.name()) as rows,
+                ):
                     (said,) = answer([request])
                 results.append(GenerationResult(list(said), VideoTokenCounts.of(rows[-1])))
         return _with_padding(requests, results, [])
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Always refused: the wrappers score prompt and answer at once, and do not do it for videos."""
+        del requests
         raise SystemExit(f"{self.name()}: likelihoods of answers about videos are not scored; llava_video does it.")
 
 
-def stock_keys(init: Callable[..., None]) -> set[str]:
-    """The arguments that a wrapper's `__init__` names."""
+def stock_defaults(init: Callable[..., None]) -> dict[str, Any]:
+    """The arguments that a wrapper's `__init__` names, and their defaults."""
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name for name, parameter in inspect.signature(init).parameters.items() if parameter.kind in kinds} - {
-        "self"
-    }
+    parameters = inspect.signature(init).parameters.items()
+    return {name: parameter.default for name, parameter in parameters if name != "self" and parameter.kind in kinds}
 
 
-def placement(device: str | None, keys: set[str], processes: int, has_gpu: bool) -> dict[str, str]:
-    """What the wrapper must be told to compute on a CPU, where that is asked for or there is no GPU; else nothing.
+def placement(settings: Mapping[str, Any], processes: int, has_gpu: bool) -> dict[str, str]:
+    """What a wrapper must be told about where to compute; nothing where its own defaults do.
 
-    By default the wrappers move inputs to CUDA wherever the model is. Raises `InputError` for several processes
-    without a GPU, which they place on CUDA in any case.
+    On a CPU (asked for, or no GPU): by default the wrappers move inputs to CUDA wherever the model is. On one GPU: an
+    empty device_map, the default of llava_hf, is refused by transformers 5. Raises `InputError` for several processes
+    without a GPU, which the wrappers place on CUDA in any case.
     """
-    if has_gpu and device != "cpu":
-        return {}
-    if processes > 1:
-        raise InputError(f"lmms-eval's wrapper puts each of {processes} processes on a GPU; use one process on a CPU.")
-    return {"device": "cpu", **({"device_map": "cpu"} if "device_map" in keys else {})}
+    if settings["device"] == "cpu" or not has_gpu:
+        if processes > 1:
+            raise InputError(
+                f"lmms-eval's wrapper computes on GPUs in a run of {processes} processes; use one process."
+            )
+        return {"device": "cpu", "device_map": "cpu"}
+    if settings["device_map"] == "" and processes == 1:
+        return {"device_map": settings["device"]}
+    return {}
 
 
 def take_the_stock_models_prompts() -> None:

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from st_simdiff import compress
-from st_simdiff.harness.refusal import one_sentence
+from st_simdiff.harness.refusal import nothing_swallowed
 from st_simdiff.methods.base import Method
 from st_simdiff.models.trace import VideoTrace
 
@@ -31,7 +31,7 @@ def compressed_generation(model: PreTrainedModel, method: Method, name: str) -> 
 
     def compressed(**inputs: Any) -> torch.Tensor:
         nonlocal last
-        with one_sentence(name, Exception), compress(model, method) as trace:
+        with nothing_swallowed(name), compress(model, method) as trace:
             ids = generate(**inputs)
             counts = count_rows(trace.videos, ids, inputs)
         now = time.perf_counter()

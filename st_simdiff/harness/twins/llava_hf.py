@@ -1,18 +1,22 @@
-"""The lmms-eval model `st_simdiff_llava_hf`: lmms-eval's own wrapper of LLaVA-OneVision, compressed."""
+"""The lmms-eval model `st_simdiff_llava_hf`: lmms-eval's own wrapper of LLaVA-OneVision, compressed.
 
-from lmms_eval.models.chat.llava_hf import LlavaHf as StockChat
-from lmms_eval.models.simple.llava_hf import LlavaHf as StockSimple
+It is the twin of the wrapper for tasks that give a text and visuals (--force_simple). The one for messages takes every
+frame of a video, and fails on transformers 5 where a question has a video and no image.
+"""
 
+from typing import Any
+
+import numpy as np
+from lmms_eval.models.simple.llava_hf import LlavaHf
+
+from st_simdiff.harness.refusal import nothing_swallowed
 from st_simdiff.harness.twins.base import Twin
 
 
-class Chat(Twin, StockChat):
-    """For tasks that give messages; what lmms-eval takes by default."""
-
+class Simple(Twin, LlavaHf):
     stock = "llava_hf"
 
-
-class Simple(Twin, StockSimple):
-    """For tasks that give a text and visuals; lmms-eval's --force_simple."""
-
-    stock = "llava_hf"
+    def load_video(self, video_path: Any, max_frames_num: int) -> np.ndarray:
+        """A video that cannot be read ends the run: the wrapper would answer twice, and misplace all other answers."""
+        with nothing_swallowed(self.name()):
+            return super().load_video(video_path, max_frames_num)

@@ -1,0 +1,56 @@
+"""The harness models: their names in lmms-eval and what `st-simdiff eval` has to know about each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from st_simdiff.harness.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, parse, take_method
+from st_simdiff.methods.base import Method
+
+DEFAULT_MODEL = "llava_video"
+
+
+@dataclass(frozen=True)
+class HarnessModel:
+    """arguments: of a model that this project runs itself; None for a compressed twin of one of lmms-eval's wrappers,
+    whose own arguments are the wrapper's. defaults: `--model_args` where none are given.
+    """
+
+    arguments: type[AnsweringArguments] | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def writes_journal(self) -> bool:
+        """Whether it takes the argument `journal`."""
+        return self.arguments is not None
+
+    def check(self, settings: Mapping[str, Any]) -> tuple[Method, str]:
+        """The method that `settings` describe, and the device, "auto" where none is given.
+
+        Raises `InputError` for settings that cannot be used; a wrapper's own are left to the wrapper.
+        """
+        if self.arguments is not None:
+            arguments = parse(settings, self.arguments)
+            return arguments.method, arguments.device
+        method, rest = take_method(settings)
+        return method, str(rest.get("device", "auto"))
+
+
+MODELS: dict[str, HarnessModel] = {
+    "llava_video": HarnessModel(
+        LlavaVideoArguments,
+        {
+            "conv_template": "qwen_1_5",
+            "model_name": "llava_qwen",
+            "max_frames_num": 64,
+            "mm_spatial_pool_mode": "bilinear",
+        },
+    ),
+    "nvila": HarnessModel(NvilaArguments),
+    "st_simdiff_qwen2_5_vl": HarnessModel(),
+    "st_simdiff_qwen3_vl": HarnessModel(),
+    "st_simdiff_llava_hf": HarnessModel(),
+}
+"""By name. The defaults of llava_video are the published command line's."""
