@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from st_simdiff.methods import prumerge, sttm, vispruner
+from st_simdiff.methods import prumerge, quadtree, sttm, vispruner
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def sttm_vectorised(
     video: torch.Tensor, spatial: float, temporal: float, root_level: int = 1
 ) -> tuple[list[int], torch.Tensor]:
     """STTM of a video (T, H, W, D): first patches of the merged tokens, and their means."""
-    pyramid = sttm.build_pyramid(video, root_level)
-    nodes = sttm.split(pyramid, spatial)
+    pyramid = quadtree.build_pyramid(video, root_level)
+    nodes = quadtree.split(pyramid, spatial)
     label = sttm.representatives(sttm.temporal_pairs(pyramid, nodes, temporal), len(nodes.cell))
     kept, values = sttm.merge(pyramid, nodes, label)
     return pyramid.place[nodes.cell[kept]].tolist(), values

@@ -40,3 +40,25 @@ def cluster_sums(features: torch.Tensor, nearest: torch.Tensor, clusters: int) -
     sums = torch.zeros(clusters, features.shape[-1], device=features.device)
     sums.index_add_(0, nearest, features.float())
     return sums, torch.bincount(nearest, minlength=clusters)
+
+
+def merge_peaks(
+    features: torch.Tensor, count: int, beta: float, neighbours: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`count` density peaks take in the other points that are nearest to them: beta peak + (1 - beta) mean of those.
+
+    features: float32 (n, D). Returns centres int64 (count,), their values (count, D), and the centre (0..count-1) of
+    every point, int64 (n,); a peak that takes in nothing stays as it is.
+    """
+    if not count:
+        nowhere = torch.zeros(len(features), dtype=torch.long, device=features.device)
+        return nowhere[:0], features[:0], nowhere
+    distance = distances(features)
+    centres = density_peaks(distance, count, min(neighbours, count))
+    nearest = distance[:, centres].argmin(1)
+    nearest[centres] = torch.arange(count, device=centres.device)
+    others = torch.ones(len(features), dtype=torch.bool, device=features.device)
+    others[centres] = False
+    sums, sizes = cluster_sums(features[others], nearest[others], count)
+    mean = beta * features[centres] + (1 - beta) * sums / sizes.clamp(min=1)[:, None]
+    return centres, torch.where(sizes[:, None] > 0, mean, features[centres]), nearest

@@ -12,7 +12,7 @@ import torch
 from st_simdiff.methods.base import VisionInput
 from st_simdiff.methods.budgeted import largest_remainder
 from st_simdiff.methods.checks import check_range, check_whole
-from st_simdiff.methods.density import cluster_sums, density_peaks, distances
+from st_simdiff.methods.density import merge_peaks
 from st_simdiff.methods.patches import Choice, Patches, PatchMethod, finite, highest, unit
 
 
@@ -169,28 +169,6 @@ def reduce_windows(
     owner = owner.flatten()
     kept = (owner == torch.arange(len(owner), device=owner.device)).nonzero().flatten()
     return Choice(kept, values.flatten(0, 1)[kept], owner, details=windows)
-
-
-def merge_peaks(
-    features: torch.Tensor, count: int, beta: float, neighbours: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`count` density peaks take in the other points that are nearest to them: beta peak + (1 - beta) mean of those.
-
-    features: float32 (n, D). Returns centres int64 (count,), their values (count, D), and the centre (0..count-1) of
-    every point, int64 (n,); a peak that takes in nothing stays as it is.
-    """
-    if not count:
-        nowhere = torch.zeros(len(features), dtype=torch.long, device=features.device)
-        return nowhere[:0], features[:0], nowhere
-    distance = distances(features)
-    centres = density_peaks(distance, count, min(neighbours, count))
-    nearest = distance[:, centres].argmin(1)
-    nearest[centres] = torch.arange(count, device=centres.device)
-    others = torch.ones(len(features), dtype=torch.bool, device=features.device)
-    others[centres] = False
-    sums, sizes = cluster_sums(features[others], nearest[others], count)
-    mean = beta * features[centres] + (1 - beta) * sums / sizes.clamp(min=1)[:, None]
-    return centres, torch.where(sizes[:, None] > 0, mean, features[centres]), nearest
 
 
 def with_spares(choice: Choice, patches: Patches, count: int) -> Choice:

@@ -24,6 +24,7 @@ from st_simdiff.methods import (
     patches,
     prumerge,
     prumerge_plus,
+    quadtree,
     sttm,
     vidcom2,
     visionzip,
@@ -310,12 +311,12 @@ def replay_framefusion(case: Case) -> None:
 
 def replay_sttm(case: Case) -> None:
     params, weighted = case.params, case.params.get("weighted_avg", False)
-    pyramid = sttm.build_pyramid(case["in_video"].permute(0, 2, 3, 1), params["root_level"])
-    nodes = sttm.split(pyramid, params["threshold"])
+    pyramid = quadtree.build_pyramid(case["in_video"].permute(0, 2, 3, 1), params["root_level"])
+    nodes = quadtree.split(pyramid, params["threshold"])
     temporal = params["temporal_thresh"] if params["temporal_thresh"] >= 0 else torch.inf
     if "out_node_tlbr" in case:
         same(pyramid.box[nodes.cell], case["out_node_tlbr"])
-        sizes = sttm.cell_sizes(pyramid)[nodes.cell, None] if weighted else 1
+        sizes = quadtree.cell_sizes(pyramid)[nodes.cell, None] if weighted else 1
         near(pyramid.take(nodes.cell) * sizes, case["out_node_features"])
         same(sttm.temporal_pairs(pyramid, nodes, -torch.inf), case["out_pairs"].unique(dim=0))
     pairs = sttm.temporal_pairs(pyramid, nodes, temporal)

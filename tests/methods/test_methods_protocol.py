@@ -197,6 +197,35 @@ def test_settings_out_of_range(name: str, setting: str, value: object) -> None:
         make_method(name, **{"retention": 0.5, setting: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("fastv", {"k": 1}),
+        ("random", {"seed": 0}),
+        ("vispruner", {"important_ratio": 0}),
+        ("vispruner", {"important_ratio": 1}),
+        ("framefusion", {"similarity": -1, "least_merged": 0}),
+        ("framefusion", {"similarity": 1, "least_merged": 1}),
+        ("sttm", {"root_level": 0, "gap": 0}),
+        ("sttm", {"root_level": 9, "gap": 2}),
+        ("fastvid", {"segments": 1, "anchor": 1, "tau": -1, "context": 0, "beta": 0}),
+        ("fastvid", {"segments": 50, "anchor": 50, "tau": 1, "context": 1, "beta": 1}),
+        ("holitom", {"tau": -1, "context": 0, "beta": 0, "neighbours": 1}),
+        ("holitom", {"tau": 1, "context": 1, "beta": 1, "neighbours": 99}),
+        ("llava_scissor", {"tau": -1, "budget": "as_published"}),
+        ("llava_scissor", {"tau": 1, "budget": "as_published"}),
+    ],
+)
+def test_settings_at_the_ends_of_their_range(name: str, values: dict[str, float | str]) -> None:
+    tokens = synthetic(TokenGrid(5, 5, 5, "row"))
+    method = make_method(name, retention=0.3, **values)
+    result = walk(method, tokens)
+    for given, record in result.stages:
+        check(given, record.reduction)
+    if method.exact:
+        assert result.kept.numel() == target_count(0.3, tokens.grid.count)
+
+
 @pytest.mark.parametrize("name", ["fastv", "importance", "sttm"])
 def test_too_few_layers(name: str) -> None:
     with pytest.raises(InputError, match="layers"):

@@ -22,6 +22,7 @@ from st_simdiff.methods import (
     patches,
     prumerge,
     prumerge_plus,
+    quadtree,
     sttm,
     vidcom2,
     visionzip,
@@ -79,7 +80,7 @@ def components_instead(pairs: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def nearest_border_child(cells: torch.Tensor, _scratch: torch.Tensor | None = None) -> torch.Tensor:
-    """`sttm.quads`, with the nearest child where an odd border lacks one."""
+    """`quadtree.quads`, with the nearest child where an odd border lacks one."""
     if cells.shape[1] % 2:
         cells = torch.cat([cells[:, :1], cells], 1)
     if cells.shape[2] % 2:
@@ -118,8 +119,8 @@ MUTATIONS: list[tuple[str, str, ModuleType | type, str, Callable[[Any], Any]]] =
     ("framefusion", "sums for means", framefusion, "merge_runs", on_result(lambda runs: (runs[0], runs[1] * 1.01))),
     ("framefusion", "first ones merge", framefusion, "similarity_before", on_result(lambda s: s.clamp(min=0.95))),
     ("sttm", "connected components", sttm, "representatives", instead(components_instead)),
-    ("sttm", "borders compare with themselves", sttm, "quads", instead(nearest_border_child)),
-    ("sttm", "an odd border at the end", sttm, "coarser", instead(lambda bounds: bounds[::2])),
+    ("sttm", "borders compare with themselves", quadtree, "quads", instead(nearest_border_child)),
+    ("sttm", "an odd border at the end", quadtree, "coarser", instead(lambda bounds: bounds[::2])),
     ("vidcom2", "another temperature", vidcom2, "TEMPERATURE", instead(0.02)),
     ("vidcom2", "other channels", vidcom2, "steady_channels", on_result(lambda kept: (kept - 1).clamp(min=0))),
     ("vidcom2", "no newlines", vidcom2.VidCom2, "published_separators", instead(lambda _self, kept, _grid: kept[:0])),

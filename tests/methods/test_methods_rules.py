@@ -407,6 +407,14 @@ def test_framefusion_acts_in_stages() -> None:
     assert [record.after for _, record in nothing.stages] == [180, 54]
 
 
+def test_framefusion_keeps_the_end_apart_from_the_first_place() -> None:
+    grid = TokenGrid(3, 1, 2, "end")
+    tokens = synthetic(grid)
+    tokens = replace(tokens, features=tokens.features[:1].repeat(7, 1))
+    reduction = make_method("framefusion", retention=0.4).reduce_input(tokens)
+    assert reduction.merged_into.tolist() == [0, 1, 0, 1, 0, 1, 6]
+
+
 def test_framefusion_without_time_to_merge_still_counts() -> None:
     for layers in (1, 2, 3):
         for similarity in (-1, 0.9, 1):
@@ -518,6 +526,14 @@ def test_fastvid_drops_into_the_most_similar_peak() -> None:
     assert torch.equal(reduction.merged_into[dropped], expected)
 
 
+def test_fastvid_without_peaks_drops() -> None:
+    tokens = synthetic(TokenGrid(6, 4, 4))
+    reduction = make_method("fastvid", retention=0.25, context=0.0).reduce_input(tokens)
+    check(tokens, reduction)
+    assert int((reduction.merged_into == -1).sum()) == 96 - 24
+    torch.testing.assert_close(reduction.values, tokens.features[reduction.kept])
+
+
 def test_merged_values_are_what_their_members_make() -> None:
     """merged_into accounts for the values where a method takes plain means of what it merged."""
     tokens = synthetic(TokenGrid(6, 8, 8), num_layers=8)
@@ -538,7 +554,16 @@ def test_visionzip_keeps_54_to_10() -> None:
 
 def test_sttm_published_thresholds() -> None:
     tokens = synthetic(TokenGrid(5, 8, 8))
-    for (task, retention), (spatial, temporal) in PUBLISHED.items():
+    published = {
+        ("videomme", 0.5): (0.85, 0.55),
+        ("videomme", 0.3): (0.8, 0.5),
+        ("longvideobench", 0.5): (0.85, 0.6),
+        ("longvideobench", 0.3): (0.8, 0.55),
+        ("egoschema", 0.5): (0.85, 0.55),
+        ("egoschema", 0.3): (0.8, 0.6),
+    }
+    assert published == PUBLISHED
+    for (task, retention), (spatial, temporal) in published.items():
         result = walk(STTM(retention=retention, budget="as_published", task=task), tokens)
         details = result.stages[0][1].reduction.details
         assert details == {"spatial": spatial, "temporal": temporal}
