@@ -39,8 +39,10 @@ T = TypeVar("T")
 
 RETENTION = 0.3
 HEIGHT, WIDTH = 14, 15
-READINGS_LIMIT = 15_000
-"""Tokens up to which the two readings are timed, once; beyond, they take minutes and the matrices gigabytes."""
+NETWORKX_LIMIT = 200_000
+"""Tokens up to which networkx is timed, once."""
+MATRIX_LIMIT = 15_000
+"""Largest community up to which the matrices are timed, once: its own has 8 bytes a pair."""
 ADAPTIVE_LIMIT = 500_000
 CUT_EVERY = 8
 
@@ -80,9 +82,13 @@ class Times:
 
 @dataclass(frozen=True)
 class Row:
-    """One case on one device. Counts of the paper's selection; extra memory in bytes; None is not measured."""
+    """One case on one device. load: what else ran on the machine's cores, on average, a minute before.
+
+    Counts are of the paper's selection; extra memory is in bytes; None is not measured.
+    """
 
     case: Case
+    load: float
     tokens: int
     communities: int
     largest_community: int
@@ -251,18 +257,24 @@ def measure(case: Case, device: torch.device, repeats: int) -> Row:
 
     extra = peak_extra_bytes(paper, device)
     chosen = paper()
-    readings = {}
-    if grid.count <= READINGS_LIMIT and case.dtype == "float32":
+    largest = int(torch.bincount(chosen.community).max())
+    readings = {"networkx": None, "matrices": None}
+    if case.dtype == "float32":
         expected = set(chosen.candidate.nonzero().flatten().tolist())
-        for name, reading in (("networkx", with_networkx), ("matrices", with_matrices)):
-            kept, readings[name] = timed(lambda reading=reading: reading(features, grid), device)
-            if kept != expected:
-                raise SystemExit(f"{name} keeps other tokens than the selection on {case}")
+        for name, reading, affordable in (
+            ("networkx", with_networkx, grid.count <= NETWORKX_LIMIT),
+            ("matrices", with_matrices, grid.count <= NETWORKX_LIMIT and largest <= MATRIX_LIMIT),
+        ):
+            if affordable:
+                kept, readings[name] = timed(lambda reading=reading: reading(features, grid), device)
+                if kept != expected:
+                    raise SystemExit(f"{name} keeps other tokens than the selection on {case}")
     return Row(
         case=case,
+        load=round(os.getloadavg()[0], 1),
         tokens=grid.count,
         communities=chosen.community.unique().numel(),
-        largest_community=int(torch.bincount(chosen.community).max()),
+        largest_community=largest,
         candidates=int(chosen.candidate.sum()),
         feature_bytes=features.numel() * features.element_size(),
         extra_bytes=extra,
@@ -271,8 +283,7 @@ def measure(case: Case, device: torch.device, repeats: int) -> Row:
         paper=best(paper, device, repeats),
         release=best(lambda: select_release(features, grid, RETENTION), device, repeats),
         adaptive=None if grid.count > ADAPTIVE_LIMIT else best(adaptive, device, 1),
-        networkx=readings.get("networkx"),
-        matrices=readings.get("matrices"),
+        **readings,
         stages=stages(features, grid, chosen, device, repeats),
     )
 
@@ -317,43 +328,51 @@ def hardware(device: torch.device) -> dict[str, object]:
         "cpu": cpu,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "load_before": round(os.getloadavg()[0], 1),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
 
 
-def cases(names: str) -> list[Case]:
+def cases(names: str, dtypes: str) -> list[Case]:
     """32, 64, ...: so many frames of 210 tokens of 3584 numbers. 7k and 1m: 6,720 and 1,000,000 tokens of 896."""
     shapes = {"7k": (32, 896), "1m": (4762, 896)}
-    found = []
-    for name in names.split(","):
-        frames, dim = shapes.get(name) or (int(name), 3584)
-        dtypes = ("float32", "bfloat16") if frames <= 512 else ("float32",)
-        found += [Case(frames, dim, kind, dtype) for kind in ("static", "scenes") for dtype in dtypes]
-    return found
+    return [
+        Case(*(shapes.get(name) or (int(name), 3584)), kind, dtype)
+        for name in names.split(",")
+        for kind in ("static", "scenes")
+        for dtype in dtypes.split(",")
+    ]
+
+
+def save(row: Row, where: dict[str, object], path: Path) -> None:
+    """Adds the row to the results at `path`, in place of an earlier one of its case. Other hardware starts anew."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    rows = known["rows"] if known.get("hardware") == where else []
+    new = asdict(row)
+    rows = [old for old in rows if old["case"] != new["case"]] + [new]
+    path.write_text(json.dumps({"hardware": where, "rows": rows}, indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default="32,64,128,512,7k,1m")
+    parser.add_argument("--cases", default="7k,1m,32,64,128,512")
+    parser.add_argument("--dtypes", default="float32,bfloat16")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="results file; rows of other cases measured on this hardware stay")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     where = hardware(device)
     rows = []
-    for case in cases(arguments.cases):
+    for case in cases(arguments.cases, arguments.dtypes):
         rows.append(measure(case, device, arguments.repeats))
         sys.stderr.write(table(rows[-1:]).splitlines()[-1] + "\n")
         if arguments.json:
-            arguments.json.parent.mkdir(parents=True, exist_ok=True)
-            report = {"hardware": where, "rows": [asdict(row) for row in rows]}
-            arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+            save(rows[-1], where, arguments.json)
     sys.stdout.write(f"{where}\nCPU milliseconds\n\n{table(rows)}\n")
 
 
