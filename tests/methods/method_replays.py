@@ -130,7 +130,8 @@ def replay_fastv(case: Case) -> None:
 
 def replay_fastervlm(case: Case) -> None:
     if "tok_keep_ratio" in case.params:
-        kept = fastervlm.release_port(case["in_attn_row0"].mean(1), case.params["tok_keep_ratio"])
+        row = case["in_attn_full"][:, :, 0] if "in_attn_full" in case else case["in_attn_row0"]
+        kept = fastervlm.release_port(row.mean(1), case.params["tok_keep_ratio"])
         features = case["in_features"]
     else:
         features = case["in_features"].flatten(0, -3)
@@ -254,9 +255,10 @@ def replay_visionzip_class(case: Case) -> None:
 def replay_vispruner(case: Case) -> None:
     params, features = case.params, case["in_features"]
     if "in_scores" in case:
-        scores, count = case["in_scores"][None], round(params["N"] * (1 - params["prune_ratio"]))
+        scores, count = case["in_scores"][None], case["out_keep"].numel()
     else:
-        scores, count = case["in_attn"].mean(1), params["visual_token_num"]
+        attention = case["in_attn_full"].mean(2) if "in_attn_full" in case else case["in_attn"]
+        scores, count = attention.mean(1), params["visual_token_num"]
         near(scores, case["out_scores"])
     important, diverse = vispruner.select(scores, features, count, params["important_ratio"])
     kept = torch.cat([important, diverse], 1)
