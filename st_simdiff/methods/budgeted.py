@@ -54,7 +54,7 @@ class Budgeted(Method):
         return self.target(tokens.grid.count)
 
 
-def compute_count(retention: float, count: int, num_layers: int, layer: int = -1) -> int:
+def compute_count(retention: float, count: int, num_layers: int, layer: int) -> int:
     """How many of `count` tokens may go on after decoder layer `layer` (-1: at the input) for a layer-averaged share.
 
     Solves (k + 1) N + (L - k - 1) kept = r L N for kept, rounded up. Raises `InputError` when the k + 1 full layers
