@@ -78,18 +78,22 @@ class STSimDiff(SelectionRule, Method):
     def target(self, count: int) -> int:
         return super().target(count) if self.max_tokens is None else min(self.max_tokens, count)
 
+    def keeps_all(self, count: int) -> bool:
+        """Whether the budget has room for all N = `count` tokens."""
+        return self.share(count) == 1 if self.budget == "compute" else self.target(count) == count
+
     def reduce_input(self, tokens: VisualTokens) -> Reduction | None:
         count = tokens.grid.count
-        if self.target(count) == count:
+        if self.keeps_all(count):
             return None
         selection = select(tokens.features, tokens.grid, self.share(count), self)
         return Reduction(kept=selection.candidate.nonzero().flatten(), details=selection)
 
     def reduce_after_layer(self, layer: int, tokens: VisualTokens) -> Reduction | None:
         entering, count = tokens.offsets.numel(), tokens.grid.count
-        target = self.target(count)
-        if target == count:
+        if self.keeps_all(count):
             return None
+        target = self.target(count)
         if self.budget == "compute":
             target = compute_target(self.share(count), count, entering, layer + 1, tokens.num_layers)
         if entering <= target:
@@ -103,11 +107,11 @@ class STSimDiff(SelectionRule, Method):
             return None
         earlier = (stage.reduction.details for stage in tokens.history)
         selection = next(details for details in earlier if isinstance(details, Selection))
-        newline = selection.newline.to(tokens.offsets.device)[tokens.offsets]
-        if not self.protect_events:
-            return newline
-        event = selection.event.to(tokens.offsets.device)[tokens.offsets]
-        change = torch.where(event, selection.change.to(tokens.offsets.device)[tokens.offsets], -1.0)
-        largest = torch.zeros_like(event)
-        largest[highest(change, target // 2)] = True
-        return newline | (event & largest)
+        first = torch.zeros_like(tokens.offsets, dtype=torch.bool)
+        if self.newline == "keep":
+            first |= selection.newline.to(first.device)[tokens.offsets]
+        if self.protect_events:
+            event, change = (x.to(first.device)[tokens.offsets] for x in (selection.event, selection.change))
+            largest = highest(torch.where(event, change, -1.0), target // 2)
+            first[largest] |= event[largest]
+        return first
