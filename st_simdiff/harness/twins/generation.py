@@ -39,11 +39,14 @@ def compressed_generation(model: PreTrainedModel, method: Method, name: str) -> 
         rows.extend({**row, "seconds": seconds} for row in counts)
         return ids
 
-    vars(model)["generate"] = compressed
+    attributes = vars(model)
+    before = {"generate": attributes["generate"]} if "generate" in attributes else {}
+    attributes["generate"] = compressed
     try:
         yield rows
     finally:
-        del vars(model)["generate"]
+        del attributes["generate"]
+        attributes.update(before)
 
 
 def count_rows(videos: Sequence[VideoTrace], ids: torch.Tensor, inputs: dict[str, Any]) -> list[Counts]:
