@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
@@ -182,8 +182,14 @@ def test_records_that_are_missing_are_named(name: str) -> None:
         ("fastvid", "anchor", 0),
         ("fastvid", "tau", 2),
         ("fastvid", "context", 2),
+        ("fastvid", "tau", -2),
+        ("fastvid", "context", -1),
         ("fastvid", "beta", -1),
+        ("fastvid", "beta", 2),
         ("holitom", "tau", 2),
+        ("holitom", "tau", -2),
+        ("holitom", "context", 2),
+        ("holitom", "beta", -1),
         ("holitom", "context", -1),
         ("holitom", "beta", 2),
         ("holitom", "neighbours", 0),
@@ -224,6 +230,15 @@ def test_settings_at_the_ends_of_their_range(name: str, values: dict[str, float 
         check(given, record.reduction)
     if method.exact:
         assert result.kept.numel() == target_count(0.3, tokens.grid.count)
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_settings_are_named_and_fixed(name: str) -> None:
+    method = make_method(name, retention=0.5)
+    with pytest.raises(FrozenInstanceError):
+        method.retention = 0.3
+    with pytest.raises(TypeError):
+        METHODS[name](0.5)
 
 
 @pytest.mark.parametrize("name", ["fastv", "importance", "sttm"])
