@@ -44,7 +44,9 @@ class NvilaAnswerer(VideoAnswerer):
         self.frames = arguments.max_frames_num or loaded.model.config.num_video_frames
         step = loaded.model.frames_per_step
         if self.frames % step:
-            raise InputError(f"This checkpoint averages every {step} frames: max_frames_num={self.frames} must divide.")
+            raise InputError(
+                f"The model averages every {step} frames, so max_frames_num is a multiple of {step}, got {self.frames}."
+            )
 
     def prompt(self, video: str | None, question: str) -> Prompt:
         """The prompt for `question`, with the frames of `video` sampled and preprocessed."""
