@@ -1,4 +1,4 @@
-"""Draw the small world of SynthEvents, train the tiny LLaVA-Video on it, and measure what it has learned."""
+"""Draw the small world of SynthEvents, train the tiny LLaVA-Video on it, measure it, and compare methods on it."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--with-time", action="store_true", help="tell the frames' times in the prompt")
     _add_split(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    compare = commands.add_parser("compare", help="every method on the same questions, and a page on the result")
+    compare.add_argument("--checkpoint", type=Path, default=None, help="default: the one that is shipped")
+    compare.add_argument("--retention", default="0.5,0.3,0.15", help="shares of the visual tokens, with commas between")
+    compare.add_argument("--out", type=Path, required=True, help="writes OUT.json and OUT.md")
+    compare.add_argument("--page-only", action="store_true", help="write OUT.md anew from OUT.json, measure nothing")
+    _add_split(compare)
+    compare.set_defaults(run=_compare)
     return parser
 
 
@@ -80,6 +88,26 @@ def _evaluate(given: argparse.Namespace) -> None:
     for name, share in shares.items():
         numbers = (share.questions, share.generated, share.likeliest, share.blind)
         log.info("%-12s %9d %9.3f %9.3f %9.3f", name, *numbers)
+
+
+def _compare(given: argparse.Namespace) -> None:
+    from st_simdiff.synth.compare import Comparison, compare
+    from st_simdiff.synth.comparison_page import page
+    from st_simdiff.synth.embedded import CHECKPOINT
+
+    numbers, text = (given.out.with_name(given.out.name + end) for end in (".json", ".md"))
+    if not given.page_only:
+        drawn = {"world": given.world, "split": given.split, "questions": given.questions, "seed": given.seed}
+        compare(given.checkpoint or CHECKPOINT, _shares(given.retention), **drawn).write(numbers)
+    text.write_text(page(Comparison.read(numbers)), encoding="utf-8")
+    log.info("The comparison is in %s and %s", text, numbers)
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--retention takes numbers with commas between, such as 0.5,0.3, not {text!r}.") from None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,179 @@
+"""The comparison asks what it says it asks, and its page computes what it says it computes."""
+
+import numpy as np
+import pytest
+import torch
+
+from st_simdiff.errors import InputError
+from st_simdiff.methods.registry import METHODS
+from st_simdiff.models.attach import compress
+from st_simdiff.selection.grid import TokenGrid
+from st_simdiff.synth.__main__ import main
+from st_simdiff.synth.compare import BLIND, FULL, VARIANTS, Comparison, Examiner, Row, Variant, compare, onsets
+from st_simdiff.synth.comparison_page import PAIRS, STEPS, Scores, page
+from st_simdiff.synth.dataset import draw_split
+from st_simdiff.synth.embedded import CHECKPOINT
+from st_simdiff.synth.evaluate import Examinee
+from st_simdiff.synth.world import Event, render
+
+QUESTIONS = 12
+MEASURED = tuple(v for v in VARIANTS if v.name in ("random", "st_simdiff", "holitom", "fastv", "similarity, both"))
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return draw_split("plain", "dev", QUESTIONS)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return compare(CHECKPOINT, [0.3], split="dev", questions=QUESTIONS, variants=MEASURED)
+
+
+@pytest.fixture(scope="module")
+def examinee():
+    return Examinee(CHECKPOINT)
+
+
+def marks(flags):
+    return "".join(str(int(flag)) for flag in flags)
+
+
+def test_the_rows_are_the_registry_the_ablation_and_the_calibrated_pair():
+    names = [variant.name for variant in VARIANTS]
+    assert len(set(names)) == len(names)
+    assert set(METHODS) - {FULL} < set(names)
+    assert {name for name, _ in STEPS} | {name for pair in PAIRS for name in pair} < set(names)
+    spatial, temporal, both = (
+        next(v for v in VARIANTS if v.name == f"similarity, {edges}").at(0.3)
+        for edges in ("spatial", "temporal", "both")
+    )
+    assert (spatial.spatial, spatial.temporal, spatial.tau_diff) == (True, False, -1)
+    assert (temporal.spatial, temporal.temporal, temporal.tau_diff) == (False, True, -1)
+    assert (both.spatial, both.temporal, both.tau_diff) == (True, True, -1)
+    assert {method.retention for method in (spatial, temporal, both)} == {0.3}
+
+
+def test_the_full_model_and_the_blind_control_answer_as_in_the_evaluation(measured, clips, examinee):
+    answered = [one for clip in clips for one in examinee.answer(clip)]
+    assert measured.families == [one.question.family for one in answered]
+    assert measured.kinds == [one.question.kind for one in answered]
+    assert measured.row(FULL).correct == marks(one.likeliest for one in answered)
+    assert measured.row(BLIND).correct == marks(one.blind for one in answered)
+    assert "0" in measured.row(BLIND).correct
+
+
+@pytest.mark.parametrize("variant", MEASURED, ids=lambda variant: variant.name)
+def test_a_batch_on_a_replayed_tower_is_every_question_on_its_own(measured, clips, examinee, variant):
+    kept, correct, shares = [], [], []
+    model = examinee.loaded.model
+    for clip in clips:
+        pixels = examinee.loaded.image_processor.preprocess(render(clip.spec), return_tensors="pt")["pixel_values"]
+        for question in clip.questions:
+            with torch.inference_mode(), compress(model, variant.at(0.3)) as trace:
+                prompt = examinee._tokens(examinee_prompt(question))
+                correct.append(examinee._likeliest(question, prompt, [pixels]) == question.answer)
+            left = set(trace.last.offsets.tolist())
+            kept.append(len(left & set(onsets(question.evidence, trace.last.grid).tolist())))
+            shares.append(trace.last.summary()["layer_averaged_share"])
+    row = measured.row(variant.name, 0.3)
+    assert row.correct == marks(correct)
+    assert row.evidence_kept == kept
+    assert row.processed == pytest.approx(np.mean(shares), abs=1e-4)
+    assert row.kept == pytest.approx(0.3, abs=0.02)
+
+
+def examinee_prompt(question):
+    from llava.prompt import build_prompt
+
+    return build_prompt(question.prompt)
+
+
+def test_without_compression_no_event_token_is_lost(measured):
+    full = measured.row(FULL)
+    assert full.evidence_kept == measured.evidence
+    assert (full.events_kept, full.kept, full.processed) == (1, 1, 1)
+    assert all((count > 0) == (kind == "event") for count, kind in zip(measured.evidence, measured.kinds, strict=True))
+    assert sum(measured.row("random", 0.3).evidence_kept) < sum(measured.evidence)
+
+
+def test_the_tower_looks_at_a_clip_once(clips):
+    examiner = Examiner(CHECKPOINT, 16)
+    looks = []
+    tower = examiner.loaded.model.embedder.vision_tower.tower
+    tower.register_forward_hook(lambda *_: looks.append(1))
+    for number, clip in enumerate(clips, start=1):
+        examiner.show(clip)
+        examiner.ask(Variant("fastv", "fastv").at(0.5))
+        examiner.ask(Variant("visionzip", "visionzip").at(0.5))
+        assert len(looks) == number
+
+
+def test_onsets_are_the_cells_of_the_first_frame():
+    events = (Event("flash", (3, 5), (16, 32, 32, 48)), Event("change", (3, 16), (20, 40, 40, 56)))
+    grid = TokenGrid(16, 4, 4, "row")
+    expected = {3 * 20 + row * 5 + col for row, col in ((2, 1), (2, 2), (3, 1), (3, 2))}
+    assert onsets(events, grid).tolist() == sorted(expected)
+    assert onsets((), grid).tolist() == []
+
+
+def test_numbers_survive_the_file_and_mistakes_are_told(measured, tmp_path, caplog):
+    measured.write(tmp_path / "new" / "numbers.json")
+    assert Comparison.read(tmp_path / "new" / "numbers.json") == measured
+    with pytest.raises(InputError, match=r"no row 'fastv' at retention 0\.9"):
+        measured.row("fastv", 0.9)
+    with pytest.raises(InputError, match="given once"):
+        compare(CHECKPOINT, [0.3, 0.3])
+    assert main(["compare", "--out", str(tmp_path / "x"), "--retention", "0.3;0.5"]) == 2
+    assert "'0.3;0.5'" in caplog.text
+    assert main(["compare", "--out", str(tmp_path / "new" / "numbers"), "--page-only"]) == 0
+    assert (tmp_path / "new" / "numbers.md").read_text() == page(measured)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """60 clips of two questions: the paper's thresholds beat random and lose to fastv by a known margin."""
+    random = np.random.default_rng(0)
+    right = {FULL: np.ones(120), BLIND: random.random(120) < 0.25}
+    paper = random.random(120) < 0.7
+    right |= {
+        "st_simdiff": paper,
+        "fastv": paper | (random.random(120) < 0.6),
+        "random": paper & (np.arange(120) % 4 > 0),
+    }
+    right["importance"] = np.where(np.arange(120) == 7, ~paper, paper)
+    rows = [
+        Row(name, name, {}, None if name in (FULL, BLIND) else 0.3, marks(flags), [0, 1] * 60, 0.5, 0.3, 0.3)
+        for name, flags in right.items()
+    ]
+    kinds = ["stable", "event"] * 60
+    return Comparison("plain", "test", 0, np.repeat(np.arange(60), 2).tolist(), kinds, kinds, [0, 2] * 60, rows)
+
+
+def test_means_differences_and_recall_are_those_of_the_definition(drawn):
+    scores = Scores(drawn)
+    paper, other = (drawn.row(name, 0.3) for name in ("st_simdiff", "fastv"))
+    flags, others = (np.array([int(c) for c in row.correct]) for row in (paper, other))
+    assert scores.accuracy(paper, "event").mean == pytest.approx(flags[1::2].mean())
+    assert scores.accuracy(paper, "all").mean == pytest.approx(flags.mean())
+    gap = scores.difference(other, paper, "stable")
+    assert gap.mean == pytest.approx((others - flags)[::2].mean())
+    assert gap.low < gap.mean < gap.high
+    assert scores.recall(paper).mean == 0.5
+
+
+def test_the_page_says_who_is_ahead_and_who_behind(drawn):
+    line = next(line for line in page(drawn).splitlines() if line.startswith("- **30%**"))
+    ahead, rest = line.split("Behind it: ")
+    behind, even = rest.split("Not separated: ")
+    assert "`fastv` +" in ahead
+    assert "`random` -" in behind
+    assert "`importance`" in even
+
+
+def test_a_world_without_events_has_a_page():
+    kinds = ["stable"] * 24
+    rows = [Row(name, name, {}, None, "1" * 24, [0] * 24, 0.0, 1.0, 1.0) for name in (FULL, BLIND)]
+    still = Comparison("static", "test", 0, np.repeat(np.arange(12), 2).tolist(), kinds, kinds, [0] * 24, rows)
+    assert "| `full` | 1.000" in page(still)
+    assert Scores(still).recall(rows[0]) is None
