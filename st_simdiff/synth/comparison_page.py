@@ -77,8 +77,10 @@ def page(comparison: Comparison) -> str:
 def _opening(comparison: Comparison) -> str:
     count, clips = len(comparison.families), len(set(comparison.clips))
     given = ",".join(f"{retention:g}" for retention in comparison.retentions)
-    settings = {row.name: row.settings for row in comparison.rows if row.settings}
-    besides = "\n".join(f"- `{name}`: `st_simdiff` with {_settings(own)}" for name, own in settings.items())
+    lines = [
+        f"- `{row.name}`: `{row.method}` with {_settings(row.settings)}" for row in comparison.rows if row.settings
+    ]
+    besides = "\n".join(dict.fromkeys(lines))
     return f"""# Every method on the tiny model
 
 {count} questions ({comparison.kinds.count("event")} on events, the others on what is stable) about {clips} clips of
@@ -211,8 +213,8 @@ _LIMITS = """## What this says, and what it does not
 
 It says how these methods, with these settings, treat one model for which dropping the wrong tokens costs answers
 that can be checked, on held-out clips, with the truth about every event at hand. A method that drops the evidence
-of an event before the first layer leaves nothing to answer from: that much is general. Keeping it is not enough: what else is kept, and what means were put
-in its place, decides as well.
+of an event before the first layer leaves nothing to answer from: that much is general. Keeping it is not enough:
+what else is kept, and what means were put in its place, decides as well.
 
 It does not rank the methods for 7B models, and no number here predicts one there:
 
