@@ -1,5 +1,7 @@
 """The comparison asks what it says it asks, and its page computes what it says it computes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -177,3 +179,8 @@ def test_a_world_without_events_has_a_page():
     still = Comparison("static", "test", 0, np.repeat(np.arange(12), 2).tolist(), kinds, kinds, [0] * 24, rows)
     assert "| `full` | 1.000" in page(still)
     assert Scores(still).recall(rows[0]) is None
+
+
+def test_the_documented_page_is_that_of_the_documented_numbers():
+    docs = Path(__file__).parents[2] / "docs"
+    assert (docs / "synth_results.md").read_text(encoding="utf-8") == page(Comparison.read(docs / "synth_results.json"))
