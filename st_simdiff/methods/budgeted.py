@@ -106,6 +106,17 @@ def equal_groups(quotas: Sequence[Any]) -> Iterator[tuple[Any, list[int]]]:
         yield quota, [frame for frame, own in enumerate(quotas) if own == quota]
 
 
+def between(similarities: torch.Tensor, closest: float = 1e-5) -> torch.Tensor:
+    """Thresholds halfway between neighbouring similarities, and one beyond either end, float64 (n,), ascending.
+
+    similarities: any shape. Those that differ by at most `closest` are not parted: no comparison with one of these
+    thresholds hangs on rounding, and so neither on the batch nor on the number of threads.
+    """
+    values = similarities[~similarities.isnan()].flatten().double().sort().values
+    gaps = values.diff()
+    return torch.cat([values[:1] - 1, (values[:-1] + gaps / 2)[gaps > closest], values[-1:] + 1])
+
+
 def nearest_threshold(count_of: Callable[[float], int], candidates: torch.Tensor, target: int) -> float:
     """The candidate whose count is nearest to `target`, by bisection: at most log2(n) + 1 calls of `count_of`.
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from st_simdiff.methods.budgeted import nearest_threshold
+from st_simdiff.methods.budgeted import between, nearest_threshold
 from st_simdiff.methods.checks import check_range
 from st_simdiff.methods.patches import Choice, Patches, PatchMethod, unit
 
@@ -37,7 +37,9 @@ class LLaVAScissor(PatchMethod):
     def choose(self, patches: Patches, count: int) -> Choice:
         similarity = frame_similarity(patches.features)
         candidates = critical_values(patches.features, similarity)
-        tau = nearest_threshold(lambda tau: len(seeds(patches.features, similarity, tau)[0]), candidates, count)
+        tau = nearest_threshold(
+            lambda tau: len(seeds(patches.features, similarity, tau)[0]), between(candidates), count
+        )
         return self._merge(patches, similarity, tau)
 
     def choose_published(self, patches: Patches) -> Choice:
@@ -64,7 +66,7 @@ def critical_values(features: torch.Tensor, similarity: torch.Tensor) -> torch.T
     """
     vectors = unit(features)
     temporal = (vectors[:-1] * vectors[1:]).sum(-1).flatten()
-    return torch.cat([similarity.flatten(), temporal, similarity.new_tensor([-2.0, 2.0])]).unique()
+    return torch.cat([similarity.flatten(), temporal])
 
 
 def seeds(features: torch.Tensor, similarity: torch.Tensor, tau: float) -> tuple[torch.Tensor, torch.Tensor, int]:

@@ -11,7 +11,7 @@ from torch.nn.functional import embedding_bag
 
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Reduction, VisualTokens
-from st_simdiff.methods.budgeted import Budgeted, nearest_threshold
+from st_simdiff.methods.budgeted import Budgeted, between, nearest_threshold
 from st_simdiff.methods.checks import check_range, check_whole
 from st_simdiff.methods.patches import Choice, spread, to_slots
 from st_simdiff.methods.quadtree import BLOCK_PATCHES, Nodes, Pyramid, build_pyramid, cell_sizes, cosines, split
@@ -97,7 +97,7 @@ class STTM(Budgeted):
             label = representatives(temporal_pairs(pyramid, nodes, spatial - self.gap), len(nodes.cell))
             return int((label == torch.arange(len(label), device=label.device)).sum())
 
-        spatial = nearest_threshold(count_of, critical_values(pyramid, self.gap), target)
+        spatial = nearest_threshold(count_of, between(critical_values(pyramid, self.gap)), target)
         return spatial, spatial - self.gap
 
 

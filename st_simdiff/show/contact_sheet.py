@@ -122,11 +122,17 @@ def _head(draw: ImageDraw.ImageDraw, clip: Clip, views: Sequence[View]) -> None:
         note = first.note
     else:
         title = f"{clip.name}: {len(views)} methods"
-        note = " · ".join(f"{v.label}: {100 * v.provenance.kept.double().mean():.1f} % kept" for v in views)
+        note = " · ".join(_share_left(view) for view in views)
     draw.text((_MARGIN, 26), title, font=font(36), fill=INK)
     entries = legend_entries([view.provenance for view in views], numbers=len(views) == 1)
     draw_legend(draw, (_MARGIN, 82), entries, 24)
     draw.text((_MARGIN, 118), note, font=font(20), fill=MUTED)
+
+
+def _share_left(view: View) -> str:
+    """Such as `random r=0.3: 30.0 % kept`; of a view without a model's final pruning, that these are candidates."""
+    share = f"{100 * view.provenance.kept.double().mean():.1f} %"
+    return f"{view.label}: {share} {'candidates, before the final pruning' if view.note else 'kept'}"
 
 
 def _caption(

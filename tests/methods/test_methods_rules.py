@@ -19,6 +19,7 @@ from moments import check, synthetic, walk
 from st_simdiff.errors import InputError
 from st_simdiff.methods import density, fastvid, framefusion, holitom, llava_scissor, patches, prumerge, prumerge_plus
 from st_simdiff.methods.budgeted import (
+    between,
     compute_count,
     equal_groups,
     even_quotas,
@@ -134,6 +135,11 @@ def test_nearest_threshold_is_the_nearest(counts: list[int], target: int) -> Non
     found = nearest_threshold(count_of, candidates.flip(0), target)
     assert abs(counts[round(found * 100)] - target) == min(abs(count - target) for count in counts)
     assert len(calls) <= math.log2(len(counts)) + 1
+
+
+def test_thresholds_between_similarities_part_no_two_that_rounding_may_swap() -> None:
+    similarities = torch.tensor([0.8, 0.2, 0.2 + 1e-7, float("nan"), 0.5])
+    assert between(similarities).tolist() == pytest.approx([-0.8, 0.35, 0.65, 1.8], abs=1e-6)
 
 
 # Patches -----------------------------------------------------------------------------------------------------------
