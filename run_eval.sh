@@ -7,5 +7,5 @@
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$root/.ci/venv.sh"
-ensure_venv "$root" eval,clips
+ensure_venv "$root" eval,clips,report,synth
 exec "$root/.venv/bin/python" -m st_simdiff eval "$@"
