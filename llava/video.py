@@ -43,24 +43,33 @@ def sample_frames(
     a file that is missing, is no video, has no frames or breaks off before a frame that is wanted; ValueError for a
     setting out of range.
     """
-    if backend not in get_args(Backend):
-        raise unknown("video backend", backend, get_args(Backend))
     if max_frames < 1 or not 0 < fps < math.inf:
         raise ValueError(f"max_frames must be at least 1 and fps above 0, got {max_frames} and {fps}.")
+    return read_frames(path, lambda total, rate: frame_indices(total, rate, max_frames, fps, force_sample), backend)
+
+
+def read_frames(path: str | Path, sampling: Sampling, backend: Backend = "auto") -> SampledVideo:
+    """Decode the frames that `sampling` chooses from the video file `path`.
+
+    sampling: from the number of frames and the frames a second to the indices wanted, ascending, and their times in
+    seconds. backend, errors: as in `sample_frames`.
+    """
+    if backend not in get_args(Backend):
+        raise unknown("video backend", backend, get_args(Backend))
     path = Path(path)
     if not path.is_file():
         raise VideoError(f"{path}: there is no such video file.")
     if backend == "auto":
         backend = "decord" if importlib.util.find_spec("decord") else "pyav"
 
-    def sampling(total: int, avg_fps: float) -> tuple[list[int], list[float]]:
+    def checked(total: int, avg_fps: float) -> tuple[list[int], list[float]]:
         if total < 1:
             raise VideoError(f"{path}: the video has no frames.")
         if not 0 < avg_fps < math.inf:
             raise VideoError(f"{path}: the video states no frame rate.")
-        return frame_indices(total, avg_fps, max_frames, fps, force_sample)
+        return sampling(total, avg_fps)
 
-    return (_read_with_decord if backend == "decord" else _read_with_pyav)(path, sampling)
+    return (_read_with_decord if backend == "decord" else _read_with_pyav)(path, checked)
 
 
 def frame_indices(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 
-from llava import video as video_files
-from llava.video import SampledVideo, VideoError
+from llava.video import SampledVideo, read_frames
 from nvila.loading import load_nvila
 from nvila.prompt import build_prompt, frame_indices, tokenize_prompt
 from st_simdiff.errors import InputError
@@ -78,15 +75,9 @@ def sample_evenly(path: str, count: int, backend: DecodeBackend = "auto") -> Sam
 
     Raises `VideoError` for a file that cannot be read.
     """
-    if not Path(path).is_file():
-        raise VideoError(f"{path}: there is no such video file.")
 
     def sampling(total: int, rate: float) -> tuple[list[int], list[float]]:
-        if total < 1 or not rate > 0:
-            raise VideoError(f"{path}: the video has no frames.")
         indices = frame_indices(total, count)
         return indices, [index / rate for index in indices]
 
-    decord = backend == "decord" or (backend == "auto" and find_spec("decord"))
-    read = video_files._read_with_decord if decord else video_files._read_with_pyav
-    return read(Path(path), sampling)
+    return read_frames(path, sampling, backend)
