@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -20,6 +21,18 @@ from st_simdiff.harness.counts import VideoTokenCounts
 from st_simdiff.harness.device import choose_device
 from st_simdiff.harness.journal import Journal
 from st_simdiff.harness.refusal import one_sentence
+from st_simdiff.harness.unreadable import UNREADABLE
+
+Counts = dict[str, int | float]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request of lmms-eval. video: the file it is about, if any. answer: of that file, gives answer and counts."""
+
+    request: Instance
+    video: str | None
+    answer: Callable[[str | None], tuple[Any, Counts]]
 
 
 class LlavaVideo(lmms):
@@ -68,69 +81,110 @@ class LlavaVideo(lmms):
         torch.cuda.empty_cache()
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        """One answer a request. `until` is ignored as in lmms-eval's own LLaVA wrappers: the model ends its turn."""
+        """One answer a request. `until` is ignored as in lmms-eval's own LLaVA wrappers: the model ends its turn.
 
-        def answer(request: Instance) -> tuple[str, dict]:
+        A video that cannot be read costs its own questions only: they get `UNREADABLE` for an answer.
+        """
+
+        def question(request: Instance) -> Question:
             context, settings, doc_to_visual, doc_id, task, split = request.args
-            video = one_video(doc_to_visual(self.task_dict[task][split][doc_id]))
-            answered = self.answerer.generate(video, context, settings)
-            return answered.text, answered.counts
 
-        return self._each(requests, answer, nothing="")
+            def answer(video: str | None) -> tuple[str, Counts]:
+                answered = self.answerer.generate(video, context, settings)
+                return answered.text, answered.counts
+
+            return Question(request, one_video(doc_to_visual(self.task_dict[task][split][doc_id])), answer)
+
+        return self._answer(requests, question, nothing="", unreadable=UNREADABLE)
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        """(loss, greedy) a request: lmms-eval takes the smallest as the best, and needs the tuple wrapped."""
+        """(loss, greedy) a request: lmms-eval takes the smallest as the best, and needs the tuple wrapped.
 
-        def score(request: Instance) -> tuple[tuple[float, bool], dict]:
+        A video that cannot be read ends the run: among losses there is none that says so.
+        """
+
+        def question(request: Instance) -> Question:
             context, target, doc_to_visual, doc_id, task, split = request.args
             document = self.task_dict[task][split][doc_id]
             continuation = target if isinstance(target, str) else target(document)
-            scored = self.answerer.likelihood(one_video(doc_to_visual(document)), context, continuation)
-            return (scored.loss, scored.greedy), scored.counts
 
-        return self._each(requests, score, nothing=(0.0, False))
+            def score(video: str | None) -> tuple[tuple[float, bool], Counts]:
+                scored = self.answerer.likelihood(video, context, continuation)
+                return (scored.loss, scored.greedy), scored.counts
+
+            return Question(request, one_video(doc_to_visual(document)), score)
+
+        return self._answer(requests, question, nothing=(0.0, False))
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """The answers of all rounds a request; the task's doc_to_text makes each next round from the answers so far."""
 
-        def answer(request: Instance) -> tuple[list[str], dict]:
+        def question(request: Instance) -> Question:
             context, settings, doc_to_visual, doc_to_text, doc_id, task, split = request.args
             document = self.task_dict[task][split][doc_id]
-            visuals, said, info = doc_to_visual(document), [], None
-            while True:
-                answered = self.answerer.generate(one_video(visuals), context, settings)
-                said.append(answered.text)
-                visuals, context, ended, said, info = doc_to_text(
-                    document, previous_output=said, round_idx=len(said), previous_round_info=info
-                )
-                said = list(said)
-                if ended:
-                    return said, answered.counts
 
-        return self._each(requests, answer, nothing=[])
+            def answer(video: str | None) -> tuple[list[str], Counts]:
+                asked, said, info = context, [], None
+                while True:
+                    answered = self.answerer.generate(video, asked, settings)
+                    visuals, asked, ended, said, info = doc_to_text(
+                        document,
+                        previous_output=[*said, answered.text],
+                        round_idx=len(said) + 1,
+                        previous_round_info=info,
+                    )
+                    said = list(said)
+                    if ended:
+                        return said, answered.counts
+                    video = one_video(visuals)
 
-    def _each(
-        self, requests: Sequence[Instance], answer: Callable[[Instance], tuple[Any, dict]], nothing: Any
+            return Question(request, one_video(doc_to_visual(document)), answer)
+
+        return self._answer(requests, question, nothing=[], unreadable=[UNREADABLE])
+
+    def _answer(
+        self,
+        requests: Sequence[Instance],
+        question: Callable[[Instance], Question],
+        nothing: Any,
+        unreadable: Any = None,
     ) -> list[GenerationResult]:
-        """Answers the requests in order. The ones that only pad a rank to the length of the others get `nothing`."""
-        results = []
+        """Answers the requests, those about one video together, and returns the answers in the requests' order.
+
+        nothing: for requests that only pad a rank to the length of the others. unreadable: for those whose video cannot
+        be read; None ends the run there.
+        """
+        results = [GenerationResult(nothing) for _ in requests]
         # A context, so that the bar ends its line before an error's sentence is printed.
         with tqdm(total=len(requests), disable=self.rank != 0, desc="Answering", unit="question") as progress:
-            for request in requests:
-                if request.metadata.get("__padding_only__"):
-                    results.append(GenerationResult(nothing))
-                else:
-                    with one_sentence(self.name, InputError, VideoError, FileNotFoundError):
-                        said, counts = answer(request)
-                    self._write_down(request, said, counts)
-                    results.append(GenerationResult(said, VideoTokenCounts.of(counts)))
+            places = [place for place, request in enumerate(requests) if not request.metadata.get("__padding_only__")]
+            progress.update(len(requests) - len(places))
+            with one_sentence(self.name, InputError):
+                asked = {place: question(requests[place]) for place in places}
+            for place in sorted(asked, key=lambda place: (asked[place].video or "", place)):
+                with one_sentence(self.name, InputError, VideoError, FileNotFoundError):
+                    said, counts = self._one(asked[place], unreadable)
+                results[place] = GenerationResult(said, VideoTokenCounts.of(counts))
                 progress.update(1)
         return results
 
-    def _write_down(self, request: Instance, said: Any, counts: dict) -> None:
+    def _one(self, question: Question, unreadable: Any) -> tuple[Any, Counts]:
+        """The answer to one question, written down."""
+        try:
+            said, counts = question.answer(question.video)
+        except (VideoError, FileNotFoundError) as error:
+            if unreadable is None:
+                raise
+            logger.warning(f"{self.name}: not asked about {question.video}: {error}")
+            self._write_down(question, {"video": question.video, "unreadable": str(error)})
+            return unreadable, {"input_tokens": 0, "output_tokens": 0, "unreadable": 1}
+        self._write_down(question, {"answer": said, "counts": counts})
+        return said, counts
+
+    def _write_down(self, question: Question, what: dict[str, Any]) -> None:
         if self.journal is not None:
-            place = {"task": request.task_name, "doc_id": request.doc_id, "index": request.idx}
-            self.journal.write({**place, "answer": said, "counts": counts})
+            request = question.request
+            self.journal.write({"task": request.task_name, "doc_id": request.doc_id, "index": request.idx, **what})
 
 
 def one_video(visuals: Sequence[Any] | None) -> str | None:
