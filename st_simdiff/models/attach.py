@@ -21,6 +21,7 @@ from torch import nn
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
 from st_simdiff.models.attention import KeyTap, last_query_attention
+from st_simdiff.models.clock import stage_of
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families import family_of
 from st_simdiff.models.families.base import Family, ImagesAsFrames, VideoTokens
@@ -68,6 +69,7 @@ class Attachment:
 
     def __init__(self, model: nn.Module, method: Method, family: Family) -> None:
         self.method = method
+        self.head = family.head(model)
         self.text_model = family.text_model(model)
         self.shape = model_shape(self.text_model)
         self.trace = Trace()
@@ -80,7 +82,7 @@ class Attachment:
         scored_layers = method.layers(self.shape.layers)
         try:
             self.handles += family.watch(model, self._announce, method.vision_inputs)
-            self._hook(family.head(model), self._enter_head, before=True)
+            self._hook(self.head, self._enter_head, before=True)
             self._hook(self.text_model, self._enter, before=True)
             self._hook(self.text_model, self._leave, before=False, always_call=True)
             for index, layer in enumerate(self.text_model.layers):
@@ -138,7 +140,8 @@ class Attachment:
             if features is not None:
                 forward.deepstack = Deepstack.of(mask, features)
             self.trace.videos = [video.trace for video in forward.videos]
-            kwargs["inputs_embeds"] = forward.reduce_input(embeds)
+            with stage_of(self.head, "selection"):
+                kwargs["inputs_embeds"] = forward.reduce_input(embeds)
         if forward.active:
             kwargs["position_ids"] = forward.position_ids
             kwargs["attention_mask"] = forward.text_model_mask()
@@ -176,7 +179,8 @@ class Attachment:
             return last_query_attention(layer.self_attn, call, forward.key_validity(index), forward.query)
 
         if call is not None:
-            reduced = forward.reduce_after_layer(index, reduced, attention)
+            with stage_of(self.head, "scoring"):
+                reduced = forward.reduce_after_layer(index, reduced, attention)
         if reduced is hidden:
             return None
         return (reduced, *output[1:]) if isinstance(output, tuple) else reduced

@@ -28,10 +28,15 @@ _ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
 
 
 def family_of(model: Any, images_as_frames: ImagesAsFrames = False) -> Family:
+    """The family of `model`, told which images are frames. Raises `InputError` as `find_family`."""
+    return find_family(model).with_images_as_frames(images_as_frames)
+
+
+def find_family(model: Any) -> Family:
     """The family of `model`. Raises `InputError`, naming the supported ones, if there is none."""
     for family in FAMILIES:
         if family.matches(model):
-            return family.with_images_as_frames(images_as_frames)
+            return family
     supported = f"Supported model families, as transformers models: {', '.join(family.name for family in FAMILIES)}."
     engine = _ENGINES.get(type(model).__module__.partition(".")[0])
     if engine is not None:
