@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -19,9 +20,10 @@ from st_simdiff.harness.answering import VideoAnswerer
 from st_simdiff.harness.arguments import AnsweringArguments, LlavaVideoArguments, merge_settings, parse
 from st_simdiff.harness.counts import VideoTokenCounts
 from st_simdiff.harness.device import choose_device
-from st_simdiff.harness.journal import Journal
+from st_simdiff.harness.journal import Journal, fingerprint
 from st_simdiff.harness.refusal import one_sentence
 from st_simdiff.harness.unreadable import UNREADABLE
+from st_simdiff.methods.base import Method
 
 Counts = dict[str, int | float]
 
@@ -33,6 +35,13 @@ class Question:
     request: Instance
     video: str | None
     answer: Callable[[str | None], tuple[Any, Counts]]
+
+    @property
+    def place(self) -> tuple[str, int, int, str]:
+        """What the journal knows it by."""
+        texts = [argument for argument in self.request.args[:2] if isinstance(argument, str)]
+        asked = fingerprint(*texts, self.video and Path(self.video).name)
+        return self.request.task_name, self.request.doc_id, self.request.idx, asked
 
 
 class LlavaVideo(lmms):
@@ -63,6 +72,11 @@ class LlavaVideo(lmms):
             self.answerer = self.answerer_kind(arguments, device)
         self.journal = Journal(arguments.journal, self.rank) if arguments.journal else None
         logger.info(f"{arguments.pretrained} on {device} in {self.answerer.dtype}: {arguments.method}")
+
+    def take_over(self, method: Method, journal: str | Path | None) -> None:
+        """Goes on as if it had been loaded with another method and another journal."""
+        self.answerer.arguments = replace(self.answerer.arguments, method=method)
+        self.journal = Journal(journal, self.rank) if journal else None
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> LlavaVideo:
@@ -163,10 +177,15 @@ class LlavaVideo(lmms):
                 asked = {place: question(requests[place]) for place in places}
             for place in sorted(asked, key=lambda place: (asked[place].video or "", place)):
                 with one_sentence(self.name, InputError, VideoError, FileNotFoundError):
-                    said, counts = self._one(asked[place], unreadable)
+                    said, counts = self._earlier(asked[place], type(nothing)) or self._one(asked[place], unreadable)
                 results[place] = GenerationResult(said, VideoTokenCounts.of(counts))
                 progress.update(1)
         return results
+
+    def _earlier(self, question: Question, kind: type) -> tuple[Any, Counts] | None:
+        """The answer, of the type `kind`, that a run before this one wrote down, and the counts it had then."""
+        record = self.journal.recorded(*question.place) if self.journal is not None else None
+        return None if record is None else (kind(record["answer"]), record["counts"])
 
     def _one(self, question: Question, unreadable: Any) -> tuple[Any, Counts]:
         """The answer to one question, written down."""
@@ -183,8 +202,8 @@ class LlavaVideo(lmms):
 
     def _write_down(self, question: Question, what: dict[str, Any]) -> None:
         if self.journal is not None:
-            request = question.request
-            self.journal.write({"task": request.task_name, "doc_id": request.doc_id, "index": request.idx, **what})
+            task, doc_id, index, asked = question.place
+            self.journal.write({"task": task, "doc_id": doc_id, "index": index, "asked": asked, **what})
 
 
 def one_video(visuals: Sequence[Any] | None) -> str | None:
