@@ -21,8 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
         "eval",
         help="evaluate a checkpoint on lmms-eval tasks",
         usage="st-simdiff eval [options] [-- arguments of lmms-eval]",
-        description="Without a checkpoint, a small embedded one answers questions about two real clips, at full length "
-        "and compressed.",
+        description="Without a checkpoint, the small trained one that is shipped answers questions about the clips of "
+        "SynthEvents, at full length and compressed.",
     )
     evaluate.add_argument(
         "--model",
@@ -31,10 +31,13 @@ def build_parser() -> argparse.ArgumentParser:
         "st_simdiff_qwen3_vl, st_simdiff_llava_hf (LLaVA-OneVision); default: llava_video",
     )
     evaluate.add_argument("--model_path", help="checkpoint folder; default: $MODEL_PATH, else the embedded checkpoint")
-    evaluate.add_argument("--tasks", help="comma-separated lmms-eval tasks; default: videomme, or clips when embedded")
+    evaluate.add_argument(
+        "--tasks", help="comma-separated lmms-eval tasks; default: videomme, or synthevents when embedded"
+    )
     evaluate.add_argument("--method", help="compression method, see `st-simdiff methods`; default: st_simdiff")
     evaluate.add_argument("--retention", help="share of visual tokens to keep, in (0, 1]; default: 0.3")
     evaluate.add_argument("--limit", help="number of questions a task, or a share of them below 1")
+    evaluate.add_argument("--full", action="store_true", help="all 1,000 questions of synthevents, not the first 300")
     evaluate.add_argument("--num_processes", type=int, default=1, help="processes that share the questions; default: 1")
     evaluate.add_argument("--model_args", default="", help="key=value,... of the model, over the defaults")
     evaluate.add_argument("--output_path", default="logs", help="where results go; default: logs")

@@ -23,7 +23,7 @@ from st_simdiff.harness.arguments import (
 )
 from st_simdiff.harness.launch import Run, RunFailed, evaluate
 from st_simdiff.harness.models import DEFAULT_MODEL, MODELS
-from st_simdiff.harness.results import HEAD, format_table, read_results, table_row
+from st_simdiff.harness.results import summary
 from st_simdiff.harness.video_folders import hf_home, refuse_empty, without_videos
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import METHODS
@@ -53,7 +53,6 @@ def run(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[
     """Evaluates and writes the table to `out`. Raises `InputError` before anything is started, else `RunFailed`."""
     plan = make_plan(options, extra, environment)
     note = "The embedded checkpoint has random weights: the score means nothing, the rest is real."
-    rows = [HEAD]
     written = []
     for number, planned in enumerate(plan.runs, start=1):
         name = f"{planned.method.name}, retention {planned.method.retention:g}"
@@ -61,10 +60,8 @@ def run(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[
         if not plan.meaningful:
             out.write(note + "\n")
         out.flush()
-        results = _evaluate(planned.run, hf_home(environment))
-        written.append(results)
-        rows += [table_row(planned.method.name, planned.method.retention, task) for task in read_results(results)]
-    out.write(f"\n{format_table(rows)}\n\nMeans over the questions; seconds include decoding the video.\n")
+        written.append(_evaluate(planned.run, hf_home(environment)))
+    out.write(f"\n{summary(written)}\n")
     if not plan.meaningful:
         out.write(note + "\n")
     out.write("".join(f"Results: {path}\n" for path in written))
@@ -105,11 +102,13 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
             f"Only {DEFAULT_MODEL} has an embedded checkpoint: give the one for {options.model} with --model_path."
         )
     else:
-        checkpoint = embedded.embedded_checkpoint()
-        tasks, meaningful = options.tasks or embedded.TASK, checkpoint.trained
-        settings = list(_comparison({"pretrained": str(checkpoint.folder), **embedded.MODEL_ARGS, **given}))
+        known = embedded.embedded_evaluation(options.tasks)
+        tasks, meaningful = known.tasks, known.trained
+        settings = list(_comparison({"pretrained": str(known.checkpoint), **known.model_args, **given}))
     _refuse_hidden_tasks(tasks)
     refuse_empty(tasks.split(","), hf_home(environment))
+    questions = embedded.ALL_QUESTIONS if options.full else embedded.QUESTIONS
+    tasks_folder = embedded.tasks_folder(tasks, questions)
     started = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     runs = []
     for one in settings:
@@ -120,6 +119,7 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
             one,
             tasks,
             folder,
+            tasks_folder,
             options.limit,
             options.num_processes,
             on_cpu,

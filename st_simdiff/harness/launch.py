@@ -19,9 +19,6 @@ from st_simdiff.harness.journal import count_answers
 from st_simdiff.harness.models import DEFAULT_MODEL
 from st_simdiff.harness.results import find_results
 
-TASKS_FOLDER = Path(__file__).parent / "tasks"
-"""This project's lmms-eval tasks; in the checkout a link to lmms_eval/tasks."""
-
 
 class RunFailed(RuntimeError):
     """lmms-eval ended without results.
@@ -42,12 +39,14 @@ class Run:
 
     model_args: settings of `model`. tasks: comma-separated names. folder: where everything is written. processes: how
     many share the questions. on_cpu: whether they compute on CPUs. extra: more arguments of lmms-eval. model: the
-    harness model's name. journals: whether it writes answers down as they come.
+    harness model's name. journals: whether it writes answers down as they come. tasks_folder: where lmms-eval looks for
+    tasks beside its own.
     """
 
     model_args: Mapping[str, Any]
     tasks: str
     folder: Path
+    tasks_folder: Path
     limit: str | None = None
     processes: int = 1
     on_cpu: bool = False
@@ -80,7 +79,7 @@ class Run:
             ]
         settings = {**self.model_args, "journal": self.journal} if self.journals else self.model_args
         command += ["lmms_eval", "--model", self.model, "--model_args", join_model_args(settings)]
-        command += ["--tasks", self.tasks, "--include_path", str(TASKS_FOLDER), "--batch_size", "1"]
+        command += ["--tasks", self.tasks, "--include_path", str(self.tasks_folder), "--batch_size", "1"]
         command += ["--log_samples", "--output_path", str(self.folder), "--verbosity", "WARNING", "--timezone", "UTC"]
         if self.limit is not None:
             command += ["--limit", self.limit]

@@ -1,26 +1,21 @@
-"""Reads what lmms-eval wrote and condenses it into one short table."""
+"""Finds what lmms-eval wrote and condenses it into one short table."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
-from typing import Any
 
+from st_simdiff.errors import InputError
+from st_simdiff.report.comparison import Comparer, Estimate, Paired
+from st_simdiff.report.published import FULL
+from st_simdiff.report.results import TaskRun, read_results
 
-@dataclass(frozen=True)
-class TaskResult:
-    """One task of one run. Tokens and seconds are means over the questions; None where a question recorded none."""
-
-    task: str
-    metric: str
-    score: float | None
-    questions: int
-    tokens_in: float | None
-    tokens_kept: float | None
-    seconds: float | None
+HEAD = ("task", "method", "retention", "questions", "score", "95% interval", "minus full", "95% interval")
+COUNTS = {"visual_tokens": "tokens in", "visual_tokens_kept": "tokens kept", "seconds": "seconds"}
+FOOTNOTE = (
+    "Scores in percent; intervals by bootstrap over the videos, of the difference paired over the questions.\n"
+    "Tokens and seconds are means over the questions; seconds include decoding the video."
+)
 
 
 def find_results(folder: Path) -> list[Path]:
@@ -28,41 +23,49 @@ def find_results(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*_results.json"))
 
 
-def read_results(path: Path) -> list[TaskResult]:
-    """Every task of the results file `path`, with the samples files beside it."""
-    results = json.loads(path.read_text(encoding="utf-8"))["results"]
-    stem = path.name.removesuffix("_results.json")
-    return [_read_task(task, results[task], path.with_name(f"{stem}_samples_{task}.jsonl")) for task in results]
+def summary(paths: Iterable[Path]) -> str:
+    """The table of the results files `paths`, a line for every task of each, and what its numbers are.
+
+    A file that cannot be read, or has scores of an unknown shape, gets a sentence under the table instead.
+    """
+    runs: list[TaskRun] = []
+    problems = []
+    for path in paths:
+        try:
+            runs += read_results(path)
+        except InputError as error:
+            problems.append(f"Not in the table: {error}")
+    comparer = Comparer()
+    rows = [(*HEAD, *COUNTS.values())]
+    for run in runs:
+        full = next((other for other in runs if other.task == run.task and other.condition.method == FULL), None)
+        paired = None if full in (None, run) else comparer.paired(run, full)
+        rows.append(_row(run, comparer.estimate(run), paired))
+    return "\n".join([format_table(rows), "", FOOTNOTE, *problems])
 
 
-def _read_task(task: str, metrics: dict[str, Any], samples_path: Path) -> TaskResult:
-    metric, score = _first_score(metrics)
-    samples = []
-    if samples_path.exists():
-        samples = [json.loads(line) for line in samples_path.read_text(encoding="utf-8").splitlines()]
-    counts = [count for sample in samples for count in sample["token_counts"] if count]
-    return TaskResult(
-        task=task,
-        metric=metric,
-        score=score,
-        questions=len(samples),
-        tokens_in=_mean(counts, "visual_tokens"),
-        tokens_kept=_mean(counts, "visual_tokens_kept"),
-        seconds=_mean(counts, "seconds"),
+def _row(run: TaskRun, estimate: Estimate | None, paired: Paired | None) -> tuple[str, ...]:
+    settings = run.condition.other_settings
+    tokens = [run.mean_count(key) for key in COUNTS]
+    return (
+        run.task,
+        f"{run.condition.method} ({settings})" if settings else run.condition.method,
+        f"{run.condition.retention:g}",
+        str(len(run.documents)),
+        _number(estimate and estimate.score, 1),
+        _interval(estimate),
+        _number(paired and paired.difference, 1, sign="+"),
+        _interval(paired, sign="+"),
+        *(_number(value, digits) for value, digits in zip(tokens, (0, 0, 2), strict=True)),
     )
 
 
-def _first_score(metrics: dict[str, Any]) -> tuple[str, float | None]:
-    for key, value in metrics.items():
-        name = key.partition(",")[0]
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and "_stderr" not in name and "," in key:
-            return name, value
-    return "", None
+def _number(value: float | None, digits: int, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.{digits}f}"
 
 
-def _mean(counts: Sequence[dict[str, Any]], key: str) -> float | None:
-    values = [count[key] for count in counts if key in count]
-    return fmean(values) if values else None
+def _interval(of: Estimate | Paired | None, sign: str = "") -> str:
+    return "-" if of is None or of.low is None else f"[{of.low:{sign}.1f}, {of.high:{sign}.1f}]"
 
 
 def format_table(rows: Iterable[Sequence[str]]) -> str:
@@ -81,26 +84,4 @@ def format_table(rows: Iterable[Sequence[str]]) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text == "-" or text.replace(".", "", 1).replace("-", "", 1).isdigit()
-
-
-HEAD = ("task", "metric", "method", "retention", "questions", "score", "tokens in", "tokens kept", "seconds")
-
-
-def table_row(method: str, retention: float, result: TaskResult) -> tuple[str, ...]:
-    """One line of the table whose columns are `HEAD`."""
-
-    def number(value: float | None, digits: int) -> str:
-        return "-" if value is None else f"{value:.{digits}f}"
-
-    return (
-        result.task,
-        result.metric,
-        method,
-        f"{retention:g}",
-        str(result.questions),
-        number(result.score, 1),
-        number(result.tokens_in, 0),
-        number(result.tokens_kept, 0),
-        number(result.seconds, 2),
-    )
+    return text.lstrip("[+-").replace(".", "", 1).isdigit() or text == "-" or text.startswith("[")

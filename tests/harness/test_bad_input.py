@@ -8,7 +8,7 @@ import torch
 from made_videos import write_video
 from safetensors.torch import load_file, save_file
 
-from st_simdiff.harness.launch import TASKS_FOLDER
+from st_simdiff.harness.embedded import TASKS_FOLDER
 
 
 def split_in_shards(folder) -> None:

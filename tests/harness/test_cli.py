@@ -4,7 +4,8 @@ import pytest
 
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
-from st_simdiff.harness.embedded import embedded_checkpoint
+from st_simdiff.harness import embedded
+from st_simdiff.harness.embedded import TASKS_FOLDER, random_checkpoint, tasks_folder
 from st_simdiff.harness.evaluation import make_plan
 
 
@@ -16,18 +17,37 @@ def plan(tmp_path, *arguments, extra=(), environment=None):
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(embedded, "QUESTIONS", 6)
 
 
 def test_the_embedded_default_ends_in_a_table(start):
-    done = start(["st_simdiff", "eval", "--limit", "2"]).result()
+    """The trained model, asked the first twelve questions of SynthEvents."""
+    done = start(["st_simdiff", "eval", "--limit", "12"]).result()
     assert done.code == 0, done.output
-    table = [line.split() for line in done.output.splitlines() if line.startswith("clips ")]
-    assert [row[2:5] for row in table] == [["full", "1", "2"], ["st_simdiff", "0.5", "2"], ["st_simdiff", "0.3", "2"]]
-    tokens, kept = zip(*(map(int, row[6:8]) for row in table), strict=True)
-    assert len(set(tokens)) == 1
-    assert [round(k / t, 2) for k, t in zip(kept, tokens, strict=True)] == [1.0, 0.5, 0.3]
-    assert "means nothing" in done.output
+    table = [line.split() for line in done.output.splitlines() if line.startswith("synthevents ")]
+    full, *compressed = table
+    assert full[1:4] == ["full", "1", "12"]
+    assert [row[1:4] for row in compressed] == [["st_simdiff", "0.5", "12"], ["st_simdiff", "0.3", "12"]]
+    assert float(full[4]) > 75  # chance is 25
+    assert [row[-3:-1] for row in table] == [["320", "320"], ["320", "160"], ["320", "96"]]
+    assert "means nothing" not in done.output
     assert len(list((done.folder / "logs").rglob("*_results.json"))) == 3
+
+
+def test_real_clips_without_a_checkpoint_say_that_the_score_means_nothing(start):
+    done = start(["st_simdiff", "eval", "--tasks", "clips", "--limit", "2", "--method", "full"]).result()
+    assert done.code == 0, done.output
+    (row,) = (line.split() for line in done.output.splitlines() if line.startswith("clips "))
+    assert row[1:4] == ["full", "1", "2"]
+    assert "means nothing" in done.output
+
+
+def test_questions_of_the_small_world_are_drawn_where_lmms_eval_looks(tmp_path):
+    folder = tasks_folder("synthevents", 6, tmp_path)
+    assert {"synthevents.yaml", "test.parquet", "videos"} <= {path.name for path in folder.iterdir()}
+    assert tasks_folder("clips,videomme", 6, tmp_path) == TASKS_FOLDER
+    with pytest.raises(InputError, match="synthevents is asked by itself"):
+        tasks_folder("synthevents,clips", 6, tmp_path)
 
 
 def test_a_checkpoint_means_one_run_with_the_published_settings(tmp_path):
@@ -54,7 +74,7 @@ def test_the_full_model_gets_no_retention(tmp_path):
 
 def test_the_embedded_default_compares_with_the_full_model(tmp_path):
     made = plan(tmp_path, "--retention", "0.2", "--model_args", "tau_sim=0.7,dtype=bfloat16")
-    assert not made.meaningful
+    assert made.meaningful
     full, compressed = made.runs
     assert full.method.name == "full"
     assert "tau_sim" not in full.run.model_args
@@ -103,13 +123,13 @@ def test_a_comma_in_a_path_is_refused(tmp_path):
         plan(tmp_path, "--model_path", "a,b")
 
 
-def test_the_embedded_checkpoint_is_the_same_every_time_and_never_stale(tmp_path):
-    first = embedded_checkpoint(tmp_path).folder
+def test_the_random_checkpoint_is_the_same_every_time_and_never_stale(tmp_path):
+    first = random_checkpoint(tmp_path)
     contents = {path.name: path.read_bytes() for path in first.iterdir()}
     modified = {path.name: path.stat().st_mtime_ns for path in first.iterdir()}
-    assert embedded_checkpoint(tmp_path).folder == first
+    assert random_checkpoint(tmp_path) == first
     assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == modified
     (first / "config.json").write_text("{}")
-    embedded_checkpoint(tmp_path)
+    random_checkpoint(tmp_path)
     assert {path.name: path.read_bytes() for path in first.iterdir()} == contents
     assert [path.name for path in tmp_path.iterdir()] == [first.name]

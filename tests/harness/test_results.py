@@ -3,39 +3,56 @@
 import json
 
 from st_simdiff.harness.journal import Journal, count_answers
-from st_simdiff.harness.results import find_results, format_table, read_results, table_row
+from st_simdiff.harness.results import find_results, format_table, summary
 
 
-def write_run(folder, metrics, samples):
+def write_run(folder, method, retention, scores, kept):
+    """A run of a task of ours: two questions a video."""
     folder.mkdir(parents=True)
-    (folder / "20260102_030405_results.json").write_text(json.dumps({"results": metrics}))
-    for task, rows in samples.items():
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"20260102_030405_samples_{task}.jsonl").write_text(lines)
+    metric = [{"metric": "accuracy"}]
+    results = {
+        "results": {"own": {"accuracy,none": sum(scores) / len(scores)}},
+        "configs": {"own": {"metric_list": metric}},
+        "config": {"model": "llava_video", "model_args": f"pretrained=a,method={method},retention={retention}"},
+    }
+    (folder / "20260102_030405_results.json").write_text(json.dumps(results))
+    rows = [
+        {
+            "doc_id": number,
+            "accuracy": {"video": f"v{number // 2}", "score": score},
+            "token_counts": [{"visual_tokens": 100, "visual_tokens_kept": kept, "seconds": 1.5}],
+        }
+        for number, score in enumerate(scores)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "20260102_030405_samples_own.jsonl").write_text(lines)
+    return folder / "20260102_030405_results.json"
 
 
-def counts(tokens, kept, seconds):
-    return {"visual_tokens": tokens, "visual_tokens_kept": kept, "seconds": seconds}
+def test_runs_become_rows_with_intervals_and_the_difference_from_the_full_model(tmp_path):
+    full = write_run(tmp_path / "a", "full", 1, [100.0, 0.0] * 20 + [100.0] * 20, kept=100)
+    half = write_run(tmp_path / "b", "st_simdiff", 0.5, [100.0, 0.0] * 30, kept=50)
+    assert find_results(tmp_path) == [full, half]
+    lines = summary([full, half]).splitlines()
+    first, second = lines[2].split(), lines[3].split()
+    assert first[:5] == ["own", "full", "1", "60", "66.7"]
+    assert first[-4:] == ["-", "100", "100", "1.50"]
+    assert second[:5] == ["own", "st_simdiff", "0.5", "60", "50.0"]
+    low, high = (float(part.strip("[],")) for part in first[5:7])
+    assert low < 66.7 < high
+    difference, low, high = (float(part.strip("[],")) for part in second[-6:-3])
+    assert difference == -16.7
+    assert low < difference < high <= 0
 
 
-def test_a_run_becomes_a_row(tmp_path):
-    metrics = {"videomme": {"alias": "videomme", "score_stderr,none": 0.1, "score,none": 62.5, "other,none": 1.0}}
-    samples = {"videomme": [{"token_counts": [counts(100, 30, 1.0)]}, {"token_counts": [counts(200, 60, 2.0)]}]}
-    write_run(tmp_path / "a" / "model", metrics, samples)
-    (path,) = find_results(tmp_path)
-    (result,) = read_results(path)
-    assert table_row("st_simdiff", 0.3, result) == (
-        *("videomme", "score", "st_simdiff", "0.3", "2", "62.5", "150", "45", "1.50"),
-    )
-
-
-def test_several_requests_a_question_and_questions_without_counts(tmp_path):
-    rows = [{"token_counts": [counts(100, 30, 1.0), counts(100, 30, 3.0)]}, {"token_counts": [None]}]
-    write_run(tmp_path / "model", {"choice": {"acc,none": 0.25}, "text": {"acc,none": "N/A"}}, {"choice": rows})
-    choice, text = read_results(find_results(tmp_path)[0])
-    assert (choice.questions, choice.tokens_in, choice.tokens_kept, choice.seconds) == (2, 100, 30, 2.0)
-    assert (text.score, text.questions, text.tokens_in) == (None, 0, None)
-    assert table_row("full", 1.0, text)[-4:] == ("-", "-", "-", "-")
+def test_results_of_an_unknown_shape_cost_their_row_only(tmp_path):
+    good = write_run(tmp_path / "a", "full", 1, [100.0, 0.0], kept=100)
+    broken = write_run(tmp_path / "b", "full", 1, [100.0, 0.0], kept=100)
+    samples = broken.with_name("20260102_030405_samples_own.jsonl")
+    samples.write_text(samples.read_text().replace('"accuracy"', '"other"'))
+    lines = summary([broken, good]).splitlines()
+    assert lines[2].startswith("own")
+    assert lines[-1].startswith(f"Not in the table: {samples} cannot be scored")
 
 
 def test_the_table_aligns_numbers_right_and_words_left():

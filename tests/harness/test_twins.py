@@ -14,8 +14,8 @@ from tiny_checkpoints import WRITERS, write_checkpoint
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.harness.arguments import NvilaArguments, parse
+from st_simdiff.harness.embedded import TASKS_FOLDER
 from st_simdiff.harness.evaluation import make_plan
-from st_simdiff.harness.launch import TASKS_FOLDER
 from st_simdiff.harness.models import MODELS
 from st_simdiff.harness.nvila_video import NvilaAnswerer, sample_evenly
 from st_simdiff.harness.twins.base import placement
