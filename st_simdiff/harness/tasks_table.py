@@ -1,7 +1,7 @@
 """The benchmarks' tasks: this project's names beside lmms-eval's, and what each scores. Imports nothing heavy.
 
-A task of this project asks the questions of the stock task of the same name without `_local`, in the same words and scored by
-the same functions, but only those whose video is on this machine.
+A task of this project asks the questions of lmms-eval's task of the same name without `_local`, in the same words and
+scored by the same functions, but only those whose video is on this machine.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LOCAL = "_local"
-"""How this project's tasks end. A name of their own, because lmms-eval takes its own task before one of the same name."""
+"""How this project's tasks end. They need names of their own: lmms-eval takes its own task before one of that name."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,7 @@ MVBENCH = "mvbench_local"
 TASKS = (
     BenchmarkTask("videomme_local", "videomme", "videomme_perception_score", "VideoMME", ("short", "medium", "long")),
     BenchmarkTask(
-        "longvideobench_val_v_local",
-        "longvideobench_val_v",
-        "lvb_acc",
-        "LongVideoBench",
-        ("relation", "perception"),
+        "longvideobench_val_v_local", "longvideobench_val_v", "lvb_acc", "LongVideoBench", ("relation", "perception")
     ),
     BenchmarkTask("egoschema_local", "egoschema", "submission", "EgoSchema", answers=False),
     BenchmarkTask("egoschema_subset_local", "egoschema_subset", "score"),
