@@ -22,6 +22,7 @@ from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
 from st_simdiff.methods.st_simdiff_release import STSimDiffRelease
 from st_simdiff.methods.sttm import STTM
+from st_simdiff.methods.temporal_drop import TemporalDrop
 from st_simdiff.methods.uniform_frames import UniformFrames
 from st_simdiff.methods.vidcom2 import VidCom2
 from st_simdiff.methods.visionzip import VisionZip
@@ -36,6 +37,7 @@ METHODS: dict[str, type[Method]] = {
         STSimDiffRelease,
         Random,
         UniformFrames,
+        TemporalDrop,
         Importance,
         FastV,
         PruMerge,

@@ -13,6 +13,7 @@ OTHER_NAMES = {
     "st_simdiff_adaptive": "ST-SimDiff (adaptive)",
     "random": "Random",
     "uniform_frames": "Uniform frames",
+    "temporal_drop": "Temporal drop",
     "prumerge_plus": "PruMerge+",
     "vispruner": "VisPruner",
     "sttm": "STTM",

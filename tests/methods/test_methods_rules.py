@@ -229,6 +229,19 @@ def test_uniform_frames_fill_all_but_the_last(separators: str) -> None:
             assert int(frames[-1]) == 8
 
 
+def test_temporal_drop_ranks_by_change_behind_the_first_frame() -> None:
+    """Two directions over five frames of three patches: the second turns by 90 degrees at frame 2, the third by 37."""
+    grid = TokenGrid(5, 1, 3, "row")
+    features = torch.zeros(grid.count, 2)
+    features[grid.patches().flatten()] = torch.tensor([1.0, 0.0])
+    features[grid.patches()[2:, 0, 1]] = torch.tensor([0.0, 3.0])
+    features[grid.patches()[3:, 0, 2]] = torch.tensor([0.8, 0.6])
+    tokens = replace(synthetic(grid), features=features)
+    first, sharp, mild = grid.patches()[0, 0].tolist(), int(grid.patches()[2, 0, 1]), int(grid.patches()[3, 0, 2])
+    for count, expected in ((2, first[:2]), (3, first), (4, [*first, sharp]), (5, [*first, sharp, mild])):
+        assert walk(make_method("temporal_drop", retention=count / 20), tokens).kept.tolist() == sorted(expected)
+
+
 def test_fastv_acts_after_layer_k_minus_one() -> None:
     assert FastV(retention=0.5).layers(28) == (1,)
     assert FastV(retention=0.5, k=3).layers(28) == (2,)
