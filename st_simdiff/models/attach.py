@@ -22,12 +22,12 @@ from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
 from st_simdiff.models.attention import KeyTap, last_query_attention
 from st_simdiff.models.clock import stage_of
+from st_simdiff.models.costs import model_shape
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families import family_of
 from st_simdiff.models.families.base import Family, ImagesAsFrames, VideoTokens
 from st_simdiff.models.forward import ForwardPass, is_pruned
 from st_simdiff.models.trace import Trace
-from st_simdiff.selection.budget import ModelShape
 
 
 @contextmanager
@@ -48,20 +48,6 @@ def compress(model: nn.Module, method: Method, *, images_as_frames: ImagesAsFram
         yield attachment.trace
     finally:
         attachment.remove()
-
-
-def model_shape(text_model: nn.Module) -> ModelShape:
-    """The decoder's sizes, from its config."""
-    config = text_model.config
-    return ModelShape(
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        intermediate=config.intermediate_size,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        kv_itemsize=text_model.dtype.itemsize,
-    )
 
 
 class Attachment:

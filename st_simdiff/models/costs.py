@@ -1,0 +1,147 @@
+"""The sizes that a model's FLOPs depend on, read from the model itself: one reader for each kind of vision tower."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from torch import nn
+
+from st_simdiff.errors import InputError
+from st_simdiff.models.clock import stage_modules
+from st_simdiff.models.families import find_family
+from st_simdiff.models.flops import ModelCost, VisionShape
+from st_simdiff.selection.budget import ModelShape
+
+Side = tuple[int, int]
+
+
+def model_shape(text_model: nn.Module) -> ModelShape:
+    """The decoder's sizes, from its config."""
+    config = text_model.config
+    return ModelShape(
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        kv_itemsize=text_model.dtype.itemsize,
+    )
+
+
+def model_cost(model: nn.Module, *, patches: Side | None = None, text: int = 64) -> ModelCost:
+    """What a video costs in `model`, one of the supported families.
+
+    patches: rows and columns of a frame's patches, for the Qwen families, whose frames have any size; even numbers.
+    text: tokens of the prompt beside the video. Raises `InputError` for an unsupported model, or where `patches` are
+    needed and not given.
+    """
+    family = find_family(model)
+    modules: dict[str, nn.Module] = {}
+    for stage, module in stage_modules(model):
+        modules[stage] = module
+    tower, projector = modules["vision"], modules["projector"]
+    if hasattr(tower, "blocks"):
+        vision, tokens = _qwen(tower, family.name, patches)
+    elif hasattr(tower.config, "downsample_ratio") or "internvl" in tower.config.model_type:
+        vision, tokens = _internvl(tower, projector)
+    else:
+        vision, tokens = _siglip(model, tower, projector)
+    text_model = family.text_model(model)
+    return ModelCost(
+        vision=vision,
+        decoder=model_shape(text_model),
+        vocabulary=text_model.config.vocab_size,
+        step_tokens=tokens,
+        step_frames=max(vision.frames, getattr(model, "frames_per_step", 1)),
+        text=text,
+    )
+
+
+def _siglip(model: nn.Module, tower: nn.Module, projector: nn.Module) -> tuple[VisionShape, int]:
+    """LLaVA-Video, LLaVA-OneVision and NVILA. The newline at the end of a whole video is left out."""
+    config, layers = tower.config, tower.encoder.layers
+    side = config.image_size // config.patch_size
+    if hasattr(model, "frames_per_step"):  # NVILA: 2 x 2 patches a token, before the projector
+        pooled, projected, separators = side // 2, (side // 2) ** 2, 1
+    elif hasattr(model, "embedder"):
+        from llava.layout import pooled_side, span_length
+
+        embedder = model.embedder
+        pooled, projected = pooled_side(side, embedder.pool_mode), side**2
+        separators = span_length(2, pooled, pooled, embedder.newline_mode)
+        separators -= span_length(1, pooled, pooled, embedder.newline_mode) + pooled**2
+    else:
+        pooled, projected, separators = math.ceil(side / 2), side**2, 0
+    shape = VisionShape(
+        frames=1,
+        patches=side**2,
+        embedding_weights=weights([tower.embeddings.patch_embedding]),
+        tokens=side**2,
+        width=config.hidden_size,
+        layer_weights=tuple(weights([layer]) for layer in layers),
+        pairs=(side**4,) * len(layers),
+        projected=projected,
+        projector_weights=weights([projector]),
+    )
+    return shape, pooled**2 + separators
+
+
+def _internvl(tower: nn.Module, projector: nn.Module) -> tuple[VisionShape, int]:
+    config, layers = tower.config, tower.encoder.layer
+    patches = math.prod(image // patch for image, patch in zip(config.image_size, config.patch_size, strict=True))
+    projected = patches * config.hidden_size // projector.linear_1.in_features
+    shape = VisionShape(
+        frames=1,
+        patches=patches,
+        embedding_weights=weights([tower.embeddings.patch_embeddings]),
+        tokens=patches + 1,
+        width=config.hidden_size,
+        layer_weights=tuple(weights([layer]) for layer in layers),
+        pairs=((patches + 1) ** 2,) * len(layers),
+        projected=projected,
+        projector_weights=weights([projector]),
+    )
+    return shape, projected
+
+
+def _qwen(tower: nn.Module, family: str, patches: Side | None) -> tuple[VisionShape, int]:
+    """Qwen2-VL, Qwen2.5-VL (attention in windows, but for some layers) and Qwen3-VL (a merger for every deepstack)."""
+    config = tower.config
+    merge = config.spatial_merge_size
+    if patches is None or any(side < 1 or side % merge for side in patches):
+        raise InputError(
+            f"{family} sees frames of any size: give the rows and columns of a frame's patches, multiples of {merge}, "
+            f"got {patches!r}."
+        )
+    count = math.prod(patches)
+    pairs = [count**2] * len(tower.blocks)
+    if getattr(config, "window_size", None):
+        window = config.window_size // config.patch_size
+        inside = math.prod(sum(part**2 for part in _parts(side, window)) for side in patches)
+        pairs = [count**2 if index in config.fullatt_block_indexes else inside for index in range(len(pairs))]
+    mergers = [tower.merger, *getattr(tower, "deepstack_merger_list", ())]
+    shape = VisionShape(
+        frames=config.temporal_patch_size,
+        patches=count,
+        embedding_weights=weights([tower.patch_embed]),
+        tokens=count,
+        width=getattr(config, "embed_dim", None) or config.hidden_size,
+        layer_weights=tuple(weights([block]) for block in tower.blocks),
+        pairs=tuple(pairs),
+        projected=count // merge**2,
+        projector_weights=weights(mergers),
+    )
+    return shape, count // merge**2
+
+
+def _parts(length: int, window: int) -> list[int]:
+    """A side of `length` cut into windows; the last one may be smaller."""
+    return [min(window, length - start) for start in range(0, length, window)]
+
+
+def weights(modules: Iterable[nn.Module]) -> int:
+    """Weights of the linear layers and convolutions inside `modules`, biases left out."""
+    kinds = (nn.Linear, nn.Conv2d, nn.Conv3d)
+    return sum(part.weight.numel() for module in modules for part in module.modules() if isinstance(part, kinds))
