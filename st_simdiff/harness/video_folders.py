@@ -1,4 +1,4 @@
-"""Where the stock tasks of lmms-eval look for their videos, to say so before a long run starts without any."""
+"""Where the benchmarks' videos are looked for, by lmms-eval and by this project, to say so before a run has none."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from st_simdiff.errors import InputError
+from st_simdiff.harness.tasks_table import LOCAL
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif"})
 
@@ -26,7 +27,7 @@ FOLDERS = {
     "mlvu": VideoFolder("mlvu", "<video_name>"),
     "mvbench": VideoFolder("mvbench_video", "<folder>/<video>"),
 }
-"""By the first part of the task's name: videomme_long, longvideobench_val_v, egoschema_subset, mvbench_state_change."""
+"""By the first part of the task's name: videomme_local, longvideobench_val_v, egoschema_subset, mvbench_state_change."""
 
 
 def hf_home(environment: Mapping[str, str]) -> Path:
@@ -35,9 +36,17 @@ def hf_home(environment: Mapping[str, str]) -> Path:
 
 
 def refuse_empty(tasks: Iterable[str], home: Path) -> None:
-    """Raises `InputError` for a task whose folder exists (so nothing will be downloaded) and holds no video at all."""
+    """Raises `InputError` for a task without a single video that nothing will download.
+
+    lmms-eval downloads nothing where the folder exists, and nothing for this project's own tasks.
+    """
     for task, folder in without_videos(tasks, home):
         root = home / folder.cache
+        if task.endswith(LOCAL):
+            raise InputError(
+                f"No video of task {task} is present: it asks about the videos in {root / folder.videos} only; put them "
+                f"there, or name another folder than {home} in HF_HOME."
+            )
         if root.is_dir():
             raise InputError(
                 f"No video of task {task} is present: {root} exists, so lmms-eval downloads nothing, but there is no "
