@@ -48,6 +48,17 @@ class MultimodalEmbeds:
     labels: torch.Tensor | None = None
 
 
+@dataclass(frozen=True)
+class EncodedVideo:
+    """A video that has been through the vision tower; it can stand wherever a model takes a video's pixels.
+
+    tokens: (T, H, W, D), from `encode_video`. noted: what hooks noted about the tower while it ran, for hooks to find.
+    """
+
+    tokens: torch.Tensor
+    noted: Any = None
+
+
 class VideoEmbedder(nn.Module):
     """Turns prompts with placeholders, and the videos they stand for, into the embeddings of one sequence."""
 
@@ -75,15 +86,15 @@ class VideoEmbedder(nn.Module):
     def forward(
         self,
         input_ids: torch.Tensor,
-        videos: Sequence[Sequence[torch.Tensor]] | None = None,
+        videos: Sequence[Sequence[torch.Tensor | EncodedVideo]] | None = None,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
     ) -> MultimodalEmbeds:
         """Embed prompts.
 
-        input_ids: int64 (B, L), -200 for a video. videos: for every row its videos, (T, 3, S, S) each. attention_mask:
-        (B, L), positions with 0 are left out wherever they are. labels: int64 (B, L), -100 without a loss; visual
-        tokens get none. Raises ValueError if a row has not as many videos as placeholders.
+        input_ids: int64 (B, L), -200 for a video. videos: for every row its videos, (T, 3, S, S) each or encoded.
+        attention_mask: (B, L), positions with 0 are left out wherever they are. labels: int64 (B, L), -100 without a
+        loss; visual tokens get none. Raises ValueError if a row has not as many videos as placeholders.
         """
         videos = videos if videos is not None else [[] for _ in input_ids]
         rows = [
@@ -113,6 +124,12 @@ class VideoEmbedder(nn.Module):
         """(T, H, W, D) -> (length, D): the video as a sequence, newline tokens in their places."""
         return add_newlines(tokens, self.image_newline, self.newline_mode)
 
+    def _tokens(self, video: torch.Tensor | EncodedVideo) -> torch.Tensor:
+        if isinstance(video, EncodedVideo):
+            return video.tokens
+        self._check_video(video)
+        return self.encode(video)
+
     def _check_video(self, video: torch.Tensor) -> None:
         if video.dim() != 4 or video.shape[0] < 1 or video.shape[1] != 3:
             raise ValueError(f"A video is a tensor (frames, 3, height, width), got {tuple(video.shape)}.")
@@ -127,7 +144,7 @@ class VideoEmbedder(nn.Module):
     def _embed_row(
         self,
         ids: torch.Tensor,
-        videos: Sequence[torch.Tensor],
+        videos: Sequence[torch.Tensor | EncodedVideo],
         keep: torch.Tensor | None,
         labels: torch.Tensor | None,
     ) -> _Row:
@@ -143,8 +160,7 @@ class VideoEmbedder(nn.Module):
         parts, label_parts, spans = [], [], []
         done, length = 0, 0
         for place, video in zip(placeholders, videos, strict=True):
-            self._check_video(video)
-            tokens = self.encode(video).to(text.device)
+            tokens = self._tokens(video).to(text.device)
             sequence = self.add_newlines(tokens)
             parts += [text[done:place], sequence]
             spans.append(VideoSpan(length + place - done, *tokens.shape[:3], self.newline_mode))
@@ -183,15 +199,15 @@ class LlavaVideo(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        images: Sequence[torch.Tensor] | None = None,
+        images: Sequence[torch.Tensor | EncodedVideo] | None = None,
         modalities: str | Sequence[str] = "video",
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Logits for every position, and with `labels` the mean next-token loss.
 
         input_ids: int64 (B, L), -200 for a video. images: the videos in the order of their placeholders, (T, 3, S, S)
-        each; positions of the output are then those of the embedded sequence. Without images and placeholders the
-        language model is called directly, so that `past_key_values` may continue an earlier call.
+        each or encoded; positions of the output are then those of the embedded sequence. Without images and
+        placeholders the language model is called directly, so that `past_key_values` may continue an earlier call.
         """
         if images is None and not (input_ids == IMAGE_TOKEN_INDEX).any():
             return self.language_model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **kwargs)
@@ -205,17 +221,21 @@ class LlavaVideo(nn.Module):
     def generate(
         self,
         inputs: torch.Tensor,
-        images: Sequence[torch.Tensor] | None = None,
+        images: Sequence[torch.Tensor | EncodedVideo] | None = None,
         attention_mask: torch.Tensor | None = None,
         modalities: str | Sequence[str] = "video",
         **kwargs: Any,
     ) -> torch.Tensor:
         """The new tokens alone, int64 (B, at most max_new_tokens), by the checkpoint's generation settings.
 
-        inputs, images, attention_mask: as in `forward`. kwargs: generation settings, and whatever else `generate` of
+        inputs, images, attention_mask: as in `forward`; where `past_key_values` holds a sequence already, they go on
+        from it, and none of that sequence is padding. kwargs: generation settings, and whatever else `generate` of
         transformers takes. Where nothing is sampled, settings of sampling (temperature=0, top_p=None) are left out.
         """
         embeds = self.embedder(inputs, _videos_by_row(inputs, images, modalities), attention_mask)
+        past = kwargs.get("past_key_values")
+        if past is not None and past.get_seq_length():
+            embeds = _after(past.get_seq_length(), embeds)
         self._warn_if_long(embeds)
         config, kwargs = _generation_settings(self.generation_config, kwargs)
         penalty = config.repetition_penalty
@@ -337,6 +357,15 @@ def _pad_left(rows: list[_Row]) -> MultimodalEmbeds:
     return MultimodalEmbeds(embeds, mask, spans, labels)
 
 
+def _after(past: int, embeds: MultimodalEmbeds) -> MultimodalEmbeds:
+    """`embeds` behind `past` positions that a cache holds: `generate` wants the whole length and reads its end."""
+    batch, length, hidden = embeds.inputs_embeds.shape
+    whole = embeds.inputs_embeds.new_empty(batch, past + length, hidden)
+    whole[:, past:] = embeds.inputs_embeds
+    mask = torch.cat([embeds.attention_mask.new_ones(batch, past), embeds.attention_mask], dim=1)
+    return MultimodalEmbeds(whole, mask, embeds.video_spans)
+
+
 def _build_tower(config: LlavaVideoConfig, attn_implementation: str) -> SiglipVisionModel:
     """The tower without its last layer: the features are what leaves the one before it, not normalised."""
     vision = copy.deepcopy(config.vision)
@@ -349,8 +378,10 @@ def _build_tower(config: LlavaVideoConfig, attn_implementation: str) -> SiglipVi
 
 
 def _videos_by_row(
-    input_ids: torch.Tensor, images: Sequence[torch.Tensor] | torch.Tensor | None, modalities: str | Sequence[str]
-) -> list[list[torch.Tensor]]:
+    input_ids: torch.Tensor,
+    images: Sequence[torch.Tensor | EncodedVideo] | torch.Tensor | None,
+    modalities: str | Sequence[str],
+) -> list[list[torch.Tensor | EncodedVideo]]:
     """The videos of every row, given in the order of their placeholders."""
     kinds = [modalities] if isinstance(modalities, str) else list(modalities)
     if any(kind != "video" for kind in kinds):

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from transformers import DynamicCache
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
 from llava.loading import load_llava_video
 from llava.mm_utils import tokenizer_image_token
-from llava.video import sample_frames, time_instruction
+from llava.modeling import EncodedVideo
+from llava.video import SampledVideo, sample_frames, time_instruction
 from st_simdiff import compress
 from st_simdiff.errors import InputError, unknown
-from st_simdiff.harness.arguments import LlavaVideoArguments
+from st_simdiff.harness.arguments import AnsweringArguments, LlavaVideoArguments
 from st_simdiff.harness.device import choose_dtype
+from st_simdiff.harness.reading import FrameReader, Pixels
+from st_simdiff.harness.seeing import Seen, Viewer
+from st_simdiff.models.clock import StageClock
+from st_simdiff.models.prefix import Prefix, new_cache
+from st_simdiff.models.trace import Trace, VideoTrace
 
 MAX_NEW_TOKENS = 1024
 """Where a task sets none; the number of lmms-eval's own LLaVA wrappers."""
 
+Counts = dict[str, int | float]
+
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said, and what it cost: token counts, visual token counts, seconds."""
+    """What the model said, and what it cost: token counts, visual token counts, times, peak memory, seconds in all."""
 
     text: str
-    counts: dict[str, int | float]
+    counts: Counts
 
 
 @dataclass(frozen=True)
@@ -37,31 +48,72 @@ class Likelihood:
 
     loss: float
     greedy: bool
-    counts: dict[str, int | float]
+    counts: Counts
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """ids: int64 (1, L) with -200 where the video goes. images: [T, 3, S, S] in the model's dtype, or None."""
+    """ids: int64 (1, L) with -200 where the video goes. images: [T, 3, S, S] in the model's dtype, encoded, or None."""
 
     text: str
     ids: torch.Tensor
-    images: list[torch.Tensor] | None
+    images: list[torch.Tensor | EncodedVideo] | None
+
+
+@dataclass
+class Turn:
+    """One prompt's way through the decoder.
+
+    prompt: of which `ids`, int64 (1, L'), and `images` go through it, behind the first `reused` positions of `cache`.
+    seen, seeing: the video, and the counts of looking at it. trace: what became of its tokens.
+    """
+
+    prompt: Prompt
+    seen: Seen | None
+    seeing: Counts
+    ids: torch.Tensor
+    images: list[torch.Tensor | EncodedVideo] | None
+    cache: DynamicCache | None
+    reused: int = 0
+    trace: VideoTrace | None = None
 
 
 class VideoAnswerer:
-    """A loaded checkpoint with everything that one question needs."""
+    """A loaded checkpoint with everything that one question needs.
+
+    Questions about one video that follow each other share its features, what is chosen at the decoder's input, and,
+    where that does not hang on the question, the keys and values of all that their prompts begin with alike.
+    """
+
+    arguments: AnsweringArguments
 
     def __init__(self, arguments: LlavaVideoArguments, device: str) -> None:
         if arguments.conv_template not in conv_templates:
             raise unknown("conv_template", arguments.conv_template, conv_templates)
+        self.template = arguments.conv_template
+        self.tells_times = arguments.add_time_instruction
+        sample = partial(
+            sample_frames,
+            max_frames=arguments.max_frames_num,
+            fps=arguments.fps,
+            force_sample=arguments.force_sample,
+            backend=arguments.video_decode_backend,
+        )
+        loaded = _load(arguments, device, choose_dtype(arguments.dtype, device))
+        self._set_up(arguments, device, loaded, sample)
+
+    def _set_up(
+        self, arguments: AnsweringArguments, device: str, loaded: Any, sample: Callable[[str], SampledVideo]
+    ) -> None:
         self.arguments = arguments
         self.device = device
         self.dtype = choose_dtype(arguments.dtype, device)
-        loaded = _load(arguments, device, self.dtype)
         self.tokenizer = loaded.tokenizer
         self.image_processor = loaded.image_processor
         self.model = loaded.model.eval()
+        self.reader = FrameReader(sample, self.image_processor, self.dtype)
+        self.viewer = Viewer(self.model, self.reader, device)
+        self.warm = False
 
     @torch.inference_mode()
     def generate(self, video: str | None, question: str, settings: Mapping[str, Any]) -> Answer:
@@ -71,17 +123,21 @@ class VideoAnswerer:
         lmms-eval's own LLaVA wrappers. Raises `llava.video.VideoError` for a video that cannot be read.
         """
         started = time.perf_counter()
-        prompt = self.prompt(video, question)
-        with compress(self.model, self.arguments.method) as trace:
-            ids = self.model.generate(
-                inputs=prompt.ids,
-                images=prompt.images,
-                attention_mask=torch.ones_like(prompt.ids),
-                use_cache=True,
-                **_generation_settings(settings),
-            )
+        chosen = _generation_settings(settings)
+        with self._clock() as clock:
+            turn = self._turn(video, question, clock, share=chosen["num_beams"] == 1)
+            with self._compress(turn) as trace:
+                ids = self.model.generate(
+                    inputs=turn.ids,
+                    images=turn.images,
+                    attention_mask=torch.ones_like(turn.ids),
+                    past_key_values=turn.cache,
+                    use_cache=True,
+                    **chosen,
+                )
+        self._keep(turn, trace)
         text = self.tokenizer.batch_decode(ids, skip_special_tokens=True)[0].strip()
-        return Answer(text, self._counts(prompt, trace, ids.shape[1], started))
+        return Answer(text, self._counts(turn, ids.shape[1], clock, started))
 
     @torch.inference_mode()
     def likelihood(self, video: str | None, question: str, continuation: str) -> Likelihood:
@@ -91,38 +147,79 @@ class VideoAnswerer:
         ranks the visual tokens is the prompt's last one, as in generation, and not a token of the answer.
         """
         started = time.perf_counter()
-        prompt = self.prompt(video, question)
-        answered = self._tokenize(self._conversation(video, question, continuation))
-        tokens = answered[:, prompt.ids.shape[1] :]
-        with compress(self.model, self.arguments.method) as trace:
-            prefill = self.model(input_ids=prompt.ids, images=prompt.images, use_cache=True, logits_to_keep=1)
-            rest = self.model(input_ids=tokens, past_key_values=prefill.past_key_values, use_cache=True)
-        logits = torch.cat([prefill.logits[:, -1:], rest.logits[:, :-1]], dim=1).float()
-        loss = torch.nn.functional.cross_entropy(logits[0], tokens[0])
-        greedy = bool((logits.argmax(-1) == tokens).all())
-        return Likelihood(loss.item(), greedy, self._counts(prompt, trace, 0, started))
+        with self._clock() as clock:
+            turn = self._turn(video, question, clock)
+            answered = self._tokenize(self._conversation(self._instructed(question, turn.seen), video, continuation))
+            tokens = answered[:, turn.prompt.ids.shape[1] :]
+            with self._compress(turn) as trace:
+                prefill = self.model(
+                    input_ids=turn.ids,
+                    images=turn.images,
+                    past_key_values=turn.cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+                rest = self.model(input_ids=tokens, past_key_values=prefill.past_key_values, use_cache=True)
+            logits = torch.cat([prefill.logits[:, -1:], rest.logits[:, :-1]], dim=1).float()
+            loss = torch.nn.functional.cross_entropy(logits[0], tokens[0])
+            greedy = bool((logits.argmax(-1) == tokens).all())
+        self._keep(turn, trace)
+        return Likelihood(loss.item(), greedy, self._counts(turn, 0, clock, started))
 
     def prompt(self, video: str | None, question: str) -> Prompt:
-        """The prompt for `question`, with the frames of `video` sampled and preprocessed."""
-        images = None
-        if video is not None:
-            arguments = self.arguments
-            sampled = sample_frames(
-                video,
-                arguments.max_frames_num,
-                arguments.fps,
-                arguments.force_sample,
-                arguments.video_decode_backend,
-            )
-            pixels = self.image_processor.preprocess(sampled.frames, return_tensors="pt")["pixel_values"]
-            images = [pixels.to(self.device, self.dtype)]
-            if arguments.add_time_instruction:
-                question = f"{time_instruction(sampled.duration, sampled.times)}\n{question}"
-        text = self._conversation(video, question, None)
+        """The prompt for `question`, with the frames of `video` sampled and preprocessed anew."""
+        if video is None:
+            return self._prompt(question, None)
+        pixels = self.reader(video)
+        question = self._instructed(question, pixels)
+        return self._prompt(question, video, [pixels.values.to(self.device)])
+
+    def _prompt(
+        self, question: str, video: str | None, images: list[torch.Tensor | EncodedVideo] | None = None
+    ) -> Prompt:
+        text = self._conversation(question, video, None)
         return Prompt(text, self._tokenize(text), images)
 
-    def _conversation(self, video: str | None, question: str, answer: str | None) -> str:
-        conversation = conv_templates[self.arguments.conv_template].copy()
+    def _turn(self, video: str | None, question: str, clock: StageClock, *, share: bool = True) -> Turn:
+        """What is to be done for `question`. share: whether the keys and values may be another prompt's, too."""
+        if video is None:
+            prompt = self._prompt(question, None)
+            return Turn(prompt, None, {}, prompt.ids, None, None)
+        seen, seeing = self.viewer.see(video, self.arguments.method, clock)
+        prompt = self._prompt(self._instructed(question, seen), video, [seen.video])
+        prefix, seen.prefix = seen.prefix, None
+        count = prefix.shared(prompt.ids[0]) if prefix is not None and share else 0
+        if not count:
+            cache = new_cache(self.model) if share else None
+            return Turn(prompt, seen, seeing, prompt.ids, prompt.images, cache)
+        cache = prefix.until(count)
+        return Turn(
+            prompt, seen, seeing, prompt.ids[:, count:], None, cache, reused=cache.get_seq_length(), trace=prefix.trace
+        )
+
+    def _keep(self, turn: Turn, trace: Trace) -> None:
+        """Keeps what the next question about this video can go on from."""
+        turn.trace = turn.trace or (trace.last if trace.videos else None)
+        if turn.seen is not None and turn.cache is not None and turn.trace is not None:
+            ids = turn.prompt.ids[0]
+            place = int((ids == IMAGE_TOKEN_INDEX).nonzero()[0])
+            turn.seen.prefix = Prefix(ids, place, turn.trace, turn.cache, self.arguments.method.asks_query)
+
+    def _compress(self, turn: Turn) -> AbstractContextManager[Trace]:
+        return compress(self.model, self.arguments.method if turn.seen is None else turn.seen.method)
+
+    def _clock(self) -> StageClock:
+        clock, self.warm = StageClock(self.model, warm_up=not self.warm), True
+        return clock
+
+    def _instructed(self, question: str, timed: Pixels | Seen | None) -> str:
+        """`question`, with the line that tells when the frames were taken where that is asked for."""
+        if timed is None or not self.tells_times:
+            return question
+        return f"{time_instruction(timed.duration, timed.times)}\n{question}"
+
+    def _conversation(self, question: str, video: str | None, answer: str | None) -> str:
+        conversation = conv_templates[self.template].copy()
         placeholder = "" if video is None else f"{DEFAULT_IMAGE_TOKEN}\n"
         conversation.append_message(conversation.roles[0], placeholder + question)
         conversation.append_message(conversation.roles[1], answer)
@@ -132,13 +229,16 @@ class VideoAnswerer:
         ids = tokenizer_image_token(text, self.tokenizer, IMAGE_TOKEN_INDEX, return_tensors="pt")
         return ids.unsqueeze(0).to(self.device)
 
-    def _counts(self, prompt: Prompt, trace: Any, new_tokens: int, started: float) -> dict[str, int | float]:
-        visual = trace.last.summary() if trace.videos else {}
-        text_tokens = prompt.ids.shape[1] - (prompt.images is not None)
+    def _counts(self, turn: Turn, new_tokens: int, clock: StageClock, started: float) -> Counts:
+        visual = turn.trace.summary() if turn.trace is not None else {}
+        text_tokens = turn.prompt.ids.shape[1] - (turn.seen is not None)
         return {
             "input_tokens": text_tokens + visual.get("visual_tokens", 0),
             "output_tokens": new_tokens,
             **visual,
+            **turn.seeing,
+            "reused_tokens": turn.reused,
+            **clock.counts(),
             "seconds": round(time.perf_counter() - started, 4),
         }
 

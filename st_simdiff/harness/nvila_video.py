@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from llava.video import SampledVideo, read_frames
 from nvila.loading import load_nvila
 from nvila.prompt import build_prompt, frame_indices, tokenize_prompt
 from st_simdiff.errors import InputError
-from st_simdiff.harness.answering import Prompt, VideoAnswerer
+from st_simdiff.harness.answering import VideoAnswerer
 from st_simdiff.harness.arguments import AnsweringArguments, DecodeBackend, NvilaArguments
 from st_simdiff.harness.device import choose_dtype
 from st_simdiff.harness.llava_video import LlavaVideo
@@ -25,37 +26,23 @@ class NvilaAnswerer(VideoAnswerer):
 
     def __init__(self, arguments: NvilaArguments, device: str) -> None:
         """Raises `InputError`, ValueError or FileNotFoundError for a checkpoint or a setting that cannot be used."""
-        self.arguments = arguments
-        self.device = device
-        self.dtype = choose_dtype(arguments.dtype, device)
         loaded = load_nvila(
             arguments.pretrained,
-            dtype=self.dtype,
+            dtype=choose_dtype(arguments.dtype, device),
             device=device,
             attn_implementation=arguments.attn_implementation,
             video=arguments.video,
         )
-        self.tokenizer = loaded.tokenizer
-        self.image_processor = loaded.image_processor
-        self.model = loaded.model
-        self.frames = arguments.max_frames_num or loaded.model.config.num_video_frames
+        frames = arguments.max_frames_num or loaded.model.config.num_video_frames
         step = loaded.model.frames_per_step
-        if self.frames % step:
+        if frames % step:
             raise InputError(
-                f"The model averages every {step} frames, so max_frames_num is a multiple of {step}, got {self.frames}."
+                f"The model averages every {step} frames, so max_frames_num is a multiple of {step}, got {frames}."
             )
+        sample = partial(sample_evenly, count=frames, backend=arguments.video_decode_backend)
+        self._set_up(arguments, device, loaded, sample)
 
-    def prompt(self, video: str | None, question: str) -> Prompt:
-        """The prompt for `question`, with the frames of `video` sampled and preprocessed."""
-        images = None
-        if video is not None:
-            sampled = sample_evenly(video, self.frames, self.arguments.video_decode_backend)
-            pixels = self.image_processor.preprocess(sampled.frames, return_tensors="pt")["pixel_values"]
-            images = [pixels.to(self.device, self.dtype)]
-        text = self._conversation(video, question, None)
-        return Prompt(text, self._tokenize(text), images)
-
-    def _conversation(self, video: str | None, question: str, answer: str | None) -> str:
+    def _conversation(self, question: str, video: str | None, answer: str | None) -> str:
         return build_prompt(question, video=video is not None) + ("" if answer is None else answer + END_OF_TURN)
 
     def _tokenize(self, text: str) -> torch.Tensor:

@@ -110,6 +110,15 @@ class Method:
         """What the vision tower has to record for this method."""
         return frozenset()
 
+    @property
+    def asks_query(self) -> bool:
+        """Whether which tokens are kept may hang on the prompt's last query, and so on the question.
+
+        A method that acts in the decoder without asking for attention says False: the hidden states of a video know
+        nothing of what comes behind it.
+        """
+        return type(self).reduce_after_layer is not Method.reduce_after_layer
+
     def layers(self, num_layers: int) -> tuple[int, ...]:  # noqa: ARG002
         """0-based decoder layers after which `reduce_after_layer` is called, given the model's depth."""
         return ()

@@ -52,6 +52,10 @@ class Composed(Method):
     def vision_inputs(self) -> frozenset[VisionInput]:
         return self.first.vision_inputs | self.second.vision_inputs
 
+    @property
+    def asks_query(self) -> bool:
+        return self.first.asks_query or self.second.asks_query
+
     def layers(self, num_layers: int) -> tuple[int, ...]:
         return self.second.layers(num_layers)
 

@@ -60,6 +60,10 @@ class STTM(Budgeted):
         check_range("gap", self.gap, 0, 2, "a difference of cosine similarities")
         check_whole("root_level", self.root_level, 0, "a level of the quadtree, 0 the coarsest")
 
+    @property
+    def asks_query(self) -> bool:
+        return False
+
     def layers(self, num_layers: int) -> tuple[int, ...]:
         if num_layers <= LAYER + 1:
             raise InputError(f"STTM merges the tokens that enter layer {LAYER + 1}; the model has {num_layers} layers.")

@@ -82,7 +82,6 @@ def test_the_likelihood_is_the_loss_of_the_whole_sequence_at_full_retention(answ
 
 def test_the_likelihood_prunes_by_the_prompts_last_query(answerer, video, monkeypatch):
     """What is kept does not depend on the answer, and is what generation keeps."""
-    compressed = answerer(retention=0.3)
     kept = []
     remove = Attachment.remove
 
@@ -91,9 +90,9 @@ def test_the_likelihood_prunes_by_the_prompts_last_query(answerer, video, monkey
         remove(self)
 
     monkeypatch.setattr(Attachment, "remove", note_and_remove)
-    compressed.generate(video, QUESTION, {"max_new_tokens": 2})
-    compressed.likelihood(video, QUESTION, "yes")
-    compressed.likelihood(video, QUESTION, "a red bus")
+    answerer(retention=0.3).generate(video, QUESTION, {"max_new_tokens": 2})
+    answerer(retention=0.3).likelihood(video, QUESTION, "yes")
+    answerer(retention=0.3).likelihood(video, QUESTION, "a red bus")
     assert len(kept) == 3
     assert kept[0] == kept[1] == kept[2]
     assert len(kept[0]) == 48

@@ -68,8 +68,8 @@ def test_likelihoods_survive_the_harness_as_pairs(model):
     by_function = request("loglikelihood", ("Is it?", lambda _: "yes", look, 0, "made", "test"), 0)
     results = [unwrap_generation_output(result)[0] for result in model.loglikelihood([*requests, by_function])]
     assert all(isinstance(loss, float) and isinstance(greedy, bool) for loss, greedy in results)
-    assert results[0] == results[2]
-    assert results[0] != results[1]
+    assert results[0] == pytest.approx(results[2], rel=1e-5)
+    assert results[0] != pytest.approx(results[1], rel=1e-3)
 
 
 def test_multi_round_goes_on_until_the_task_ends_it(model):

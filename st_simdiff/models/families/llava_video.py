@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
+from st_simdiff.errors import InputError
 from st_simdiff.methods.base import VisionInput, VisionRecord
 from st_simdiff.models.families.base import Family, Removable, Report, VideoTokens
-from st_simdiff.models.vision import SiglipRecorder
+from st_simdiff.models.vision import FrameRecord, SiglipRecorder
 from st_simdiff.selection.grid import Separators, TokenGrid
 
 if TYPE_CHECKING:
-    from llava.modeling import LlavaVideo, MultimodalEmbeds
+    from llava.modeling import EncodedVideo, LlavaVideo, MultimodalEmbeds
 
 _SEPARATORS: dict[str, Separators] = {"grid": "row", "frame": "frame", "one_token": "end", "no_token": "none"}
 
@@ -39,26 +40,53 @@ class LlavaVideoFamily(Family):
     def watch(self, model: LlavaVideo, report: Report, vision_inputs: frozenset[VisionInput]) -> list[Removable]:
         recorder = SiglipRecorder(model.vision_layers[-1].self_attn, vision_inputs) if vision_inputs else None
 
-        def announce(_module: nn.Module, _args: tuple, output: MultimodalEmbeds) -> None:
-            frames = recorder.take() if recorder is not None else None
+        def announce(_module: nn.Module, args: tuple, output: MultimodalEmbeds) -> None:
+            seen = recorder.take() if recorder is not None else None
+            given = args[1] if len(args) > 1 and args[1] is not None else [[] for _ in output.video_spans]
             videos, first = [], 0
-            for spans in output.video_spans:
+            for spans, row_videos in zip(output.video_spans, given, strict=True):
                 row = []
-                for span in spans:
+                for span, video in zip(spans, row_videos, strict=True):
                     grid = TokenGrid(span.frames, span.height, span.width, _SEPARATORS[span.newline])
                     end = span.start + grid.count
                     positions = torch.arange(span.start, end, device=output.inputs_embeds.device)
-                    record, seen = None, span.frames * self.frames_per_step(model)
-                    if frames is not None:
-                        own = frames.frames(first, first + seen)
+                    record, count = None, span.frames * self.frames_per_step(model)
+                    encoded = not isinstance(video, torch.Tensor)
+                    if seen is not None:
+                        own = _noted(video) if encoded else seen.frames(first, first + count)
                         record = VisionRecord(*(_pooled(model, part) for part in (own.attention, own.keys)))
-                    first += seen
+                    first += 0 if encoded else count
                     row.append(VideoTokens(grid, positions, span.start, end - 1, record))
                 videos.append(row)
             report(videos)
 
         handles: list[Removable] = [model.embedder.register_forward_hook(announce)]
         return handles + recorder.handles if recorder is not None else handles
+
+
+def encode_video(
+    model: LlavaVideo, pixels: torch.Tensor, vision_inputs: frozenset[VisionInput] = frozenset()
+) -> EncodedVideo:
+    """The frames (T, 3, S, S) through the vision tower once, with what methods ask it to record.
+
+    For several prompts about one video: it stands in for the pixels in each of them. Call it outside `compress`.
+    """
+    from llava.modeling import EncodedVideo
+
+    if not vision_inputs:
+        return EncodedVideo(model.encode_video(pixels))
+    recorder = SiglipRecorder(model.vision_layers[-1].self_attn, vision_inputs)
+    try:
+        return EncodedVideo(model.encode_video(pixels), recorder.take())
+    finally:
+        for handle in recorder.handles:
+            handle.remove()
+
+
+def _noted(video: EncodedVideo) -> FrameRecord:
+    if not isinstance(video.noted, FrameRecord):
+        raise InputError("The method asks what the vision tower records: give `encode_video` its vision_inputs.")
+    return video.noted
 
 
 def _pooled(model: LlavaVideo, values: torch.Tensor | None) -> torch.Tensor | None:

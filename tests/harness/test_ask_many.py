@@ -1,0 +1,253 @@
+"""Several questions about one video: what is done once, and that the answers are those of questions asked alone."""
+
+import dataclasses
+import os
+from collections import Counter
+
+import pytest
+import torch
+from made_videos import write_video
+
+from st_simdiff.harness.answering import VideoAnswerer
+from st_simdiff.harness.arguments import parse
+from st_simdiff.methods.registry import METHODS
+from st_simdiff.models.families import find_family
+
+QUESTIONS = ("What is seen?", "What happens at the end of it?", "What is seen there?")
+FRAMES, TOKENS = 8, 8 * 20
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    paths = [folder / f"{frames}.mp4" for frames in (12, 15)]
+    for path, frames in zip(paths, (12, 15), strict=True):
+        write_video(path, frames)
+    return [str(path) for path in paths]
+
+
+@pytest.fixture(scope="module")
+def loaded(checkpoint):
+    settings = {"pretrained": checkpoint, "fps": 5, "max_frames_num": FRAMES, "add_time_instruction": True}
+    return VideoAnswerer(parse({**settings, "method": "full"}), "cpu")
+
+
+@pytest.fixture
+def answerer(loaded):
+    """answerer(name, **settings): the loaded model under a method, with nothing seen yet."""
+
+    def make(name, **settings):
+        settings = {"retention": 0.4, **settings} if name != "full" else settings
+        method = METHODS[name](**settings)
+        loaded.arguments = dataclasses.replace(loaded.arguments, method=method)
+        forget(loaded)
+        return loaded
+
+    return make
+
+
+def forget(answerer):
+    answerer.viewer.last = None
+
+
+class Watch:
+    """Counts calls of a stage, and notes the logits of every prefill."""
+
+    def __init__(self, answerer, monkeypatch):
+        self.calls, self.logits, self.fed = Counter(), [], []
+        head = find_family(answerer.model).head(answerer.model)
+        self.handles = [
+            answerer.model.vision_tower.register_forward_hook(lambda *_: self.calls.update(["vision"])),
+            head.register_forward_hook(self.note, with_kwargs=True),
+        ]
+        read = type(answerer.reader).__call__
+
+        def counted(reader, *arguments):
+            self.calls.update(["decode"])
+            return read(reader, *arguments)
+
+        monkeypatch.setattr(type(answerer.reader), "__call__", counted)
+        method = type(answerer.arguments.method)
+        choose = method.reduce_input
+
+        def chosen(*arguments):
+            self.calls.update(["choice"])
+            return choose(*arguments)
+
+        monkeypatch.setattr(method, "reduce_input", chosen)
+
+    def note(self, _module, _args, kwargs, output):
+        entered = kwargs["inputs_embeds"] if kwargs.get("inputs_embeds") is not None else kwargs["input_ids"]
+        self.fed.append(entered.shape[1])
+        self.logits.append(output.logits[:, -1].clone())
+
+    def remove(self):
+        for handle in self.handles:
+            handle.remove()
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    watches = []
+
+    def start(answerer):
+        watches.append(Watch(answerer, monkeypatch))
+        return watches[-1]
+
+    yield start
+    for each in watches:
+        each.remove()
+
+
+def ask(answerer, video, question):
+    return answerer.generate(video, question, {"max_new_tokens": 4})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_questions_asked_together_are_answered_as_alone(answerer, videos, watch, name):
+    model = answerer(name)
+    seen = watch(model)
+    together = [ask(model, videos[0], question) for question in QUESTIONS]
+    calls, logits = Counter(seen.calls), list(seen.logits)
+    assert calls == {"decode": 1, "vision": 1, "choice": 1}
+    seen.logits.clear()
+    alone = []
+    for question in QUESTIONS:
+        forget(model)
+        alone.append(ask(model, videos[0], question))
+    assert seen.calls["vision"] == 4
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+    torch.testing.assert_close(torch.cat(logits), torch.cat(seen.logits), atol=1e-4, rtol=1e-4)
+    costs = ("visual_tokens", "visual_tokens_kept", "input_tokens", "output_tokens", "layer_averaged_share", "kv_bytes")
+    for shared, single in zip(together, alone, strict=True):
+        assert {key: shared.counts[key] for key in costs} == {key: single.counts[key] for key in costs}
+
+
+@pytest.mark.parametrize("name", ["full", "visionzip", "sttm"])
+def test_only_the_question_goes_through_the_decoder_again(answerer, videos, watch, name):
+    """Not the system's words, the video and the times of its frames."""
+    model = answerer(name)
+    seen = watch(model)
+    first, second = (ask(model, videos[0], question) for question in QUESTIONS[:2])
+    assert seen.fed[0] == first.counts["input_tokens"]
+    again = seen.fed[4]
+    assert again == second.counts["input_tokens"] - second.counts["reused_tokens"]
+    assert len(QUESTIONS[1]) < again < len(QUESTIONS[1]) + 40
+    assert (first.counts["reused_features"], first.counts["reused_tokens"]) == (0, 0)
+    assert second.counts["reused_features"] == 1
+
+
+@pytest.mark.parametrize("name", ["fastv", "st_simdiff", "framefusion"])
+def test_a_method_that_asks_the_query_prefills_every_question(answerer, videos, watch, name):
+    model = answerer(name)
+    seen = watch(model)
+    for question in QUESTIONS[:2]:
+        answer = ask(model, videos[0], question)
+        assert seen.fed[-4] == answer.counts["input_tokens"]
+    assert answer.counts["reused_tokens"] == 0
+
+
+@pytest.mark.parametrize("name", ["full", "st_simdiff", "fastv", "sttm", "framefusion"])
+def test_the_options_of_one_question_share_its_prefill(answerer, videos, watch, name):
+    """The same prompt has the same last query, so this holds for every method."""
+    model = answerer(name)
+    seen = watch(model)
+    options = ("A", "the blue one", "nothing at all")
+    together = [model.likelihood(videos[0], QUESTIONS[0], option) for option in options]
+    assert seen.fed[2] == 1
+    alone = []
+    for option in options:
+        forget(model)
+        alone.append(model.likelihood(videos[0], QUESTIONS[0], option))
+    assert [each.loss for each in together] == pytest.approx([each.loss for each in alone], rel=1e-5)
+    assert [each.greedy for each in together] == [each.greedy for each in alone]
+    assert len({round(each.loss, 4) for each in alone}) == 3
+
+
+def test_another_video_another_method_and_no_video(answerer, videos):
+    model = answerer("full")
+    texts = {}
+    for video in (*videos, None):
+        forget(model)
+        texts[video] = ask(model, video, QUESTIONS[0]).text
+    forget(model)
+    for video in (videos[0], None, videos[0], videos[1], videos[0]):
+        assert ask(model, video, QUESTIONS[0]).text == texts[video]
+    other = METHODS["visionzip"](retention=0.4)  # asks the tower for attention, which nobody has noted yet
+    model.arguments = dataclasses.replace(model.arguments, method=other)
+    assert ask(model, videos[0], QUESTIONS[0]).counts["reused_features"] == 0
+    model.arguments = dataclasses.replace(model.arguments, method=METHODS["full"]())
+    again = ask(model, videos[0], QUESTIONS[0])
+    assert again.text == texts[videos[0]]
+    assert (again.counts["reused_features"], again.counts["reused_tokens"]) == (1, 0)
+
+
+def test_a_file_that_has_changed_is_read_again(answerer, tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_video(path, 6)
+    model = answerer("full")
+    before = ask(model, str(path), QUESTIONS[0])
+    write_video(tmp_path / "new.mp4", 7)
+    os.replace(tmp_path / "new.mp4", path)
+    after = ask(model, str(path), QUESTIONS[0])
+    assert (before.counts["visual_tokens"], after.counts["visual_tokens"]) == (6 * 20, 7 * 20)
+    assert after.counts["reused_features"] == 0
+
+
+def test_a_question_that_fails_leaves_nothing_behind(answerer, videos, monkeypatch):
+    """A half-filled cache must not be gone on from."""
+    model = answerer("full")
+    expected = [ask(model, videos[0], question).text for question in QUESTIONS[:2]]
+    forget(model)
+    ask(model, videos[0], QUESTIONS[0])
+    layer = model.model.language_model.model.layers[2]
+
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    handle = layer.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        ask(model, videos[0], QUESTIONS[1])
+    handle.remove()
+    answer = ask(model, videos[0], QUESTIONS[1])
+    assert answer.text == expected[1]
+    assert answer.counts["reused_tokens"] == 0
+
+
+def test_beams_share_the_features_alone(answerer, videos):
+    model = answerer("full")
+    settings = {"max_new_tokens": 4, "num_beams": 3}
+    alone = model.generate(videos[0], QUESTIONS[1], settings).text
+    forget(model)
+    ask(model, videos[0], QUESTIONS[0])
+    answer = model.generate(videos[0], QUESTIONS[1], settings)
+    assert answer.text == alone
+    assert (answer.counts["reused_features"], answer.counts["reused_tokens"]) == (1, 0)
+
+
+def test_half_precision_keeps_features_and_kept_tokens(checkpoint, videos):
+    settings = {"pretrained": checkpoint, "fps": 5, "max_frames_num": FRAMES, "dtype": "bfloat16", "retention": 0.4}
+    for name in ("st_simdiff", "visionzip"):
+        model = VideoAnswerer(parse({**settings, "method": name}), "cpu")
+        kept = []
+        for fresh in (True, False, True):
+            if fresh:
+                forget(model)
+            ask(model, videos[0], QUESTIONS[0])
+            seen = model.viewer.last
+            kept.append((seen.video.tokens, seen.prefix.trace.offsets))
+        assert all(torch.equal(tokens, kept[0][0]) and torch.equal(offsets, kept[0][1]) for tokens, offsets in kept)
+
+
+def test_every_evaluation_times_its_stages(answerer, videos):
+    model = answerer("st_simdiff")
+    first, second = (ask(model, videos[0], question).counts for question in QUESTIONS[:2])
+    stages = ("decode", "preprocess", "vision", "projector", "selection", "prefill", "scoring", "decoding", "other")
+    for counts in (first, second):
+        assert counts["total_ms"] == pytest.approx(sum(counts[f"{stage}_ms"] for stage in stages), abs=0.1)
+        assert all(counts[f"{stage}_ms"] > 0 for stage in ("selection", "prefill", "scoring", "decoding"))
+        assert 1e3 * counts["seconds"] >= counts["total_ms"] - 0.1
+    assert all(first[f"{stage}_ms"] > 0 for stage in ("decode", "preprocess", "vision"))
+    assert all(second[f"{stage}_ms"] == 0 for stage in ("decode", "preprocess", "vision"))
+    assert first["waited_ms"] == pytest.approx(first["decode_ms"] + first["preprocess_ms"], rel=0.2, abs=5)
+    assert second["waited_ms"] == 0
