@@ -27,7 +27,7 @@ FOLDERS = {
     "mlvu": VideoFolder("mlvu", "<video_name>"),
     "mvbench": VideoFolder("mvbench_video", "<folder>/<video>"),
 }
-"""By the first part of the task's name: videomme_local, longvideobench_val_v, egoschema_subset, mvbench_state_change."""
+"""By the first part of the task's name: videomme_local, longvideobench_val_v, mvbench_state_change."""
 
 
 def hf_home(environment: Mapping[str, str]) -> Path:
@@ -44,7 +44,7 @@ def refuse_empty(tasks: Iterable[str], home: Path) -> None:
         root = home / folder.cache
         if task.endswith(LOCAL):
             raise InputError(
-                f"No video of task {task} is present: it asks about the videos in {root / folder.videos} only; put them "
+                f"No video of task {task} is present: it asks about those in {root / folder.videos} only; put them "
                 f"there, or name another folder than {home} in HF_HOME."
             )
         if root.is_dir():

@@ -1,4 +1,4 @@
-"""The five benchmarks, a few questions each, in their official schemas and layouts; videos good, missing, empty, corrupt.
+"""The five benchmarks, a few questions each, in their official schemas and layouts; some videos are of no use.
 
 `make_benchmarks(folder)` lays them out as lmms-eval finds them offline when `folder` is the working directory and
 `folder`/hf is HF_HOME.
@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,7 +159,3 @@ def _make_mvbench(folder: Path) -> None:
         ]
         (folder / "json" / f"{part}.json").write_text(json.dumps(rows))
     _configs(folder, {part: f"json/{part}.json" for part in MVBENCH_PARTS}, "train")
-
-
-def remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
