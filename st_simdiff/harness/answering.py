@@ -86,6 +86,7 @@ class VideoAnswerer:
     """
 
     arguments: AnsweringArguments
+    tells_times = False
 
     def __init__(self, arguments: LlavaVideoArguments, device: str) -> None:
         if arguments.conv_template not in conv_templates:

@@ -194,7 +194,7 @@ def test_a_file_that_has_changed_is_read_again(answerer, tmp_path):
     assert after.counts["reused_features"] == 0
 
 
-def test_a_question_that_fails_leaves_nothing_behind(answerer, videos, monkeypatch):
+def test_a_question_that_fails_leaves_nothing_behind(answerer, videos):
     """A half-filled cache must not be gone on from."""
     model = answerer("full")
     expected = [ask(model, videos[0], question).text for question in QUESTIONS[:2]]
