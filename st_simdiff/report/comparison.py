@@ -78,7 +78,7 @@ class Comparer:
         if not comparable(first, second):
             return None
         pairs = list(zip(part.of(first), part.of(second), strict=False))
-        if any(one.doc_id != other.doc_id for one, other in pairs) or len(part.of(first)) != len(part.of(second)):
+        if any(one.question != other.question for one, other in pairs) or len(part.of(first)) != len(part.of(second)):
             return None
         if not pairs or any(one.correct is None or other.correct is None for one, other in pairs):
             return None
@@ -127,7 +127,7 @@ def comparable(first: TaskRun, second: TaskRun) -> bool:
         first.task == second.task
         and first.condition.model == second.condition.model
         and first.condition.protocol == second.condition.protocol
-        and [one.doc_id for one in first.documents] == [one.doc_id for one in second.documents]
+        and [one.question for one in first.documents] == [one.question for one in second.documents]
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Part, Protocols, full_model
 from st_simdiff.report.paper_tables import PAIRED_NOTE, paired_cells
 from st_simdiff.report.published import FULL
@@ -50,7 +51,7 @@ def grid_sheet(name: str, runs: Sequence[TaskRun], comparer: Comparer, protocols
     tables = [_scores(name, title, runs, comparer, protocols, mixed)]
     paired = _paired(f"{name}_paired", title, runs, comparer)
     notes = [note for note in protocols.notes if f" {first.task} on {first.condition.model}." in note]
-    return Sheet(name, (*tables, *((paired,) if paired.rows else ())), tuple(notes))
+    return Sheet(name, (*tables, *((paired,) if paired.rows else ())), (*notes, *caveats(runs)))
 
 
 def _scores(
@@ -58,12 +59,13 @@ def _scores(
 ) -> Table:
     parts = parts_of(runs)
     frames = any(run.condition.frames != runs[0].condition.frames for run in runs)
+    in_all = any(run.coverage.in_all is not None for run in runs)
     costs = [cost for cost in COST_COUNTS if any(run.mean_count(cost[1]) is not None for run in runs)]
     columns = (
         *(Column("method"), Column("r", digits=2)),
         *((Column("frames"),) if frames else ()),
         *((Column("protocol"),) if mixed else ()),
-        *(Column("questions"), Column("score"), Column("95 % interval")),
+        *(Column("questions"), *((Column("of"),) if in_all else ()), Column("score"), Column("95 % interval")),
         *(Column(f"{part.group}: {part.value}") for part in parts),
         *(Column(title, digits=digits) for title, _, digits in costs),
     )
@@ -75,7 +77,7 @@ def _scores(
             *(run.condition.label, run.condition.retention),
             *((run.condition.frames,) if frames else ()),
             *((protocols.letter(run),) if mixed else ()),
-            len(run.documents),
+            *(len(run.documents), *((run.coverage.in_all,) if in_all else ())),
             *((None, None) if estimate is None else (estimate.score, (estimate.low, estimate.high))),
             *(None if score is None else score.score for score in scores),
             *(run.mean_count(key) for _, key, _ in costs),
@@ -95,7 +97,7 @@ def _note(runs: Sequence[TaskRun]) -> str:
 def _paired(name: str, title: str, runs: Sequence[TaskRun], comparer: Comparer) -> Table:
     columns = (
         *(Column("method"), Column("r", digits=2), Column("against"), Column("difference", signed=True)),
-        *(Column("95 % interval", signed=True), Column("p", digits=3, p=True), Column("significant")),
+        *(Column("95 % interval", signed=True), Column("p", digits=3, p=True), Column("verdict")),
     )
     rows = []
     for run in runs:

@@ -42,3 +42,8 @@ def published_model(name: str) -> str | None:
         return LLAVA_VIDEO
     parts = ((LLAVA_VIDEO, "llava-video", "7b"), (NVILA, "nvila", "8b"), (QWEN, "qwen2.5-vl", "7b"))
     return next((published for published, family, size in parts if family in plain and size in plain), None)
+
+
+def stock_task(name: str) -> str:
+    """lmms-eval's task with the same questions as this project's task `name`; any other name as it is."""
+    return name.removesuffix("_local")

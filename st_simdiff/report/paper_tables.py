@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from st_simdiff.report.benchmarks import BY_NAME, OVERALL
+from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Estimate, Paired, Protocols, full_model
 from st_simdiff.report.paper_scores import PaperTable, RowKey, Score, belongs, make_scores
 from st_simdiff.report.published import PUBLISHED
@@ -20,7 +21,7 @@ def paper_sheet(table: PaperTable, runs: Sequence[TaskRun], comparer: Comparer, 
     scores = make_scores(table, runs, comparer, protocols)
     own = [score.run for score in scores if score.run is not None]
     name, lead = f"table{table.number}", Lead.of(table, scores)
-    notes = [*notes_on_table(table.number), *_incomplete(scores)]
+    notes = [*notes_on_table(table.number), *_incomplete(scores), *caveats(run for run in runs if belongs(table, run))]
     if lead.letter:
         tasks = {run.task for run in own}
         notes += [note for note in protocols.notes if any(f"for {task} on" in note for task in tasks)]
@@ -78,7 +79,8 @@ def _ours_and_printed(score: Score) -> str:
 def _score_table(name: str, table: PaperTable, scores: Sequence[Score], lead: Lead) -> Table:
     columns = (
         *lead.columns,
-        *(Column("benchmark"), Column("split"), Column("questions"), Column("ours"), Column("95 % interval")),
+        *(Column("benchmark"), Column("split"), Column("questions"), Column("of")),
+        *(Column("ours"), Column("95 % interval")),
         *(Column("printed"), Column("ours − printed", signed=True), Column("printed in our interval")),
     )
     run = [_score_cells(score, lead) for score in scores if score.ours is not None]
@@ -90,7 +92,9 @@ def _score_table(name: str, table: PaperTable, scores: Sequence[Score], lead: Le
 def _score_cells(score: Score, lead: Lead) -> tuple[Cell, ...]:
     ours = (None, None, (None, None)) if score.ours is None else _estimate_cells(score.ours)
     printed = (score.printed, score.difference, score.agrees)
-    return (*lead.cells(score.row), score.benchmark.name, score.split, *ours, *printed)
+    questions, *estimate = ours
+    in_all = score.benchmark.split_size(score.split)
+    return (*lead.cells(score.row), score.benchmark.name, score.split, questions, in_all, *estimate, *printed)
 
 
 def _estimate_cells(estimate: Estimate) -> tuple[Cell, ...]:
@@ -121,7 +125,7 @@ def _paired_table(
     columns = (
         *lead.columns,
         *(Column("benchmark"), Column("split"), Column("against"), Column("difference", signed=True)),
-        *(Column("95 % interval", signed=True), Column("p", digits=3, p=True), Column("significant")),
+        *(Column("95 % interval", signed=True), Column("p", digits=3, p=True), Column("verdict")),
     )
     overall: list[tuple[Cell, ...]] = []
     splits: list[tuple[Cell, ...]] = []
@@ -138,14 +142,16 @@ def _paired_table(
 
 
 def paired_cells(paired: Paired) -> tuple[Cell, ...]:
-    """against, difference, interval, p, significant."""
-    return paired.versus, paired.difference, (paired.low, paired.high), paired.p, paired.significant
+    """against, difference, interval, p, verdict."""
+    return paired.versus, paired.difference, (paired.low, paired.high), paired.p, VERDICTS[paired.significant]
 
+
+VERDICTS = {True: "significant", False: "inside the noise", None: None}
 
 PAIRED_NOTE = (
-    "Differences are in points, on the same questions. Intervals: 95 %, bootstrap over videos; significant: the "
-    "interval leaves out 0, which it does for about one true zero in twenty. p: McNemar's mid-p, which takes questions "
-    "as independent. The best rival is chosen on the same questions, which favours it."
+    "Differences are in points, on the same questions. Intervals: 95 %, bootstrap over videos; inside the noise: the "
+    "interval holds 0; significant: it does not, as for about one true zero in twenty. p: McNemar's mid-p, which takes "
+    "questions as independent. The best rival is chosen on the same questions, which favours it."
 )
 
 

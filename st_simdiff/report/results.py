@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from st_simdiff.errors import InputError
+from st_simdiff.report.coverage import Coverage, is_unreadable, read_coverage
+from st_simdiff.report.names import stock_task
 from st_simdiff.report.scoring import Scored, score_row
 from st_simdiff.report.settings import Condition, read_condition
 
@@ -24,12 +26,14 @@ SUMMED = frozenset({"seconds", "output_tokens"})
 class Document:
     """One question. correct: in [0, 1], None where the right answer is not public.
 
-    video: questions about the same one are not independent. counts: what the model recorded, such as `visual_tokens`,
-    `visual_tokens_kept`, `realised_retention`, `seconds`.
+    question: tells it from the others of its task, in every run where the row has an id. video: questions about the
+    same one are not independent. counts: what the model recorded, such as `visual_tokens`, `visual_tokens_kept`,
+    `realised_retention`, `seconds`.
     """
 
     doc_id: int
     correct: float | None
+    question: str
     video: str
     groups: Mapping[str, str]
     counts: Mapping[str, float]
@@ -39,7 +43,9 @@ class Document:
 class TaskRun:
     """One task of one run. reported: percent, as the results file has it. documents: sorted by doc_id, each once.
 
-    date: the stamp in the file's name. padding: rows that repeated a question of another process.
+    task: lmms-eval's name, also where this project's task with the same questions was run, whose name is `asked_as`.
+    documents: without those whose video could not be read; coverage tells how many those are. date: the stamp in the
+    file's name. padding: rows that repeated a question of another process.
     """
 
     path: Path
@@ -49,6 +55,8 @@ class TaskRun:
     metric: str
     reported: float | None
     documents: tuple[Document, ...]
+    coverage: Coverage
+    asked_as: str = ""
     padding: int = 0
 
     def mean_count(self, key: str) -> float | None:
@@ -127,29 +135,39 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_task(path: Path, results: Mapping[str, Any], task: str) -> TaskRun:
     stamp = path.name.removesuffix("_results.json")
-    metric, value = _metric(path, task, results)
     samples = path.with_name(f"{stamp}_samples_{task}.jsonl")
     rows = _read_rows(samples)
-    scored = [_score(samples, number, row, metric) for number, row in enumerate(rows, start=1)]
+    readable = [(number, row) for number, row in enumerate(rows, start=1) if not is_unreadable(row)]
+    if not readable:
+        raise InputError(f"{samples} has no score: none of the videos of its {len(rows)} questions could be read.")
+    metric, value = _metric(path, task, results)
+    scored = [_score(samples, number, row, metric) for number, row in readable]
     scale = 100.0 if any((one.value or 0) > 1 for one in scored) else 1.0
-    documents = _each_once(samples, [_document(row, one, scale) for row, one in zip(rows, scored, strict=True)])
+    found = [_document(row, one, scale) for (_, row), one in zip(readable, scored, strict=True)]
+    documents = _each_once(samples, found)
+    coverage = read_coverage(rows, len(documents))
     return TaskRun(
         path=path,
         date=stamp,
-        condition=_condition(path, results, task),
-        task=task,
+        condition=_condition(path, results, task, coverage),
+        task=stock_task(task),
         metric=metric,
         reported=_percent(value, documents),
         documents=tuple(documents),
-        padding=len(rows) - len(documents),
+        coverage=coverage,
+        asked_as=task,
+        padding=len(readable) - len(documents),
     )
 
 
-def _condition(path: Path, results: Mapping[str, Any], task: str) -> Condition:
+def _condition(path: Path, results: Mapping[str, Any], task: str, coverage: Coverage) -> Condition:
     try:
-        return read_condition(results, task)
+        condition = read_condition(results, task)
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}.") from error
+    if not coverage.left_out:
+        return condition
+    return replace(condition, protocol={**condition.protocol, "questions left out": str(len(coverage.left_out))})
 
 
 def _metric(path: Path, task: str, results: Mapping[str, Any]) -> tuple[str, float | None]:
@@ -199,6 +217,7 @@ def _document(row: Mapping[str, Any], scored: Scored, scale: float) -> Document:
     return Document(
         doc_id=row["doc_id"],
         correct=None if scored.value is None else scored.value / scale,
+        question=scored.question or f"question {row['doc_id']}",
         video=scored.video or f"question {row['doc_id']}",
         groups=scored.groups,
         counts=_counts(row.get("token_counts")),

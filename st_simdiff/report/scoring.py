@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.errors import InputError
 from st_simdiff.report.benchmarks import longvideobench_level
 
+QUESTION_KEYS = ("question_id", "id")
 VIDEO_KEYS = ("videoID", "video_id", "video_idx", "video", "video_name", "clip")
 NOT_GROUPS = frozenset(
-    {*VIDEO_KEYS, "id", "question_id", "qid", "answer", "target", "ground_truth", "predicted", "prediction"}
+    {*VIDEO_KEYS, *QUESTION_KEYS, "qid", "gt_answer", "answer", "target", "ground_truth", "predicted", "prediction"}
     | {"pred", "pred_answer", "parsed_pred", "response", "score"}
 )
 
@@ -20,10 +21,11 @@ NOT_GROUPS = frozenset(
 class Scored:
     """value: the score as the task wrote it (1 or 100 for a right answer); None where no answer is public.
 
-    video: None where the row does not tell. groups: every split the question belongs to, as text.
+    question, video: None where the row does not tell. groups: every split the question belongs to, as text.
     """
 
     value: float | None
+    question: str | None = None
     video: str | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
 
@@ -44,8 +46,17 @@ def score_row(row: Mapping[str, Any], metric: str) -> Scored:
         if metric == "submission" or "ground_truth" in entry:
             return _egoschema(row)
         if isinstance(entry.get("score"), (bool, int, float)):
-            return Scored(float(entry["score"]), _video(entry), _groups(entry))
+            return Scored(
+                float(entry["score"]), _first(entry, QUESTION_KEYS), _first(entry, VIDEO_KEYS), _groups(entry)
+            )
+        if "pred_answer" in entry and "answer" in entry:  # MLVU
+            right = float(entry["pred_answer"] == entry["answer"])
+            return Scored(right, _first(entry, QUESTION_KEYS), _first(entry, VIDEO_KEYS), _groups(entry))
     raise InputError(f"has a {metric!r} of unknown shape: {str(entry)[:80]!r}")
+
+
+def _told(entry: Mapping[str, Any], value: float) -> Scored:
+    return Scored(value, _first(entry, QUESTION_KEYS), _first(entry, VIDEO_KEYS), _groups(entry))
 
 
 def _longvideobench(entry: Mapping[str, Any]) -> Scored:
@@ -54,7 +65,8 @@ def _longvideobench(entry: Mapping[str, Any]) -> Scored:
     groups = {"question_category": category, "duration_group": str(entry.get("duration_group"))}
     if level := longvideobench_level(category):
         groups["level"] = level
-    return Scored(float(entry["parsed_pred"] == entry["answer"]), entry["id"].rpartition("_")[0] or None, groups)
+    right = float(entry["parsed_pred"] == entry["answer"])
+    return Scored(right, entry["id"], entry["id"].rpartition("_")[0] or None, groups)
 
 
 def _egoschema(row: Mapping[str, Any]) -> Scored:
@@ -63,11 +75,11 @@ def _egoschema(row: Mapping[str, Any]) -> Scored:
     video = next(iter(submission), None) if isinstance(submission, Mapping) else None
     score = row.get("score")
     truth = str(score["ground_truth"]) if isinstance(score, Mapping) else ""
-    return Scored(float(str(score["pred"]) == truth) if truth.isdigit() else None, video)
+    return Scored(float(str(score["pred"]) == truth) if truth.isdigit() else None, video, video)
 
 
-def _video(entry: Mapping[str, Any]) -> str | None:
-    return next((str(entry[key]) for key in VIDEO_KEYS if key in entry), None)
+def _first(entry: Mapping[str, Any], keys: Iterable[str]) -> str | None:
+    return next((str(entry[key]) for key in keys if key in entry), None)
 
 
 def _groups(entry: Mapping[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
 from st_simdiff.report.figures import (
     CostPoint,
@@ -104,18 +105,21 @@ def overview_sheet(logs: Logs, superseded: Sequence[TaskRun], protocols: Protoco
     """Every run that was read, and everything that was not."""
     columns = (
         *(Column("model"), Column("task"), Column("method"), Column("r", digits=2), Column("frames")),
-        *(Column("protocol"), Column("questions"), Column("reported"), Column("date"), Column("file")),
+        *(Column("protocol"), Column("questions"), Column("of"), Column("left out"), Column("unreadable")),
+        *(Column("reported"), Column("date"), Column("file")),
     )
     old = {id(run) for run in superseded}
     rows = tuple(
         (
-            *(run.condition.model, run.task, run.condition.label, run.condition.retention, run.condition.frames),
+            *(run.condition.model, run.asked_as, run.condition.label, run.condition.retention, run.condition.frames),
             "replaced by a newer run" if id(run) in old else protocols.letter(run),
-            *(len(run.documents), run.reported, run.date, run.path.name),
+            *(len(run.documents), run.coverage.in_all, len(run.coverage.left_out), len(run.coverage.unreadable)),
+            *(run.reported, run.date, run.path.name),
         )
         for run in logs.runs
     )
     notes = [*protocols.notes, *subset_note(logs.runs), *(f"Not read: {problem}" for problem in logs.problems)]
+    notes += caveats(logs.runs)
     notes += [_padding_note(run) for run in logs.runs if run.padding]
     return Sheet("runs", (Table("runs", "Runs that were read", columns, rows),), tuple(notes))
 

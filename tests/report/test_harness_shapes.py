@@ -6,6 +6,7 @@ import lmms_logs
 import pytest
 
 from st_simdiff.report.results import read_results
+from st_simdiff.report.scoring import score_row
 
 pytest.importorskip("lmms_eval")
 
@@ -47,6 +48,20 @@ def test_egoschema():
     doc = {"video_idx": "v2", "option": [f"{letter}. {letter * 3}" for letter in "ABCDE"], "answer": "2"}
     for text, correct in (("C", True), ("D", False)):
         assert egoschema_process_results_generation(doc, [text]) == lmms_logs.egoschema(correct, "v2")
+
+
+def test_mlvu_and_mvbench():
+    """MLVU's row has no score, MVBench's neither question nor video."""
+    from lmms_eval.tasks.mlvu.utils import mlvu_process_results
+    from lmms_eval.tasks.mvbench.utils import mvbench_process_results
+
+    mlvu = {"question": "What?\n(A) red\n(B) blue", "task_type": "count", "answer": "B", "video_name": "v.mp4"}
+    mvbench = {"question": "What?", "candidates": ["red", "blue"], "answer": "blue", "video": "v.mp4"}
+    for text, correct in (("B", 1.0), ("A", 0.0)):
+        found = score_row(mlvu_process_results(mlvu, [text]), "mlvu_percetion_score")
+        assert (found.value, found.groups, found.question) == (correct, {"task_type": "count"}, mlvu["question"])
+        found = score_row(mvbench_process_results(mvbench, [f"({text})"]), "mvbench_accuracy")
+        assert (found.value, found.groups, found.video) == (correct, {}, None)
 
 
 def test_files(tmp_path):

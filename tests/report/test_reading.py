@@ -121,6 +121,7 @@ def broken_results(text):
     def make(tmp_path):
         path = tmp_path / "x_results.json"
         path.write_text(text)
+        (tmp_path / "x_samples_t.jsonl").write_text('{"doc_id": 0}\n')
         return path
 
     return make

@@ -1,0 +1,59 @@
+"""What a reader of scores has to be told: questions that are missing from them, weights that mean nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from st_simdiff.report.coverage import Coverage
+from st_simdiff.report.results import TaskRun
+
+RANDOM_WEIGHTS = "llava-video-random"
+"""Folder of the checkpoint that this project writes for runs without a trained one."""
+
+MOST_NAMED = 5
+
+
+def caveats(runs: Iterable[TaskRun]) -> list[str]:
+    """A sentence for every run that is not about all questions of its task, and for every model that is not trained."""
+    runs = list(runs)
+    sentences = []
+    if any(has_random_weights(run) for run in runs):
+        sentences.append(f"{RANDOM_WEIGHTS} has random weights: its scores mean nothing, all else is real.")
+    for run in runs:
+        if sentence := coverage_sentence(run.coverage):
+            name = f"{run.asked_as}, {run.condition.label} at {run.condition.retention:g}"
+            sentences.append(f"{name}: {sentence}")
+    return list(dict.fromkeys(sentences))
+
+
+def has_random_weights(run: TaskRun) -> bool:
+    """Whether the run's checkpoint has never been trained."""
+    return run.condition.model == RANDOM_WEIGHTS
+
+
+def coverage_sentence(coverage: Coverage) -> str:
+    """Which questions a score is not about, and why; empty where it is about all."""
+    if coverage.complete:
+        return ""
+    parts = []
+    if coverage.left_out:
+        videos = list(dict.fromkeys(f"{one.video} ({one.reason})" for one in coverage.left_out))
+        parts.append(f"{_questions(len(coverage.left_out))} left out, videos not there: {_named(videos)}")
+    if coverage.unreadable:
+        videos = list(dict.fromkeys(coverage.unreadable))
+        parts.append(f"{_questions(len(coverage.unreadable))} not scored, videos not readable: {_named(videos)}")
+        if coverage.counted_wrong:
+            parts.append("lmms-eval's own score counts these as wrong")
+    rest = (coverage.in_all or 0) - coverage.scored - len(coverage.left_out) - len(coverage.unreadable)
+    if rest > 0:
+        parts.append(f"{_questions(rest)} not asked")
+    return f"{coverage.text} questions scored; {'; '.join(parts)}."
+
+
+def _questions(number: int) -> str:
+    return f"{number:,} question{'' if number == 1 else 's'}"
+
+
+def _named(videos: Sequence[str]) -> str:
+    rest = f" and {len(videos) - MOST_NAMED:,} more" if len(videos) > MOST_NAMED else ""
+    return ", ".join(videos[:MOST_NAMED]) + rest

@@ -1,0 +1,132 @@
+"""Questions that were not asked or not scored: counted, named, kept out of scores and out of comparisons."""
+
+import pytest
+from lmms_logs import METRICS, counts, model_args, results_json, row, videomme, write
+
+from st_simdiff.errors import InputError
+from st_simdiff.harness.tasks_table import TASKS
+from st_simdiff.report.caveats import caveats
+from st_simdiff.report.comparison import Comparer, comparable, name_protocols, newest
+from st_simdiff.report.grid import grid_sheet
+from st_simdiff.report.names import stock_task
+from st_simdiff.report.paper_scores import PAPER_TABLES, make_scores
+from st_simdiff.report.results import read_logs, read_results
+from st_simdiff.report.tables import make_sheets
+
+METRICS["videomme_local"] = METRICS["videomme"]
+LEFT_OUT = [["q8-1", "data/v8.mp4", "missing"], ["q9-1", "data/v9.mp4", "empty"]]
+
+
+def local_row(doc_id, question, correct=True, readable=True, left_out=(), in_all=10):
+    """A row of `videomme_local` on the question of that number."""
+    told = {"question": f"{question:03d}-1", "video": f"data/v{question}.mp4", "in_all": in_all}
+    metrics = {"coverage": {**told, "left_out": list(left_out), "readable": readable}}
+    if readable:
+        metrics |= videomme(question, correct, f"v{question}", "short")
+    return row(doc_id, metrics, [counts() if readable else {"unreadable": 1}])
+
+
+def local_run(folder, rows, value=100.0, method="full", retention=1.0, stamp="s", task="videomme_local", **more):
+    args = model_args(method=method, retention=retention)
+    return write(folder, stamp, results_json(task, value, args, **more), {task: rows})
+
+
+def test_counted_named_and_not_scored(tmp_path):
+    rows = [local_row(0, 0, left_out=LEFT_OUT), local_row(1, 1, correct=False), local_row(2, 7, readable=False)]
+    (run,) = read_results(local_run(tmp_path, rows, 50.0))
+    assert (run.task, run.asked_as) == ("videomme", "videomme_local")
+    assert [document.correct for document in run.documents] == [1, 0]
+    assert (run.coverage.in_all, run.coverage.unreadable, len(run.coverage.left_out)) == (10, ("data/v7.mp4",), 2)
+    assert not run.coverage.complete
+    assert caveats([run]) == [
+        "videomme_local, Full model at 1: 2 of 10 questions scored; 2 questions left out, videos not there: "
+        "data/v8.mp4 (missing), data/v9.mp4 (empty); 1 question not scored, videos not readable: data/v7.mp4; "
+        "5 questions not asked."
+    ]
+    assert caveats([run])[0] in grid_sheet("g", [run], Comparer(), name_protocols([run])).notes
+
+
+def test_the_stock_task_counts_an_unreadable_video_as_wrong_and_the_report_does_not(tmp_path):
+    rows = [row(i, videomme(i, i == 0, f"v{i}", "short"), [counts()]) for i in range(2)]
+    rows.append(row(2, videomme(2, False, "v2", "short"), [{**counts(), "unreadable": 1}]))
+    (run,) = read_results(local_run(tmp_path, rows, 100 / 3, task="videomme"))
+    assert run.reported == pytest.approx(100 / 3)
+    assert Comparer().estimate(run).score == pytest.approx(50)
+    assert caveats([run]) == [
+        "videomme, Full model at 1: 2 questions scored; 1 question not scored, videos not readable: the video of "
+        "question 2; lmms-eval's own score counts these as wrong."
+    ]
+
+
+def test_nothing_to_say_where_everything_was_asked(tmp_path):
+    (run,) = read_results(local_run(tmp_path, [local_row(i, i, in_all=2) for i in range(2)]))
+    assert run.coverage.complete
+    assert caveats([run]) == []
+
+
+def test_no_readable_video_at_all(tmp_path):
+    path = local_run(tmp_path, [local_row(i, i, readable=False) for i in range(2)])
+    with pytest.raises(InputError, match="has no score: none of the videos of its 2 questions could be read"):
+        read_results(path)
+
+
+def test_random_weights_are_named(tmp_path):
+    path = write(
+        tmp_path,
+        "s",
+        results_json("videomme", 100.0, model_args("/x/llava-video-random")),
+        {"videomme": [row(0, videomme(0, True, "v", "short"))]},
+    )
+    assert caveats(read_results(path)) == [
+        "llava-video-random has random weights: its scores mean nothing, all else is real."
+    ]
+
+
+def test_runs_on_other_questions_are_not_compared_though_their_numbers_agree(tmp_path):
+    """A video that came or went between two runs shifts the documents' numbers."""
+    local_run(tmp_path / "a", [local_row(0, 0, in_all=3), local_row(1, 1, in_all=3), local_row(2, 2, in_all=3)])
+    gone = [["002-1", "data/v2.mp4", "missing"]]
+    fewer = [local_row(0, 0, left_out=gone, in_all=3), local_row(1, 1, in_all=3)]
+    local_run(tmp_path / "b", fewer, method="fastv", retention=0.3)
+    other = [local_row(0, 1, left_out=[["000-1", "data/v0.mp4", "missing"]], in_all=3), local_row(1, 2, in_all=3)]
+    local_run(tmp_path / "c", other, method="random", retention=0.3)
+    full, fastv, random = read_logs(tmp_path).runs
+    assert not comparable(full, fastv)
+    assert not comparable(fastv, random)
+    (note,) = name_protocols([full, fastv, random]).notes
+    assert "questions left out=1" in note
+    assert "questions left out=not given" in note
+
+
+def test_the_stock_task_and_the_local_one_on_the_same_videos_are_one(tmp_path):
+    local_run(tmp_path / "a", [local_row(i, i, in_all=3) for i in range(3)])
+    rows = [row(i, videomme(i, True, f"v{i}", "short"), [counts()]) for i in range(3)]
+    local_run(tmp_path / "b", rows, method="fastv", retention=0.3, task="videomme")
+    full, fastv = read_logs(tmp_path).runs
+    assert comparable(full, fastv)
+    scores = make_scores(PAPER_TABLES[0], [full, fastv], Comparer(), name_protocols([full, fastv]))
+    assert {score.row.method for score in scores if score.run is not None} == {"full", "fastv"}
+
+
+def test_the_overview_counts(tmp_path):
+    rows = [local_row(0, 0, left_out=LEFT_OUT), local_row(1, 7, readable=False)]
+    local_run(tmp_path, rows)
+    overview = make_sheets(read_logs(tmp_path))[0].tables[0]
+    titles = [column.title for column in overview.columns]
+    (only,) = overview.rows
+    shown = dict(zip(titles, only, strict=True))
+    assert (shown["task"], shown["questions"], shown["of"]) == ("videomme_local", 1, 10)
+    assert (shown["left out"], shown["unreadable"]) == (2, 1)
+
+
+def test_a_newer_run_of_either_name_replaces_the_older(tmp_path):
+    local_run(tmp_path / "a", [local_row(0, 0, in_all=1)], stamp="20260101_000000")
+    rows = [row(0, videomme(0, True, "v0", "short"), [counts()])]
+    local_run(tmp_path / "b", rows, stamp="20260102_000000", task="videomme")
+    kept, old = newest(read_logs(tmp_path).runs)
+    assert [run.asked_as for run in kept] == ["videomme"]
+    assert [run.asked_as for run in old] == ["videomme_local"]
+
+
+def test_names_agree_with_the_harness():
+    assert all(stock_task(task.name) == task.stock for task in TASKS)
