@@ -1,0 +1,161 @@
+"""Runs a model with random weights on planted videos, full and compressed in turn, and measures every run."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from llava.constants import IMAGE_TOKEN_INDEX
+from llava.modeling import LlavaVideo
+from st_simdiff.bench.planted import PlantedVideo, plant, planted
+from st_simdiff.bench.rows import FULL, Row, Sample, sample_flops, summarise
+from st_simdiff.methods.base import Method
+from st_simdiff.methods.registry import make_method
+from st_simdiff.models.attach import compress
+from st_simdiff.models.clock import STAGES, StageClock
+from st_simdiff.models.costs import model_cost
+from st_simdiff.models.flops import ModelCost
+
+logger = logging.getLogger(__name__)
+
+TEXT = 64
+"""Tokens of the prompt beside the video."""
+WARM_UP_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method, at a retention."""
+
+    method: str
+    retention: float
+
+    def make(self) -> Method | None:
+        """None is the full model, without any hook."""
+        return None if self.method == FULL else make_method(self.method, retention=self.retention)
+
+
+class Bench:
+    """One model, and how its runs are timed.
+
+    candidates: share of the tokens that ST-SimDiff lets in at retention 0.3. now: gives the time in seconds.
+    """
+
+    def __init__(
+        self, model: LlavaVideo, *, candidates: float = 0.6, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.model, self.candidates, self.now = model, candidates, now
+        self.cost: ModelCost = model_cost(model, text=TEXT)
+
+    def case(self, frames: int, batch: int, cells: Sequence[Cell], repeats: int) -> Iterator[Row]:
+        """Every cell with so many frames, and the full model first. Each repeat runs all of them in turn.
+
+        Before them every cell runs once to warm up: with these frames on a GPU, with a few on a CPU. A cell that does
+        not fit into memory, and where the full model does not all others too, gets a row that says so.
+        """
+        cells = [Cell(FULL, 1.0), *(cell for cell in cells if cell.method != FULL)]
+        videos = self._videos(frames, batch)
+        warm = videos if self.model.device.type == "cuda" else self._videos(WARM_UP_FRAMES, 1)
+        samples: dict[Cell, list[Sample]] = {cell: [] for cell in cells}
+        without_memory: set[Cell] = set()
+        for round_number in range(-1, repeats):
+            for cell in cells:
+                if cell in without_memory:
+                    continue
+                try:
+                    sample = self.run(cell, warm if round_number < 0 else videos)
+                except torch.cuda.OutOfMemoryError:
+                    without_memory.add(cell)
+                    torch.cuda.empty_cache()
+                    continue
+                if round_number >= 0:
+                    samples[cell].append(sample)
+                    logger.info("%d frames, batch %d, %s: %.0f ms", frames, batch, cell, sample.total)
+        for cell in cells:
+            place = (frames, batch, cell.method, cell.retention)
+            if cell in without_memory:
+                yield Row(*place, self.cost.tokens(frames), note="out of memory")
+            elif Cell(FULL, 1.0) in without_memory:
+                yield self._alone(place, samples[cell])
+            else:
+                yield summarise(self.cost, *place, samples[cell], samples[cells[0]])
+
+    @torch.inference_mode()
+    def run(self, cell: Cell, videos: Sequence[PlantedVideo]) -> Sample:
+        """From pixels on the device to the logits of the first token."""
+        method = cell.make()
+        return_freed_memory()
+        attached = nullcontext() if method is None else compress(self.model, method)
+        with StageClock(self.model, now=self.now) as clock, planted(self.model, videos), attached as trace:
+            self.model(
+                input_ids=self._prompts(len(videos)),
+                images=[video.pixels for video in videos],
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        counts, layers = clock.counts(), self.cost.decoder.layers
+        frames = len(videos[0].pixels)
+        if trace is None:
+            per_layer = ((self.cost.tokens(frames),) * layers,) * len(videos)
+        else:
+            per_layer = tuple(tuple(video.tokens_per_layer) for video in trace.videos)
+        return Sample({stage: counts[f"{stage}_ms"] for stage in STAGES}, per_layer, _peak(clock))
+
+    def floor_seconds(self, repeats: int = 5) -> float:
+        """What the decoder takes for a prompt without a video: the least of the repeats."""
+        ids, times = self._prompts(1)[:, 1:2].clamp(min=1), []
+        with torch.inference_mode():
+            for _ in range(repeats + 1):
+                with StageClock(self.model, now=self.now) as clock:
+                    self.model(input_ids=ids, use_cache=True, logits_to_keep=1)
+                times.append(clock.counts()["prefill_ms"] / 1e3)
+        return min(times[1:])
+
+    def _videos(self, frames: int, batch: int) -> list[PlantedVideo]:
+        return [plant(self.model, frames, candidates=self.candidates, seed=seed) for seed in range(batch)]
+
+    def _prompts(self, batch: int) -> torch.Tensor:
+        ids = torch.arange(1, TEXT + 2, device=self.model.device).repeat(batch, 1)
+        ids[:, TEXT // 2] = IMAGE_TOKEN_INDEX
+        return ids
+
+    def _alone(self, place: tuple[int, int, str, float], samples: Sequence[Sample]) -> Row:
+        """A row without the full model beside it."""
+        row = summarise(self.cost, *place, samples, samples)
+        frames, batch = place[:2]
+        full = batch * self.cost.full(frames)
+        return Row(
+            **{
+                **vars(row),
+                "speedup": None,
+                "reached": None,
+                "losses": None,
+                "limit": round(full / sample_flops(self.cost, frames, samples[0]), 4),
+                "note": "the full model is out of memory",
+            }
+        )
+
+
+def _peak(clock: StageClock) -> int | None:
+    """Bytes above what was held when the clock started: on the device, or resident in the host without one."""
+    memory = clock.memory
+    if memory is None:
+        return None
+    if memory.devices:
+        return memory.device_bytes() - memory.device_start
+    peak = memory.host_bytes()
+    return None if peak is None else max(0, peak - memory.host_start)
+
+
+def return_freed_memory() -> None:
+    """Gives freed memory back to the system where the C library can, so that the next peak is a run's own."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        logger.debug("The C library keeps freed memory: peaks on the host may be too small.")

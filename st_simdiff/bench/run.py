@@ -1,0 +1,129 @@
+"""One call of `st-simdiff bench`: from its options to rows, a results file and a figure."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+from st_simdiff.bench.cli import CLOCKS, MODELS, choice, numbers
+from st_simdiff.bench.measure import TEXT, Bench, Cell
+from st_simdiff.bench.random_models import RANDOM_MODELS, build
+from st_simdiff.bench.results import Conditions, add_rows, hardware, read_entries, what_follows
+from st_simdiff.bench.rows import FULL, Row
+from st_simdiff.bench.tables import entry_markdown
+from st_simdiff.errors import InputError, unknown
+from st_simdiff.methods.registry import METHODS
+from st_simdiff.models.costs import model_cost
+from st_simdiff.models.flops import match_budget
+
+NO_RETENTION_1 = "Compression keeps less than all tokens: --match_budget needs a retention below 1."
+
+
+def run(options: argparse.Namespace, out: TextIO) -> None:
+    """Measures what the options ask for. Rows are in the results file as soon as their case is done.
+
+    Raises `InputError` for options that make no sense.
+    """
+    device = _device(options.device)
+    name = _model(options.model, device)
+    dtype = _dtype(options.dtype, device)
+    frames, batches = numbers(options.frames, "frames", int), numbers(options.batch, "batch", int)
+    retentions = numbers(options.retention, "retention", float)
+    candidates = _candidates(options.candidates)
+    if options.match_budget:
+        _print_matches(name, frames, retentions, candidates, out)
+        return
+    cells = _cells(options.methods, retentions)
+    repeats, chunk = _one(options.repeats, "repeats"), _one(options.frames_per_chunk, "frames_per_chunk")
+    clock = choice(options.clock, "clock", CLOCKS)
+    _check_figure(options.figure)
+    model = build(name, device, dtype, chunk)
+    conditions = Conditions(name, hardware(device), str(dtype).removeprefix("torch."), candidates, clock, TEXT, chunk)
+    bench = Bench(model, candidates=candidates, now={"wall": time.perf_counter, "cpu": time.process_time}[clock])
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.json or Path(folder) / "results.json"
+        for batch in batches:
+            for count in frames:
+                add_rows(path, conditions, bench.case(count, batch, cells, repeats))
+        add_rows(path, conditions, [], _conclusions(bench, path, conditions))
+        entry = next(one for one in read_entries(path) if one["conditions"]["model"] == name)
+        if options.figure:
+            from st_simdiff.report.end_to_end import draw
+
+            draw(path, options.figure)
+    out.write(entry_markdown(entry, RANDOM_MODELS[name].title))
+
+
+def _conclusions(bench: Bench, path: Path, conditions: Conditions) -> dict:
+    entry = next(one for one in read_entries(path) if one["conditions"]["model"] == conditions.model)
+    rows = [Row.from_json(row) for row in entry["rows"]]
+    return what_follows(bench.cost, rows, bench.floor_seconds(), conditions.candidates)
+
+
+def _print_matches(name: str, frames: list[int], retentions: list[float], candidates: float, out: TextIO) -> None:
+    if max(retentions) >= 1:
+        raise InputError(NO_RETENTION_1)
+    cost = model_cost(build(name, torch.device("meta"), torch.float32), text=TEXT)
+    for reference in frames:
+        for retention in retentions:
+            found = match_budget(cost, retention, max(retention, candidates), reference_frames=reference)
+            out.write(
+                f"{RANDOM_MODELS[name].title}: {found} frames at retention {retention:g} cost what {reference} frames "
+                "cost the full model.\n"
+            )
+
+
+def _cells(methods: str, retentions: list[float]) -> list[Cell]:
+    """Every method at every retention; with several methods the lower ones of `all` at 30 % only as asked."""
+    names = list(METHODS) if methods == "all" else methods.split(",")
+    for name in names:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS)
+    cells = [Cell(name, retention) for name in names if name != FULL for retention in retentions]
+    for cell in cells:
+        cell.make()  # bad settings are refused before anything is measured
+    return cells
+
+
+def _device(asked: str) -> torch.device:
+    choice(asked, "device", ("auto", "cpu", "cuda"))
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda was asked for, but torch sees no CUDA GPU; use cpu or auto.")
+    return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _model(asked: str, device: torch.device) -> str:
+    if asked == "auto":
+        return "7b" if device.type == "cuda" else "scaled"
+    return choice(asked, "model", MODELS)
+
+
+def _dtype(asked: str, device: torch.device) -> torch.dtype:
+    choice(asked, "dtype", ("auto", "float32", "float16", "bfloat16"))
+    if asked == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return getattr(torch, asked)
+
+
+def _one(text: str, name: str) -> int:
+    values = numbers(text, name, int)
+    if len(values) != 1:
+        raise InputError(f"--{name} takes one whole number from 1 on, got {text!r}.")
+    return values[0]
+
+
+def _candidates(text: str) -> float:
+    value = numbers(text, "candidates", float)[0]
+    if not 0.3 <= value <= 1:
+        raise InputError(f"--candidates is a share of the tokens, in [0.3, 1], got {text!r}.")
+    return value
+
+
+def _check_figure(path: Path | None) -> None:
+    if path is not None and path.suffix not in (".png", ".svg", ".pdf"):
+        raise unknown("figure format", path.suffix, (".png", ".svg", ".pdf"))

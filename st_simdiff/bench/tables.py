@@ -1,0 +1,87 @@
+"""The benchmark's rows as a reader sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from st_simdiff.bench.rows import FULL, Row
+from st_simdiff.models.clock import STAGES
+from st_simdiff.report.render import Column, Sheet, Table, to_markdown
+
+SHOWN = tuple(stage for stage in STAGES if stage not in ("decode", "preprocess", "decoding", "other"))
+
+
+def rows_table(rows: Sequence[Row], title: str) -> Table:
+    """Time, speed-up, limit and memory of every row."""
+    full = {(row.frames, row.batch): row for row in rows if row.method == FULL}
+    columns = (
+        *(Column("frames"), Column("batch"), Column("method"), Column("r", digits=2), Column("tokens in", digits=0)),
+        *(Column("tokens kept", digits=0), Column("ms", digits=0), Column("speed-up", digits=2)),
+        *(Column("low to high", digits=2), Column("limit", digits=2), Column("% of limit", digits=0)),
+        *(Column("peak MB", digits=0), Column("% of memory saved", digits=0), Column("")),
+    )
+    table_rows = []
+    for row in rows:
+        reference = full.get((row.frames, row.batch))
+        is_full = row.method == FULL
+        saved = None
+        if not is_full and row.peak_bytes is not None and reference is not None and reference.peak_bytes:
+            saved = 100 * (1 - row.peak_bytes / reference.peak_bytes)
+        speedup = None if is_full else row.speedup
+        table_rows.append(
+            (
+                *(row.frames, row.batch, row.method, row.retention, row.entering, row.kept),
+                None if row.milliseconds is None else row.milliseconds.median,
+                None if speedup is None else speedup.median,
+                None if speedup is None else (speedup.low, speedup.high),
+                None if is_full else row.limit,
+                None if is_full or row.reached is None else 100 * row.reached,
+                None if row.peak_bytes is None else row.peak_bytes / 1e6,
+                saved,
+                row.note,
+            )
+        )
+    return Table("end_to_end", title, columns, tuple(table_rows))
+
+
+def split_table(rows: Sequence[Row], title: str) -> Table:
+    """Where the time goes: milliseconds a stage, and those lost against the limit by cause."""
+    measured = [row for row in rows if row.stages is not None]
+    causes = list(dict.fromkeys(cause for row in measured for cause in row.losses or ()))
+    columns = (
+        *(Column("frames"), Column("batch"), Column("method"), Column("r", digits=2)),
+        *(Column(f"{stage} ms", digits=1) for stage in SHOWN),
+        *(Column(f"lost: {cause}", digits=1) for cause in causes),
+    )
+    table_rows = tuple(
+        (
+            *(row.frames, row.batch, row.method, row.retention),
+            *(row.stages[stage] for stage in SHOWN),
+            *(None if row.method == FULL or row.losses is None else row.losses[cause] for cause in causes),
+        )
+        for row in measured
+    )
+    return Table("split", title, columns, table_rows)
+
+
+def entry_markdown(entry: Mapping[str, Any], title: str) -> str:
+    """One entry of the results file."""
+    rows = [Row.from_json(row) for row in entry["rows"]]
+    conditions = entry["conditions"]
+    machine = conditions["hardware"]
+    where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    notes = [
+        f"{where}, torch {machine['torch']}, {conditions['dtype']}; {conditions['clock']} time from pixels to the "
+        f"first token, medians; {conditions['candidates']:.0%} of the tokens are candidates at 30 %. Limit: the ratio "
+        "of FLOPs. Lost: milliseconds beyond the full model's time divided by the limit, by cause."
+    ]
+    for found in entry.get("break_even_frames", ()):
+        frames = f"from {found['frames']} frames on" if found["frames"] else "at no number of frames"
+        notes.append(f"At {found['retention']:.0%}, batch {found['batch']}, compression saves time {frames}.")
+    for found in entry.get("matched_frames", ()):
+        notes.append(
+            f"At {found['retention']:.0%}, {found['frames']} frames cost what 64 cost the full model, in FLOPs."
+        )
+    tables = (rows_table(rows, title), split_table(rows, f"{title}: where the time goes"))
+    return to_markdown(Sheet("end_to_end", tables, tuple(notes)))
