@@ -40,18 +40,24 @@ PROTOCOL_KEYS = frozenset(
         *FRAME_KEYS,
         *("fps", "force_sample", "add_time_instruction", "conv_template", "mm_spatial_pool_mode"),
         *("mm_newline_position", "dtype", "attn_implementation", "max_pixels", "min_pixels", "system_prompt"),
+        *("video", "use_custom_video_loader", "max_image_size", "interleave_visuals", "reasoning_prompt"),
     }
 )
 """model_args that change what every method sees or how it computes."""
 
 WITHOUT_EFFECT = frozenset(
     {"pretrained", "model_name", "model", "device", "device_map", "journal", "batch_size", "max_batch_size"}
-    | {"video_decode_backend"}
+    | {"video_decode_backend", "decode_ahead", "video_cache", "video_cache_gb"}
 )
 """model_args that name the model, or that cannot change an answer (both decoders give the same frames)."""
 
 HARNESS_MODEL = "llava_video"
-"""This project's lmms-eval model. It runs ST-SimDiff when its model_args name no method."""
+"""This project's lmms-eval model that has `HARNESS_DEFAULTS`."""
+
+HARNESS_MODELS = frozenset({HARNESS_MODEL, "nvila"})
+TWIN = "st_simdiff_"
+"""How this project's compressed forms of lmms-eval's own models begin. They and `HARNESS_MODELS` run ST-SimDiff when
+their model_args name no method."""
 
 HARNESS_DEFAULTS: dict[str, Setting] = {
     "max_frames_num": 64.0,
@@ -110,8 +116,9 @@ def read_condition(results: Mapping[str, Any], task: str) -> Condition:
     Raises `InputError` (a clause, for the file's name to go before it) when its retention is no number.
     """
     config = results.get("config") or {}
-    ours = config.get("model") == HARNESS_MODEL
-    given = dict(HARNESS_DEFAULTS) if ours else {}
+    model = str(config.get("model"))
+    ours = model in HARNESS_MODELS or model.startswith(TWIN)
+    given = dict(HARNESS_DEFAULTS) if model == HARNESS_MODEL else {}
     given |= {ALIASES.get(key, key): value for key, value in split_model_args(config.get("model_args")).items()}
     merge_type = str(given.pop("merge_type", ""))
     method = str(given.pop("method", "") or MERGE_TYPES.get(merge_type, merge_type) or (OURS if ours else FULL))
@@ -120,7 +127,9 @@ def read_condition(results: Mapping[str, Any], task: str) -> Condition:
         raise InputError(f"its model_args have a retention that is no number: {retention!r}")
     name = str(results.get("model_name") or given.get("pretrained") or config.get("model") or "")
     settings = {key: given[key] for key in given if key not in PROTOCOL_KEYS and key not in WITHOUT_EFFECT}
-    frames = next((int(given[key]) for key in FRAME_KEYS if isinstance(given.get(key), float)), None)
+    written = results.get("protocol") or {}
+    stated = [each.get(key) for each in (given, written) for key in FRAME_KEYS]
+    frames = next((int(number) for number in stated if isinstance(number, (int, float))), None)
     return Condition(
         model=name.rstrip("/").rpartition("/")[2],
         method=method,
@@ -171,9 +180,17 @@ def _protocol(results: Mapping[str, Any], task: str, given: Mapping[str, Setting
     protocol["limit"] = config.get("limit")
     protocol["offset"] = config.get("offset") or None
     protocol["gen_kwargs"] = config.get("gen_kwargs") or None
-    protocol |= results.get("protocol") or config.get("protocol") or {}
+    protocol |= _flat(results.get("protocol") or config.get("protocol") or {})
     return {
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         for key, value in protocol.items()
         if value is not None
     }
+
+
+def _flat(nested: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """`{"software": {"torch": "2.9"}}` as `{"software.torch": "2.9"}`, so that a difference is named by itself."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else {before + key: value}
+    return flat

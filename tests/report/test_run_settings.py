@@ -1,6 +1,7 @@
 """From the text of model_args to method, retention, settings, protocol and names."""
 
 import dataclasses
+import importlib
 
 import pytest
 from lmms_logs import model_args, results_json
@@ -83,7 +84,27 @@ def test_defaults_are_those_of_the_harness_and_of_the_method():
     fields = {field.name: field.default for field in dataclasses.fields(LlavaVideoArguments)}
     for name, default in HARNESS_DEFAULTS.items():
         assert fields[name] == default, name
-    assert fields.keys() - {"method"} <= PROTOCOL_KEYS | WITHOUT_EFFECT
+
+
+@pytest.mark.parametrize("arguments", ["LlavaVideoArguments", "NvilaArguments"])
+def test_every_argument_of_the_harness_is_of_the_protocol_or_without_effect(arguments):
+    """An argument that is neither would be taken for a setting of the method."""
+    kind = getattr(importlib.import_module("st_simdiff.harness.arguments"), arguments)
+    fields = {field.name for field in dataclasses.fields(kind)}
+    assert fields - {"method"} <= PROTOCOL_KEYS | WITHOUT_EFFECT
+
+
+def test_harness_models_run_st_simdiff_when_no_method_is_named():
+    from st_simdiff.harness.models import MODELS
+
+    assert {condition(model=name).method for name in MODELS} == {"st_simdiff"}
+
+
+def test_the_written_protocol_names_each_difference_and_the_frames():
+    written = {"max_frames_num": 8, "software": {"torch": "2.9", "python": "3.11"}}
+    found = read_condition(results_json("videomme", 1.0, model_args(), "nvila", protocol=written), "videomme")
+    assert found.protocol["software.torch"] == "2.9"
+    assert found.frames == 8
 
 
 def test_model_args_become_typed():
