@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar, Literal
@@ -13,8 +14,10 @@ from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.selection.budget import compute_target, retention_fraction
 from st_simdiff.selection.rule import SelectionRule, check_choice, check_flag, is_count
 from st_simdiff.selection.select import Selection, select
+from st_simdiff.selection.tokens import best_of_community, community_quota, community_sizes
 
 Budget = Literal["tokens", "compute"]
+Entry = Literal["retention", "sqrt"]
 
 
 def highest(score: torch.Tensor, count: int, first: torch.Tensor | None = None) -> torch.Tensor:
@@ -38,6 +41,10 @@ class STSimDiff(SelectionRule, Method):
     max_tokens: an absolute budget instead of a retention.
     budget: "tokens" leaves ceil(r N) tokens, Section 4.5. "compute" reads r as the share of tokens that the decoder's
         layers process on average: the fewer candidates enter, the more go on.
+    entry: the share of every community that enters the LLM. "retention" is r, Section 4.3. "sqrt" is the root of r, so
+        that the cut at the input and the one behind `prune_layer` keep about the same share each.
+    cover: in the final pruning every community first keeps the ceil(|c| r cover) of its tokens that attention prefers;
+        the rest of the budget goes to what attention prefers anywhere. 0 is Section 4.5.
     protect_events: in the final pruning events come before what attention prefers; where there are more of them than
         half the budget, as many as that, those of the largest change.
     """
@@ -46,6 +53,8 @@ class STSimDiff(SelectionRule, Method):
 
     max_tokens: int | None = None
     budget: Budget = "tokens"
+    entry: Entry = "retention"
+    cover: float = 0.0
     protect_events: bool = False
     prune_layer: int = 1
 
@@ -60,6 +69,9 @@ class STSimDiff(SelectionRule, Method):
                 f"(max_tokens={self.max_tokens}, retention={self.retention})."
             )
         check_choice("budget", self.budget, Budget)
+        check_choice("entry", self.entry, Entry)
+        if isinstance(self.cover, bool) or not isinstance(self.cover, (int, float)) or not 0 <= self.cover <= 1:
+            raise InputError(f"cover is a share of the budget, in [0, 1], got {self.cover!r}.")
         check_flag("protect_events", self.protect_events)
         if isinstance(self.prune_layer, bool) or not isinstance(self.prune_layer, int) or self.prune_layer < 0:
             raise InputError(f"prune_layer is the 0-based index of a decoder layer, got {self.prune_layer!r}.")
@@ -75,6 +87,11 @@ class STSimDiff(SelectionRule, Method):
             return retention_fraction(self.retention)
         return Fraction(min(self.max_tokens, count), count)
 
+    def entry_share(self, count: int) -> Fraction:
+        """The share of every community that enters the LLM, of N = `count` tokens in all."""
+        share = self.share(count)
+        return share if self.entry == "retention" else retention_fraction(math.sqrt(share))
+
     def target(self, count: int) -> int:
         return super().target(count) if self.max_tokens is None else min(self.max_tokens, count)
 
@@ -86,7 +103,7 @@ class STSimDiff(SelectionRule, Method):
         count = tokens.grid.count
         if self.keeps_all(count):
             return None
-        selection = select(tokens.features, tokens.grid, self.share(count), self)
+        selection = select(tokens.features, tokens.grid, self.entry_share(count), self)
         return Reduction(kept=selection.candidate.nonzero().flatten(), details=selection)
 
     def reduce_after_layer(self, layer: int, tokens: VisualTokens) -> Reduction | None:
@@ -99,19 +116,35 @@ class STSimDiff(SelectionRule, Method):
         if entering <= target:
             return None
         score = tokens.attention()
-        return Reduction(kept=highest(score, target, self._first(tokens, target)), details=score)
+        return Reduction(kept=highest(score, target, self._first(tokens, target, score)), details=score)
 
-    def _first(self, tokens: VisualTokens, target: int) -> torch.Tensor | None:
-        """Which of the remaining tokens are kept before attention is asked: bool (n,), or None if none are."""
-        if self.newline != "keep" and not self.protect_events:
+    def _first(self, tokens: VisualTokens, target: int, score: torch.Tensor) -> torch.Tensor | None:
+        """Which of the remaining tokens come before what attention prefers: bool (n,), or None if none do."""
+        if self.newline != "keep" and not self.cover and not self.protect_events:
             return None
         earlier = (stage.reduction.details for stage in tokens.history)
         selection = next(details for details in earlier if isinstance(details, Selection))
         first = torch.zeros_like(tokens.offsets, dtype=torch.bool)
+        newline = selection.newline.to(first.device)[tokens.offsets]
         if self.newline == "keep":
-            first |= selection.newline.to(first.device)[tokens.offsets]
+            first |= newline
+        if self.cover:
+            share = self.share(tokens.grid.count) * retention_fraction(self.cover)
+            first |= ~newline & best_remaining(score, tokens.offsets, selection.community.to(first.device), share)
         if self.protect_events:
             event, change = (x.to(first.device)[tokens.offsets] for x in (selection.event, selection.change))
             largest = highest(torch.where(event, change, -1.0), target // 2)
             first[largest] |= event[largest]
         return first
+
+
+def best_remaining(
+    score: torch.Tensor, offsets: torch.Tensor, community: torch.Tensor, share: Fraction
+) -> torch.Tensor:
+    """The ceil(|c| share) tokens of highest score in every community, among those that are left: bool (n,).
+
+    score: float32 (n,), of the tokens at `offsets`, int64 (n,). community: int64 (N,), of all tokens, whose sizes count.
+    """
+    remaining = torch.full(community.shape, -torch.inf, dtype=torch.float64, device=score.device)
+    remaining[offsets] = score.double()
+    return best_of_community(remaining, community, community_quota(community_sizes(community), share), tie=0.0)[offsets]

@@ -57,34 +57,52 @@ grids = st.builds(
     budget=st.sampled_from(["tokens", "compute"]),
     newline=st.sampled_from(["node", "keep", "drop"]),
     protect_events=st.booleans(),
+    entry=st.sampled_from(["retention", "sqrt"]),
+    cover=st.sampled_from([0.0, 0.5, 1.0]),
     prune_layer=st.integers(0, LAYERS - 2),
 )
-def test_final_pruning_read_literally(grid, seed, retention, budget, newline, protect_events, prune_layer):
-    """Kept newlines, then at most half the budget of events by change, then attention; the earliest among equals."""
+def test_final_pruning_read_literally(
+    grid, seed, retention, budget, newline, protect_events, entry, cover, prune_layer
+):
+    """First come kept newlines, what covers the communities, and events up to half the budget, by change; then
+    attention decides, and the earliest among equals."""
     method = STSimDiff(
         retention=retention,
         tau_sim=0.5,
         budget=budget,
         newline=newline,
         protect_events=protect_events,
+        entry=entry,
+        cover=cover,
         prune_layer=prune_layer,
     )
     features = clip(grid, seed)
     attention = torch.randint(8, (grid.count,), generator=torch.Generator().manual_seed(seed)) / 8
     separators = grid.separator_offsets().tolist()
     target = math.ceil(Fraction(str(retention)) * grid.count)
-    if newline == "keep" and len(separators) >= target:
+    share = (
+        Fraction(str(retention)) if entry == "retention" else Fraction(math.sqrt(retention)).limit_denominator(10**12)
+    )
+    if newline == "keep" and len(separators) >= math.ceil(share * grid.count):
         with pytest.raises(InputError, match="newline='node' or 'drop'"):
             prefill(method, grid, features, attention)
         return
     entered, final = prefill(method, grid, features, attention)
-    chosen = select(features, grid, retention, method)
+    chosen = select(features, grid, share, method)
     assert entered.tolist() == chosen.candidate.nonzero().flatten().tolist()
 
     if budget == "compute":
         spent = Fraction(str(retention)) * LAYERS * grid.count - (prune_layer + 1) * len(entered)
         target = max(1, math.ceil(spent / (LAYERS - prune_layer - 1)))
     first = set(separators) & set(entered.tolist()) if newline == "keep" else set()
+    if cover:
+        community = chosen.community.tolist()
+        for label in set(community):
+            size = community.count(label)
+            left = [i for i in entered.tolist() if community[i] == label]
+            left.sort(key=lambda i: (-float(attention[i]), i))
+            quota = math.ceil(size * Fraction(str(retention)) * Fraction(cover))
+            first |= {i for i in left[:quota] if newline == "node" or i not in separators}
     if protect_events:
         events = chosen.event.nonzero().flatten().tolist()
         events.sort(key=lambda i: (-float(chosen.change[i]), i))
@@ -206,6 +224,9 @@ def test_highest_prefers_the_first_and_then_the_earliest():
         ({"budget": "token"}, "Did you mean 'tokens'?"),
         ({"max_tokens": 0}, "max_tokens is None or a number of tokens, at least 1, got 0."),
         ({"max_tokens": 10, "retention": 0.5}, "give one, not both (max_tokens=10, retention=0.5)."),
+        ({"entry": "root"}, "Unknown entry 'root'. Valid: retention, sqrt."),
+        ({"cover": 1.5}, "cover is a share of the budget, in [0, 1], got 1.5."),
+        ({"cover": True}, "cover is a share of the budget, in [0, 1], got True."),
         ({"protect_events": 1}, "protect_events is True or False, got 1."),
         ({"prune_layer": -1}, "prune_layer is the 0-based index of a decoder layer, got -1."),
         ({"retention": 0}, "in (0, 1], got 0."),
