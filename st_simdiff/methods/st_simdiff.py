@@ -143,7 +143,7 @@ def best_remaining(
 ) -> torch.Tensor:
     """The ceil(|c| share) tokens of highest score in every community, among those that are left: bool (n,).
 
-    score: float32 (n,), of the tokens at `offsets`, int64 (n,). community: int64 (N,), of all tokens, whose sizes count.
+    score: float32 (n,), of the tokens at `offsets`, int64 (n,). community: int64 (N,), of all tokens: its sizes count.
     """
     remaining = torch.full(community.shape, -torch.inf, dtype=torch.float64, device=score.device)
     remaining[offsets] = score.double()
