@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from st_simdiff.bench.cli import add_bench_command, run_bench
 from st_simdiff.errors import InputError
+from st_simdiff.harness.options import add_eval_command
 from st_simdiff.show.cli import add_show_command, run_show
 
 
@@ -17,37 +19,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="st-simdiff", description="Compression of a video LLM's visual tokens.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    evaluate = commands.add_parser(
-        "eval",
-        help="evaluate a checkpoint on lmms-eval tasks",
-        usage="st-simdiff eval [options] [-- arguments of lmms-eval]",
-        description="Without a checkpoint, the small trained one that is shipped answers questions about the clips of "
-        "SynthEvents, at full length and compressed.",
-    )
-    evaluate.add_argument(
-        "--model",
-        default="llava_video",
-        help="llava_video, nvila, or a compressed twin of one of lmms-eval's own wrappers: st_simdiff_qwen2_5_vl, "
-        "st_simdiff_qwen3_vl, st_simdiff_llava_hf (LLaVA-OneVision); default: llava_video",
-    )
-    evaluate.add_argument("--model_path", help="checkpoint folder; default: $MODEL_PATH, else the embedded checkpoint")
-    evaluate.add_argument(
-        "--tasks", help="comma-separated lmms-eval tasks; default: videomme, or synthevents when embedded"
-    )
-    evaluate.add_argument("--method", help="compression method, see `st-simdiff methods`; default: st_simdiff")
-    evaluate.add_argument("--retention", help="share of visual tokens to keep, in (0, 1]; default: 0.3")
-    evaluate.add_argument("--limit", help="number of questions a task, or a share of them below 1")
-    evaluate.add_argument("--full", action="store_true", help="all 1,000 questions of synthevents, not the first 300")
-    evaluate.add_argument("--num_processes", type=int, default=1, help="processes that share the questions; default: 1")
-    evaluate.add_argument("--model_args", default="", help="key=value,... of the model, over the defaults")
-    evaluate.add_argument("--output_path", default="logs", help="where results go; default: logs")
-
+    add_eval_command(commands)
     for name, what in (("tables", "tables in Markdown, LaTeX and CSV"), ("plots", "plots")):
         report = commands.add_parser(name, help=f"{what} of results, beside the published figures")
         report.add_argument("logs", type=Path, nargs="?", default=Path("logs"), help="folder of results; default: logs")
         report.add_argument("--output_path", type=Path, default=Path("reports"), help="default: reports")
 
     add_show_command(commands)
+    add_bench_command(commands)
     commands.add_parser("methods", help="list the compression methods and their settings")
     return parser
 
@@ -62,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = build_parser().parse_args(own)
     if options.command == "show":
         sys.exit(run_show(options))
+    if options.command == "bench":
+        sys.exit(run_bench(options))
     # Imported here so that --help and a mistyped option answer at once: these import torch.
     from st_simdiff import report
     from st_simdiff.harness import evaluation

@@ -1,89 +1,78 @@
-"""Starts lmms-eval on a harness model and makes sure that it wrote results.
+"""Starts runs that share one loaded model, through accelerate where several processes share the questions.
 
-lmms-eval 0.7.3 catches most exceptions, prints them and exits 0, so only a results file counts as success.
+Only a results file counts as success: lmms-eval 0.7.3 catches most exceptions, prints them and goes on.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.harness.arguments import join_model_args
-from st_simdiff.harness.journal import count_answers
-from st_simdiff.harness.models import DEFAULT_MODEL
-from st_simdiff.harness.results import find_results
+from st_simdiff.harness.runs import Run
+
+LOADED = "loaded"
+"""A file of this name beside the plan says that the model has been loaded."""
 
 
 class RunFailed(RuntimeError):
-    """lmms-eval ended without results.
+    """A run ended without results. code: a non-zero exit code to end with."""
 
-    code: a non-zero exit code to end with. swallowed: lmms-eval caught the reason itself and exited 0, as it does for
-    all that happens outside the harness model, which exits with a sentence of its own.
-    """
-
-    def __init__(self, message: str, code: int, swallowed: bool = False) -> None:
+    def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
-        self.swallowed = swallowed
 
 
 @dataclass(frozen=True)
-class Run:
-    """One start of lmms-eval.
+class Machines:
+    """How many processes share the questions, on how many machines.
 
-    model_args: settings of `model`. tasks: comma-separated names. folder: where everything is written. processes: how
-    many share the questions. on_cpu: whether they compute on CPUs. extra: more arguments of lmms-eval. model: the
-    harness model's name. journals: whether it writes answers down as they come. tasks_folder: where lmms-eval looks for
-    tasks beside its own.
+    processes: on all machines together. rank: which machine this is, from 0. main_ip, main_port: where machine 0 is
+    reached by the others. on_cpu: whether the processes compute on CPUs.
     """
 
-    model_args: Mapping[str, Any]
-    tasks: str
-    folder: Path
-    tasks_folder: Path
-    limit: str | None = None
     processes: int = 1
+    machines: int = 1
+    rank: int = 0
+    main_ip: str | None = None
+    main_port: int | None = None
     on_cpu: bool = False
-    extra: tuple[str, ...] = ()
-    model: str = DEFAULT_MODEL
-    journals: bool = True
 
     def __post_init__(self) -> None:
-        for key, value in {**self.model_args, "the output path": self.folder}.items():
-            if "," in str(value):
-                raise InputError(f"lmms-eval splits its arguments at commas, so {key} can have none, got {value}.")
+        if self.processes < 1:
+            raise InputError(f"--num_processes must be at least 1, got {self.processes}.")
+        if self.machines < 1 or self.processes % self.machines:
+            raise InputError(
+                f"--num_processes counts the processes of all machines, the same number on each, got {self.processes} "
+                f"on {self.machines}."
+            )
+        if not 0 <= self.rank < self.machines:
+            raise InputError(f"--machine_rank is from 0 to {self.machines - 1}, got {self.rank}.")
+        if self.machines > 1 and not (self.main_ip and self.main_port):
+            raise InputError("Several machines need --main_process_ip and --main_process_port, those of machine 0.")
 
-    @property
-    def journal(self) -> Path:
-        return self.folder / "answers"
-
-    def command(self) -> list[str]:
-        """The command line, runnable as it is."""
-        command = [sys.executable, "-m"]
-        if self.processes > 1:
-            command += ["accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no"]
-            command += [
-                "--dynamo_backend",
-                "no",
-                "--num_processes",
-                str(self.processes),
-                "--main_process_port",
-                "0",
-                "-m",
-            ]
-        settings = {**self.model_args, "journal": self.journal} if self.journals else self.model_args
-        command += ["lmms_eval", "--model", self.model, "--model_args", join_model_args(settings)]
-        command += ["--tasks", self.tasks, "--include_path", str(self.tasks_folder), "--batch_size", "1"]
-        command += ["--log_samples", "--output_path", str(self.folder), "--verbosity", "WARNING", "--timezone", "UTC"]
-        if self.limit is not None:
-            command += ["--limit", self.limit]
-        return [*command, *self.extra]
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """The command line that runs a Python module in every process of this machine."""
+        if self.processes == 1:
+            return [sys.executable, "-m", module, *arguments]
+        options = {
+            "num_machines": self.machines,
+            "mixed_precision": "no",
+            "dynamo_backend": "no",
+            "num_processes": self.processes,
+            "main_process_port": self.main_port or 0,
+        }
+        if self.machines > 1:
+            options |= {"machine_rank": self.rank, "main_process_ip": self.main_ip}
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+        launcher += [part for key, value in options.items() for part in (f"--{key}", str(value))]
+        return [*launcher, "-m", module, *arguments]
 
     def environment(self) -> dict[str, str]:
         """Several processes on CPUs need ACCELERATE_USE_CPU: without it accelerate makes each the first of one."""
@@ -91,19 +80,67 @@ class Run:
         return dict(os.environ) | ({"ACCELERATE_USE_CPU": "true"} if several_on_cpu else {})
 
 
-def evaluate(run: Run) -> Path:
-    """Runs lmms-eval, its output passing through, and returns the results file. Raises `RunFailed` if there is none."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    before = set(find_results(run.folder))
-    process = subprocess.run(run.command(), env=run.environment(), check=False)
-    results = [path for path in find_results(run.folder) if path not in before]
-    if process.returncode == 0 and results:
-        return results[-1]
-    answers = count_answers(run.journal)
-    kept = f"; the answers so far ({answers}) are in {run.journal}" if answers else ""
-    raise RunFailed(
-        f"lmms-eval ended with exit code {process.returncode} and {'' if results else 'no '}results; "
-        f"what went wrong is printed above{kept}.",
-        code=process.returncode if 0 < process.returncode < 256 else 1,
-        swallowed=process.returncode == 0,
-    )
+@dataclass(frozen=True)
+class Sweep:
+    """Runs of one loaded model, in their order.
+
+    total: of the runs of the whole plan. tasks_folders: where lmms-eval looks for tasks beside its own. arguments: of
+    lmms-eval.
+    """
+
+    runs: tuple[Run, ...]
+    total: int
+    tasks_folders: tuple[Path, ...]
+    machines: Machines
+    arguments: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "runs": [run.to_json() for run in self.runs],
+            "total": self.total,
+            "tasks_folders": [str(folder) for folder in self.tasks_folders],
+            "arguments": list(self.arguments),
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run without results, and the exit code of the process that should have written them."""
+
+    run: Run
+    code: int
+
+
+def carry_out(sweep: Sweep) -> list[Failure]:
+    """Runs them all, their output passing through, and returns those that failed.
+
+    A run that fails takes the process and its model with it, so that nothing is left half-done in any process; the runs
+    behind it get a new one. Where the model cannot be loaded, all have failed.
+    """
+    failures: list[Failure] = []
+    waiting = sweep.runs
+    while waiting:
+        code, loaded = _start(replace(sweep, runs=waiting))
+        if sweep.machines.rank > 0:  # only machine 0 writes results
+            return [Failure(run, _exit_code(code)) for run in waiting] if code else []
+        left = [run for run in waiting if run.results() is None]
+        if not left:
+            break
+        failed = left[:1] if loaded and sweep.machines.machines == 1 else left
+        failures += [Failure(run, _exit_code(code)) for run in failed]
+        waiting = tuple(left[len(failed) :])
+    return failures
+
+
+def _start(sweep: Sweep) -> tuple[int, bool]:
+    """The exit code, and whether the model was loaded."""
+    with TemporaryDirectory(prefix="st-simdiff-") as folder:
+        plan = Path(folder) / "plan.json"
+        plan.write_text(json.dumps(sweep.to_json(), default=str), encoding="utf-8")
+        command = sweep.machines.command("st_simdiff.harness.sweep", str(plan))
+        done = subprocess.run(command, env=sweep.machines.environment(), check=False)
+        return done.returncode, (plan.parent / LOADED).exists()
+
+
+def _exit_code(code: int) -> int:
+    return code if 0 < code < 256 else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,21 +22,19 @@ class HarnessModel:
     arguments: type[AnsweringArguments] | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def writes_journal(self) -> bool:
-        """Whether it takes the argument `journal`."""
-        return self.arguments is not None
+    def parse(self, settings: Mapping[str, Any]) -> AnsweringArguments | None:
+        """`settings` with their types; None for a twin. Raises `InputError` for settings that cannot be used."""
+        return None if self.arguments is None else parse(settings, self.arguments)
 
-    def check(self, settings: Mapping[str, Any]) -> tuple[Method, str]:
-        """The method that `settings` describe, and the device, "auto" where none is given.
+    def split(self, settings: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
+        """The method that `settings` describe, and the settings of the model.
 
         Raises `InputError` for settings that cannot be used; a wrapper's own are left to the wrapper.
         """
-        if self.arguments is not None:
-            arguments = parse(settings, self.arguments)
-            return arguments.method, arguments.device
-        method, rest = take_method(settings)
-        return method, str(rest.get("device", "auto"))
+        if self.arguments is None:
+            return take_method(settings)
+        own = {one.name for one in dataclasses.fields(self.arguments)} - {"method"}
+        return take_method(settings, own)
 
 
 MODELS: dict[str, HarnessModel] = {

@@ -1,0 +1,61 @@
+"""The options of `st-simdiff eval`. Imports nothing heavy: --help and a mistyped option answer at once."""
+
+from __future__ import annotations
+
+import argparse
+
+MODELS_HELP = (
+    "llava_video, nvila, or a compressed twin of one of lmms-eval's own wrappers: st_simdiff_qwen2_5_vl, "
+    "st_simdiff_qwen3_vl, st_simdiff_llava_hf (LLaVA-OneVision); default: llava_video"
+)
+
+
+def add_eval_command(commands: argparse._SubParsersAction) -> None:
+    """Adds `eval`."""
+    parser = commands.add_parser(
+        "eval",
+        help="evaluate checkpoints on lmms-eval tasks: models x methods x retentions x tasks x any setting",
+        usage="st-simdiff eval [options] [-- arguments of lmms-eval]",
+        description="Every combination of the comma-separated values is one run. Killed and started again, the same "
+        "command goes on where it stopped, with any number of processes; what is finished is not run again. Without a "
+        "checkpoint, the small trained one that is shipped answers questions about the clips of SynthEvents, at full "
+        "length and compressed.",
+    )
+    what = parser.add_argument_group("what is run")
+    what.add_argument("--config", metavar="FILE", help="grid in YAML, such as configs/table1.yaml; flags go over it")
+    what.add_argument("--model", help=MODELS_HELP)
+    what.add_argument(
+        "--model_path",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="checkpoint folder, <model>=<folder> for each of several models; default: $MODEL_PATH, else the embedded "
+        "checkpoint",
+    )
+    what.add_argument("--tasks", help="lmms-eval tasks; default: videomme, or synthevents when embedded")
+    what.add_argument("--method", help="compression methods, see `st-simdiff methods`; default: st_simdiff")
+    what.add_argument("--retention", help="shares of visual tokens to keep, in (0, 1]; default: 0.3")
+    what.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="SETTING=VALUES",
+        help="values of a setting of the method or the model, tau_sim=0.7,0.8,0.9; several times: every combination",
+    )
+    what.add_argument("--model_args", default="", help="key=value,... of every run, over the defaults")
+    what.add_argument("--limit", help="number of questions a task, or a share of them below 1")
+    what.add_argument("--full", action="store_true", help="all 1,000 questions of synthevents, not the first 300")
+    what.add_argument("--output_path", default="logs", help="where results go; default: logs")
+
+    where = parser.add_argument_group("where it is run")
+    where.add_argument("--num_processes", type=int, default=1, help="processes that share the questions; default: 1")
+    where.add_argument("--num_machines", type=int, default=1, help="machines that share the processes; default: 1")
+    where.add_argument("--machine_rank", type=int, default=0, help="which of them this is; default: 0")
+    where.add_argument("--main_process_ip", help="of machine 0")
+    where.add_argument("--main_process_port", type=int, help="of machine 0")
+
+    dry = parser.add_argument_group("what it would take")
+    dry.add_argument(
+        "--dry_run", "--dry-run", action="store_true", help="list the runs and estimate their hours; run nothing"
+    )
+    dry.add_argument("--gpu", default="L20", help="GPU of the estimate, such as A100; default: L20, the paper's")

@@ -1,0 +1,86 @@
+"""The names of lmms-eval's tasks and of ours, read from their yaml files: lmms-eval's own index takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from st_simdiff.errors import InputError, unknown
+
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:
+    from yaml import SafeLoader
+
+
+class _Loader(SafeLoader):
+    """Reads `!function` as nothing: names are plain text."""
+
+
+_Loader.add_multi_constructor("!", lambda loader, suffix, node: None)  # noqa: ARG005
+
+
+def refuse_unknown_tasks(tasks: Iterable[str], folders: Iterable[Path]) -> None:
+    """Raises `InputError`, with the closest name, for a task that lmms-eval does not have.
+
+    tasks: names, patterns such as `mvbench_*`, or yaml files. folders: searched beside lmms-eval's own tasks.
+    """
+    wanted = [task for task in tasks if not is_task_file(task)]
+    known = known_tasks(folders) if wanted else frozenset()
+    for task in wanted:
+        if "*" in task and not any(fnmatch(name, task) for name in known):
+            raise InputError(f"No task of lmms-eval matches {task!r}.")
+        if "*" not in task and task not in known:
+            error = unknown("task", task, known)
+            sentence, _, _ = str(error).partition(" Valid: ")
+            raise InputError(f"{sentence} `python -m lmms_eval --tasks list` lists all {len(known):,}.")
+
+
+def is_task_file(task: str) -> bool:
+    return task.endswith(".yaml") and Path(task).is_file()
+
+
+def known_tasks(folders: Iterable[Path] = ()) -> frozenset[str]:
+    """The tasks, groups and tags under lmms-eval's own folder and `folders`."""
+    spec = find_spec("lmms_eval")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("lmms-eval is not installed: pip install 'st-simdiff[eval]'.")
+    stock = [Path(place) / "tasks" for place in spec.submodule_search_locations]
+    names: set[str] = set()
+    for folder in (*stock, *folders):
+        for file in sorted(Path(folder).rglob("*.yaml")):
+            names.update(_names(_load(file)))
+    return frozenset(names)
+
+
+def _load(file: Path) -> Any:
+    """What a task file says, with the files that it includes."""
+    try:
+        config = yaml.load(file.read_bytes(), _Loader)
+    except (yaml.YAMLError, OSError) as error:
+        raise InputError(f"The task file {file} is not readable as YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(config, dict) or "include" not in config:
+        return config
+    included = config["include"]
+    for name in [included] if isinstance(included, str) else included:
+        config = {**_load(file.parent / name), **config}
+    return config
+
+
+def _names(config: Any) -> Iterator[str]:
+    """As lmms-eval's TaskManager indexes a file: a group whose tasks are listed, or a task with its groups and tags."""
+    if not isinstance(config, dict):
+        return
+    task = config.get("task")
+    if isinstance(task, list):
+        yield str(config.get("group"))
+    elif isinstance(task, str):
+        yield task
+        for key in ("tag", "group"):
+            value = config.get(key)
+            yield from [value] if isinstance(value, str) else value or []
