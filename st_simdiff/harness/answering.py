@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,11 @@ from st_simdiff import compress
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.harness.arguments import AnsweringArguments, LlavaVideoArguments
 from st_simdiff.harness.device import choose_dtype
+from st_simdiff.harness.preparing import Preparer
+from st_simdiff.harness.protocol import feature_protocol
 from st_simdiff.harness.reading import FrameReader, Pixels
 from st_simdiff.harness.seeing import Seen, Viewer
+from st_simdiff.harness.video_cache import VideoCache
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.prefix import Prefix, new_cache
 from st_simdiff.models.trace import Trace, VideoTrace
@@ -65,7 +68,7 @@ class Turn:
     """One prompt's way through the decoder.
 
     prompt: of which `ids`, int64 (1, L'), and `images` go through it, behind the first `reused` positions of `cache`.
-    seen, seeing: the video, and the counts of looking at it. trace: what became of its tokens.
+    seen, seeing: the video, and the counts of looking at it. trace: what became of its tokens. times: of the stages.
     """
 
     prompt: Prompt
@@ -76,6 +79,7 @@ class Turn:
     cache: DynamicCache | None
     reused: int = 0
     trace: VideoTrace | None = None
+    times: Counts = field(default_factory=dict)
 
 
 class VideoAnswerer:
@@ -113,7 +117,7 @@ class VideoAnswerer:
         self.image_processor = loaded.image_processor
         self.model = loaded.model.eval()
         self.reader = FrameReader(sample, self.image_processor, self.dtype)
-        self.viewer = Viewer(self.model, self.reader, device)
+        self.viewer = Viewer(self.model, self._preparer(), device, arguments.decode_ahead)
         self.warm = False
 
     @torch.inference_mode()
@@ -123,22 +127,19 @@ class VideoAnswerer:
         settings: generation settings of the task; max_new_tokens, temperature, top_p and num_beams are used, as by
         lmms-eval's own LLaVA wrappers. Raises `llava.video.VideoError` for a video that cannot be read.
         """
-        started = time.perf_counter()
         chosen = _generation_settings(settings)
-        with self._clock() as clock:
-            turn = self._turn(video, question, clock, share=chosen["num_beams"] == 1)
-            with self._compress(turn) as trace:
-                ids = self.model.generate(
-                    inputs=turn.ids,
-                    images=turn.images,
-                    attention_mask=torch.ones_like(turn.ids),
-                    past_key_values=turn.cache,
-                    use_cache=True,
-                    **chosen,
-                )
+        with self._asking(video, question, share=chosen["num_beams"] == 1) as turn, self._compress(turn) as trace:
+            ids = self.model.generate(
+                inputs=turn.ids,
+                images=turn.images,
+                attention_mask=torch.ones_like(turn.ids),
+                past_key_values=turn.cache,
+                use_cache=True,
+                **chosen,
+            )
         self._keep(turn, trace)
         text = self.tokenizer.batch_decode(ids, skip_special_tokens=True)[0].strip()
-        return Answer(text, self._counts(turn, ids.shape[1], clock, started))
+        return Answer(text, self._counts(turn, ids.shape[1]))
 
     @torch.inference_mode()
     def likelihood(self, video: str | None, question: str, continuation: str) -> Likelihood:
@@ -147,9 +148,7 @@ class VideoAnswerer:
         The prompt is prefilled alone and the continuation goes on from its cache, so that the query whose attention
         ranks the visual tokens is the prompt's last one, as in generation, and not a token of the answer.
         """
-        started = time.perf_counter()
-        with self._clock() as clock:
-            turn = self._turn(video, question, clock)
+        with self._asking(video, question) as turn:
             answered = self._tokenize(self._conversation(self._instructed(question, turn.seen), video, continuation))
             tokens = answered[:, turn.prompt.ids.shape[1] :]
             with self._compress(turn) as trace:
@@ -165,7 +164,11 @@ class VideoAnswerer:
             loss = torch.nn.functional.cross_entropy(logits[0], tokens[0])
             greedy = bool((logits.argmax(-1) == tokens).all())
         self._keep(turn, trace)
-        return Likelihood(loss.item(), greedy, self._counts(turn, 0, clock, started))
+        return Likelihood(loss.item(), greedy, self._counts(turn, 0))
+
+    def looking_ahead(self, videos: Iterable[str | None]) -> AbstractContextManager[Iterator[str | None]]:
+        """Gives the files `videos` one by one for questions to be asked about, and prepares the next ones meanwhile."""
+        return self.viewer.looking_ahead(videos, self.arguments.method)
 
     def prompt(self, video: str | None, question: str) -> Prompt:
         """The prompt for `question`, with the frames of `video` sampled and preprocessed anew."""
@@ -181,8 +184,21 @@ class VideoAnswerer:
         text = self._conversation(question, video, None)
         return Prompt(text, self._tokenize(text), images)
 
-    def _turn(self, video: str | None, question: str, clock: StageClock, *, share: bool = True) -> Turn:
-        """What is to be done for `question`. share: whether the keys and values may be another prompt's, too."""
+    @contextmanager
+    def _asking(self, video: str | None, question: str, *, share: bool = True) -> Iterator[Turn]:
+        """What is to be done for `question`, timed. share: whether keys and values may be shared with other prompts."""
+        started = time.perf_counter()
+        try:
+            with StageClock(self.model, warm_up=not self.warm) as clock:
+                turn = self._turn(video, question, clock, share)
+                yield turn
+            self.warm = True
+        finally:
+            self.viewer.settle()
+        seconds = time.perf_counter() - started + (self.viewer.queued if video is not None else 0.0)
+        turn.times = {**clock.counts(), "seconds": round(seconds, 4)}
+
+    def _turn(self, video: str | None, question: str, clock: StageClock, share: bool) -> Turn:
         if video is None:
             prompt = self._prompt(question, None)
             return Turn(prompt, None, {}, prompt.ids, None, None)
@@ -209,10 +225,6 @@ class VideoAnswerer:
     def _compress(self, turn: Turn) -> AbstractContextManager[Trace]:
         return compress(self.model, self.arguments.method if turn.seen is None else turn.seen.method)
 
-    def _clock(self) -> StageClock:
-        clock, self.warm = StageClock(self.model, warm_up=not self.warm), True
-        return clock
-
     def _instructed(self, question: str, timed: Pixels | Seen | None) -> str:
         """`question`, with the line that tells when the frames were taken where that is asked for."""
         if timed is None or not self.tells_times:
@@ -230,7 +242,16 @@ class VideoAnswerer:
         ids = tokenizer_image_token(text, self.tokenizer, IMAGE_TOKEN_INDEX, return_tensors="pt")
         return ids.unsqueeze(0).to(self.device)
 
-    def _counts(self, turn: Turn, new_tokens: int, clock: StageClock, started: float) -> Counts:
+    def _preparer(self) -> Preparer:
+        """With the folder for features, if there is to be one. Raises `InputError` if it cannot be made."""
+        arguments = self.arguments
+        if arguments.video_cache is None:
+            return Preparer(self.reader, None, {})
+        cache = VideoCache(arguments.video_cache, int(arguments.video_cache_gb * 1e9))
+        protocol = feature_protocol(self.model, self.image_processor, self.reader.sample, self.device)
+        return Preparer(self.reader, cache, protocol | {"dtype": str(self.dtype)})
+
+    def _counts(self, turn: Turn, new_tokens: int) -> Counts:
         visual = turn.trace.summary() if turn.trace is not None else {}
         text_tokens = turn.prompt.ids.shape[1] - (turn.seen is not None)
         return {
@@ -239,8 +260,7 @@ class VideoAnswerer:
             **visual,
             **turn.seeing,
             "reused_tokens": turn.reused,
-            **clock.counts(),
-            "seconds": round(time.perf_counter() - started, 4),
+            **turn.times,
         }
 
 

@@ -45,6 +45,9 @@ class AnsweringArguments:
     dtype: auto is bfloat16 on CUDA and float32 on a CPU.
     video_decode_backend: auto is decord where it is installed and PyAV elsewhere; both give the same frames.
     journal: folder in which every answer is written down the moment it is there; None writes none.
+    video_cache: folder in which the features of every video are kept for other processes and later runs, at most
+        video_cache_gb of them; None keeps those of the last video alone, in memory.
+    decode_ahead: videos that are read while the model works on another one.
     """
 
     pretrained: str
@@ -55,12 +58,19 @@ class AnsweringArguments:
     video_decode_backend: DecodeBackend = "auto"
     batch_size: int = 1
     journal: str | None = None
+    video_cache: str | None = None
+    video_cache_gb: float = 20
+    decode_ahead: int = 2
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise InputError(f"device is auto, cpu, cuda or cuda:<index>, got {self.device!r}.")
         if self.batch_size != 1:
             raise InputError(f"The model answers one question at a time: batch_size is 1, got {self.batch_size}.")
+        if not 0 < self.video_cache_gb < float("inf"):
+            raise InputError(f"video_cache_gb is how much the folder may hold, above 0, got {self.video_cache_gb}.")
+        if self.decode_ahead < 0:
+            raise InputError(f"decode_ahead is how many videos to read ahead, 0 or more, got {self.decode_ahead}.")
         if self.video_decode_backend != "auto" and not find_spec(_DECODERS[self.video_decode_backend]):
             raise InputError(
                 f"video_decode_backend={self.video_decode_backend} needs the package "

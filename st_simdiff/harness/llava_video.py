@@ -175,11 +175,25 @@ class LlavaVideo(lmms):
             progress.update(len(requests) - len(places))
             with one_sentence(self.name, InputError):
                 asked = {place: question(requests[place]) for place in places}
-            for place in sorted(asked, key=lambda place: (asked[place].video or "", place)):
-                with one_sentence(self.name, InputError, VideoError, FileNotFoundError):
-                    said, counts = self._earlier(asked[place], type(nothing)) or self._one(asked[place], unreadable)
+
+            def note(place: int, answer: tuple[Any, Counts]) -> None:
+                said, counts = answer
                 results[place] = GenerationResult(said, VideoTokenCounts.of(counts))
                 progress.update(1)
+
+            by_video: dict[str | None, list[int]] = {}
+            for place in sorted(asked, key=lambda place: (asked[place].video or "", place)):
+                earlier = self._earlier(asked[place], type(nothing))
+                if earlier is not None:
+                    note(place, earlier)
+                else:
+                    by_video.setdefault(asked[place].video, []).append(place)
+            with (
+                one_sentence(self.name, InputError, VideoError, FileNotFoundError),
+                self.answerer.looking_ahead(by_video) as videos,
+            ):
+                for place in (place for video in videos for place in by_video[video]):
+                    note(place, self._one(asked[place], unreadable))
         return results
 
     def _earlier(self, question: Question, kind: type) -> tuple[Any, Counts] | None:

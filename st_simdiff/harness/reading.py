@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,11 +21,13 @@ class Pixels:
     """The frames of one video as the vision tower wants them.
 
     values: (T, 3, S, S) on the CPU, in the model's dtype. times: where each frame lies, seconds. duration: seconds.
+    seconds: what reading and preprocessing took.
     """
 
     values: torch.Tensor
     times: tuple[float, ...]
     duration: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,9 @@ class FrameReader:
 
     def __call__(self, path: str, stage: Stage = lambda _: nullcontext()) -> Pixels:
         """Raises `llava.video.VideoError` for a video that cannot be read."""
+        started = time.perf_counter()
         with stage("decode"):
             sampled = self.sample(path)
         with stage("preprocess"):
             values = self.processor.preprocess(sampled.frames, return_tensors="pt")["pixel_values"].to(self.dtype)
-        return Pixels(values, tuple(sampled.times), sampled.duration)
+        return Pixels(values, tuple(sampled.times), sampled.duration, time.perf_counter() - started)

@@ -2,83 +2,145 @@
 
 from __future__ import annotations
 
-import os
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from llava.modeling import EncodedVideo, LlavaVideo
-from st_simdiff.harness.reading import FrameReader
-from st_simdiff.methods.base import Method, VisionInput
+from st_simdiff.harness.decode_ahead import DecodeAhead
+from st_simdiff.harness.plain import moved
+from st_simdiff.harness.preparing import Features, FileIdentity, Prepared, Preparer, identify
+from st_simdiff.harness.video_cache import Claim
+from st_simdiff.methods.base import Method
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.families.llava_video import encode_video
 from st_simdiff.models.prefix import ChoosesOnce, Prefix
 
-FileIdentity = tuple[str, int, int, int]
+Counts = dict[str, int | float]
 
 
 @dataclass
 class Seen:
     """A video that the vision tower has seen, and what questions about it have left behind.
 
-    noted: what the tower recorded for methods. method: chooses among its tokens once. prefix: the last prompt's.
+    features: on the model's device. method: chooses among the video's tokens once; stored: whether that choice is in
+    the cache, under `key`. prefix: the last prompt's.
     """
 
     identity: FileIdentity | None
-    video: EncodedVideo
-    times: tuple[float, ...]
-    duration: float
-    noted: frozenset[VisionInput]
+    features: Features
     method: ChoosesOnce
+    key: str | None = None
+    stored: bool = False
     prefix: Prefix | None = None
 
-    def serves(self, identity: FileIdentity | None, method: Method) -> bool:
-        return identity is not None and self.identity == identity and method.vision_inputs <= self.noted
+    @property
+    def video(self) -> EncodedVideo:
+        return self.features.video
 
-    def under(self, method: Method) -> Seen:
-        """The same features under another method."""
-        if self.method.method == method:
-            return self
-        return Seen(
-            self.identity, self.video, self.times, self.duration, self.noted, method=ChoosesOnce(method), prefix=None
-        )
+    @property
+    def times(self) -> tuple[float, ...]:
+        return self.features.times
+
+    @property
+    def duration(self) -> float:
+        return self.features.duration
 
 
 @dataclass
 class Viewer:
-    """Sees one video at a time: what the last one has left is let go before the next one is read."""
+    """Sees one video at a time: what the last one has left is let go before the next one is taken up.
+
+    ahead: how many videos are prepared while the model works on another. queued: seconds that were waited for the video
+    seen last before `see` was called; the clock has them under "decode".
+    """
 
     model: LlavaVideo
-    reader: FrameReader
+    prepare: Preparer
     device: str
+    ahead: int = 0
     last: Seen | None = field(default=None, init=False)
+    queued: float = field(default=0.0, init=False)
+    _queue: DecodeAhead | None = field(default=None, init=False)
+    _claim: Claim | None = field(default=None, init=False)
 
-    def see(self, path: str, method: Method, clock: StageClock) -> tuple[Seen, dict[str, Any]]:
+    @contextmanager
+    def looking_ahead(self, paths: Iterable[str | None], method: Method) -> Iterator[Iterator[str | None]]:
+        """Gives `paths` one by one, each when it is prepared; those that other processes are at come later.
+
+        Questions about a path are to be asked before the next one is taken.
+        """
+        queue = DecodeAhead(lambda path: self.prepare(path, method.vision_inputs), paths, self.ahead)
+        self._queue = queue
+        try:
+            yield iter(queue)
+        finally:
+            self._queue = None
+            queue.close()
+
+    def see(self, path: str, method: Method, clock: StageClock) -> tuple[Seen, Counts]:
         """The video in the file `path` for prompts under `method`, and counts for the samples file.
 
-        reused_features: 1 if the vision tower did not have to run. waited_ms: how long the model waited for frames.
-        Raises `llava.video.VideoError` for a video that cannot be read.
+        reused_features: 1 if the vision tower did not have to run. waited_ms: how long the model waited for the video.
+        read_ms: what decoding and preprocessing took, whoever did it.
+        Raises `llava.video.VideoError` for a video that cannot be read. To be followed by `settle`.
         """
+        self.queued = self._queue.waited(path) if self._queue is not None else 0.0
+        clock.seconds["decode"] += self.queued
         identity = identify(path)
-        if self.last is not None and self.last.serves(identity, method):
-            self.last = self.last.under(method)
-            return self.last, {"reused_features": 1, "waited_ms": 0.0}
-        self.last = None
+        last = self.last
+        if last is not None and None is not identity == last.identity and method.vision_inputs <= last.features.noted:
+            if last.method.method != method:
+                self.last = self._under(method, last.identity, last.features, last.key)
+            return self.last, {"reused_features": 1, "waited_ms": round(1e3 * self.queued, 3), "read_ms": 0.0}
+        self.last = last = None
         asked = time.perf_counter()
-        pixels = self.reader(path, clock.stage)
-        waited = 1e3 * (time.perf_counter() - asked)
+        prepared = self._take(path, method, clock)
+        waited = self.queued + time.perf_counter() - asked
+        self._claim = prepared.claim
         with clock.stage("preprocess"):
-            values = pixels.values.to(self.device)
-        with clock.stage("projector"):
-            video = encode_video(self.model, values, method.vision_inputs)
-        self.last = Seen(identity, video, pixels.times, pixels.duration, method.vision_inputs, ChoosesOnce(method))
-        return self.last, {"reused_features": 0, "waited_ms": round(waited, 3)}
+            features = moved(prepared.features, self.device)
+            pixels = None if features is not None else prepared.pixels.values.to(self.device)
+        if features is None:
+            with clock.stage("projector"):
+                video = encode_video(self.model, pixels, method.vision_inputs)
+            features = Features(video, prepared.pixels.times, prepared.pixels.duration, method.vision_inputs)
+            if prepared.key is not None:
+                self.prepare.store_features(prepared.key, features)
+        self.last = self._under(method, prepared.identity, features, prepared.key)
+        return self.last, {
+            "reused_features": int(prepared.features is not None),
+            "waited_ms": round(1e3 * waited, 3),
+            "read_ms": round(1e3 * prepared.pixels.seconds, 3) if prepared.pixels is not None else 0.0,
+        }
 
+    def settle(self) -> None:
+        """Stores what has been chosen, and lets other processes at the video. After every question."""
+        seen = self.last
+        if seen is not None and seen.key is not None and not seen.stored and seen.method.choices:
+            seen.stored = True
+            self.prepare.store_choice(seen.key, seen.method.method, seen.method.choices[0])
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
-def identify(path: str) -> FileIdentity | None:
-    """What changes when a file does: name, size, time of its last change, inode. None where there is no file."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino
+    def _take(self, path: str, method: Method, clock: StageClock) -> Prepared:
+        queue = self._queue
+        if queue is not None and path in queue:
+            with clock.stage("decode"):
+                prepared = queue.take(path)
+            if prepared is not None and prepared.identity == identify(path):
+                return prepared
+            if prepared is not None:  # the file has changed since
+                prepared.release()
+        prepared = self.prepare(path, method.vision_inputs, wait=queue is None or not self.ahead, stage=clock.stage)
+        if prepared.busy:  # out of turn, and waiting while others wait for us would never end
+            prepared = Prepared(prepared.identity, pixels=self.prepare.reader(path, clock.stage))
+        return prepared
+
+    def _under(self, method: Method, identity: FileIdentity | None, features: Features, key: str | None) -> Seen:
+        choosing = ChoosesOnce(method)
+        choices = self.prepare.stored_choice(key, method) if key is not None else []
+        choosing.choices += [moved(choice, self.device) for choice in choices]
+        return Seen(identity, features, choosing, key, stored=bool(choices))
