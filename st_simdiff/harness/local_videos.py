@@ -52,19 +52,24 @@ class LocalVideos:
 
     benchmark: a key of `FOLDERS`. places: from a document to paths below that folder, the first existing one counts.
     question: from a document to an id that no other question of the benchmark has.
+    part: whether it is one of several tasks that are asked together.
     """
 
     benchmark: str
     places: Callable[[Mapping[str, Any]], Sequence[str]]
     question: Callable[[Mapping[str, Any]], str]
+    part: bool = False
 
     def keep(self, dataset: Dataset) -> Dataset:
         """The documents whose video is there, in their order, told how many there are in all.
 
-        Ends the process with one sentence if there is none: lmms-eval would end every task of the run without one.
+        If there is none, ends the process with one sentence: lmms-eval would end every task of the run without one. Of
+        a part, which must not end the others, the first document stays; it turns out unreadable.
         """
         folder = self.folder()
         kept, left_out = sort_out(dataset, self.places, self.question, folder)
+        if not kept and self.part:
+            kept, left_out = [0], left_out[1:]
         if not kept:
             raise SystemExit(
                 f"{self.benchmark}: no video of its {len(dataset):,} questions is in {folder}, "

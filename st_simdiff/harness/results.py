@@ -6,11 +6,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from st_simdiff.errors import InputError
+from st_simdiff.harness.unreadable import unreadable_videos
+from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Estimate, Paired
 from st_simdiff.report.published import FULL
 from st_simdiff.report.results import TaskRun, read_results
 
 HEAD = ("task", "method", "retention", "questions", "score", "95% interval", "minus full", "95% interval")
+JOURNAL = "answers"
+"""Folder, beside the one with the results, of what a run wrote down answer by answer."""
 COUNTS = {"visual_tokens": "tokens in", "visual_tokens_kept": "tokens kept", "seconds": "seconds"}
 FOOTNOTE = (
     "Scores in percent; intervals by bootstrap over the videos, of the difference paired over the questions.\n"
@@ -24,10 +28,11 @@ def find_results(folder: Path) -> list[Path]:
 
 
 def summary(paths: Iterable[Path]) -> str:
-    """The table of the results files `paths`, a line for every task of each, and what its numbers are.
+    """The table of the results files `paths`, a line for every task of each, and what its numbers are (not).
 
     A file that cannot be read, or has scores of an unknown shape, gets a sentence under the table instead.
     """
+    paths = list(paths)
     runs: list[TaskRun] = []
     problems = []
     for path in paths:
@@ -41,17 +46,19 @@ def summary(paths: Iterable[Path]) -> str:
         full = next((other for other in runs if other.task == run.task and other.condition.method == FULL), None)
         paired = None if full in (None, run) else comparer.paired(run, full)
         rows.append(_row(run, comparer.estimate(run), paired))
-    return "\n".join([format_table(rows), "", FOOTNOTE, *problems])
+    unreadable = dict.fromkeys(reason for path in paths for _, reason in unreadable_videos(path.parents[1] / JOURNAL))
+    told = [*caveats(runs), *problems, *(f"Not read: {reason}" for reason in unreadable)]
+    return "\n".join([format_table(rows), "", FOOTNOTE, *([""] if told else []), *told])
 
 
 def _row(run: TaskRun, estimate: Estimate | None, paired: Paired | None) -> tuple[str, ...]:
     settings = run.condition.other_settings
     tokens = [run.mean_count(key) for key in COUNTS]
     return (
-        run.task,
+        run.asked_as,
         f"{run.condition.method} ({settings})" if settings else run.condition.method,
         f"{run.condition.retention:g}",
-        str(len(run.documents)),
+        run.coverage.text,
         _number(estimate and estimate.score, 1),
         _interval(estimate),
         _number(paired and paired.difference, 1, sign="+"),

@@ -114,7 +114,8 @@ def evaluate(
     with nothing_swallowed(run.model), claimed(run, model.rank == 0):
         settings = split_model_args(run.model_args)
         model.take_over(MODELS[run.model].split(settings)[0], run.journal)
-        own = Namespace(**{**vars(arguments), "model": run.model, "model_args": run.model_args, "tasks": run.task})
+        asked = {"model": run.model, "model_args": run.model_args, "tasks": run.task, "output_path": str(run.folder)}
+        own = Namespace(**{**vars(arguments), **asked})
         tracker = EvaluationTracker(output_path=str(run.folder / "unfinished"))
         stamp = get_datetime_str(timezone=arguments.timezone)
         results = simple_evaluate(
@@ -133,6 +134,7 @@ def evaluate(
             **request_caching_arg_to_dict(cache_requests=arguments.cache_requests),
         )
         if results is not None:
+            results["protocol"] = {**getattr(model, "protocol", {}), **run.protocol}
             save(run, results, tracker, stamp)
             sys.stdout.write(make_table(results) + "\n")
         accelerator.wait_for_everyone()
@@ -157,11 +159,14 @@ def claimed(run: Run, writes: bool) -> Iterator[None]:
 
 
 def save(run: Run, results: dict[str, Any], tracker: EvaluationTracker, stamp: str) -> None:
-    """Writes samples and results as lmms-eval does. They appear in the run's folder when they are whole."""
+    """Writes samples and results as lmms-eval does. They appear in the run's folder when they are whole.
+
+    results: as evaluated, with the protocol.
+    """
     samples = results.pop("samples")
     in_all = results["n-samples"]
     covered = {task: coverage(rows, in_all.get(task, {}).get("original")) for task, rows in samples.items()}
-    results["protocol"] = {**run.protocol, "coverage": covered.get(run.task, covered)}
+    results["protocol"]["coverage"] = covered.get(run.task, covered)
     results["method"] = run.method
     # The evaluator was given an object: it has no name for it, and the tracker would copy it whole.
     results["config"]["model"] = tracker.general_config_tracker.model_source = run.model

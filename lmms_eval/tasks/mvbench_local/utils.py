@@ -17,6 +17,7 @@ def videos_of(part: str) -> LocalVideos:
         benchmark="mvbench",
         places=lambda doc: [f"{folder}/{doc['video']}", f"data0613/{folder}/{doc['video']}"],
         question=lambda doc: f"{doc['video']}: {doc['question']}",
+        part=True,
     )
 
 
