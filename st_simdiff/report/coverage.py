@@ -66,6 +66,18 @@ def read_coverage(rows: Sequence[Mapping[str, Any]], scored: int) -> Coverage:
     )
 
 
+def add_coverages(parts: Sequence[Coverage]) -> Coverage:
+    """The coverage of several tasks together."""
+    known = [part.in_all for part in parts if part.in_all is not None]
+    return Coverage(
+        scored=sum(part.scored for part in parts),
+        unreadable=tuple(video for part in parts for video in part.unreadable),
+        in_all=sum(known) if len(known) == len(parts) else None,
+        left_out=tuple(one for part in parts for one in part.left_out),
+        counted_wrong=any(part.counted_wrong for part in parts),
+    )
+
+
 def _video(row: Mapping[str, Any]) -> str:
     coverage = row.get("coverage")
     return coverage["video"] if isinstance(coverage, Mapping) else f"the video of question {row['doc_id']}"

@@ -49,9 +49,11 @@ def grid_sheet(name: str, runs: Sequence[TaskRun], comparer: Comparer, protocols
     mixed = len({protocols.letter(run) for run in runs}) > 1
     title = f"{first.task} on {first.condition.model}"
     tables = [_scores(name, title, runs, comparer, protocols, mixed)]
+    groups = _groups(f"{name}_groups", title, runs, comparer, protocols)
     paired = _paired(f"{name}_paired", title, runs, comparer)
     notes = [note for note in protocols.notes if f" {first.task} on {first.condition.model}." in note]
-    return Sheet(name, (*tables, *((paired,) if paired.rows else ())), (*notes, *caveats(runs)))
+    more = (paired, groups)
+    return Sheet(name, (*tables, *(table for table in more if table.rows)), (*notes, *caveats(runs)))
 
 
 def _scores(
@@ -87,7 +89,7 @@ def _scores(
 
 
 def _note(runs: Sequence[TaskRun]) -> str:
-    videos = len({document.video for document in runs[0].documents})
+    videos = max(len({document.video for document in run.documents}) for run in runs)
     if videos < FEWEST_VIDEOS:
         few = "one video" if videos == 1 else f"{videos} videos"
         return f"Means over the questions, which are about {few}: too few for an interval."
@@ -107,3 +109,23 @@ def _paired(name: str, title: str, runs: Sequence[TaskRun], comparer: Comparer) 
                 rows.append((run.condition.label, run.condition.retention, *paired_cells(paired)))
     heading = f"{title}: paired differences from the full model and from the best rival"
     return Table(name, heading, columns, tuple(rows), (PAIRED_NOTE,))
+
+
+def _groups(name: str, title: str, runs: Sequence[TaskRun], comparer: Comparer, protocols: Protocols) -> Table:
+    """A row for every value of the groups that have too many for columns; for CSV only, as there may be hundreds."""
+    columns = (
+        *(Column("method"), Column("r", digits=2), Column("protocol"), Column("group"), Column("value")),
+        *(Column("questions"), Column("score"), Column("95 % interval")),
+    )
+    rows = []
+    for run in runs:
+        for key in dict.fromkeys(key for document in run.documents for key in document.groups):
+            values = run.group_values(key)
+            for value in sorted(values) if len(values) > MOST_GROUP_VALUES else ():
+                estimate = comparer.estimate(run, Part(key, value))
+                if estimate is not None:
+                    condition = (run.condition.label, run.condition.retention, protocols.letter(run))
+                    rows.append(
+                        (*condition, key, value, estimate.questions, estimate.score, (estimate.low, estimate.high))
+                    )
+    return Table(name, f"{title}: by group", columns, tuple(rows), for_machines=True)

@@ -29,6 +29,8 @@ class Column:
 class Table:
     """rows: one cell a column. for_reading: left out of CSV, because its cells are made for the eye.
 
+    for_machines: in CSV only.
+
     more_rows: rows that only CSV has.
     """
 
@@ -39,6 +41,7 @@ class Table:
     notes: tuple[str, ...] = ()
     for_reading: bool = False
     more_rows: tuple[tuple[Cell, ...], ...] = ()
+    for_machines: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def _number(value: float, column: Column) -> str:
 def to_markdown(sheet: Sheet) -> str:
     """Every table with its title and notes."""
     parts = []
-    for table in sheet.tables:
+    for table in _readable(sheet):
         lines = [f"### {table.title}", ""]
         numeric = [_is_numeric(table, number) for number in range(len(table.columns))]
         lines.append("| " + " | ".join(_escape_markdown(column.title) for column in table.columns) + " |")
@@ -87,6 +90,10 @@ def to_markdown(sheet: Sheet) -> str:
     if sheet.notes:
         parts.append("\n".join(_bullets(sheet.notes)).strip("\n"))
     return "\n\n".join(parts) + "\n"
+
+
+def _readable(sheet: Sheet) -> list[Table]:
+    return [table for table in sheet.tables if not table.for_machines]
 
 
 def _bullets(notes: Sequence[str]) -> list[str]:
@@ -102,7 +109,7 @@ def _escape_markdown(text: str) -> str:
 def to_latex(sheet: Sheet) -> str:
     """Every table as a `table` with booktabs rules; needs \\usepackage{booktabs} and a Unicode engine or inputenc."""
     parts = []
-    for table in sheet.tables:
+    for table in _readable(sheet):
         numeric = [_is_numeric(table, number) for number in range(len(table.columns))]
         lines = ["\\begin{table}", "\\centering", f"\\caption{{{_escape_latex(table.title)}}}"]
         lines += [f"\\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}", "\\toprule"]

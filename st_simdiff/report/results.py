@@ -11,12 +11,18 @@ from statistics import fmean
 from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.report.coverage import Coverage, is_unreadable, read_coverage
+from st_simdiff.report.coverage import Coverage, add_coverages, is_unreadable, read_coverage
 from st_simdiff.report.names import stock_task
 from st_simdiff.report.scoring import Scored, score_row
 from st_simdiff.report.settings import Condition, read_condition
 
 logger = logging.getLogger(__name__)
+
+MVBENCH = "mvbench_"
+"""How the tasks of MVBench's twenty parts begin."""
+
+LEFT_OUT = "questions left out"
+"""Entry of the protocol of a run that did not ask all questions of its task, for want of their videos."""
 
 SUMMED = frozenset({"seconds", "output_tokens"})
 """Counts that add up over the requests of one question; of all others the mean is taken."""
@@ -98,11 +104,13 @@ def read_logs(folder: Path) -> Logs:
         except InputError as error:
             problems.append(str(error))
             continue
+        found = []
         for task in tasks:
             try:
-                runs.append(_read_task(path, results, task))
+                found.append(_read_task(path, results, task))
             except InputError as error:
                 problems.append(str(error))
+        runs += join_mvbench(found)
     for problem in problems:
         logger.warning(problem)
     return Logs(tuple(sorted(runs, key=lambda run: (run.date, str(run.path), run.task))), tuple(problems))
@@ -112,7 +120,39 @@ def read_results(path: Path) -> list[TaskRun]:
     """Every task of one results file. Raises `InputError`, naming the file, if it or a samples file is unusable."""
     path = Path(path)
     results = _read_json(path)
-    return [_read_task(path, results, task) for task in _tasks(results)]
+    return join_mvbench([_read_task(path, results, task) for task in _tasks(results)])
+
+
+def join_mvbench(runs: Sequence[TaskRun]) -> list[TaskRun]:
+    """The runs of one results file, with MVBench's parts joined to one run where it has several.
+
+    Its documents have a group `part`; what lmms-eval reports of it is the mean over the parts, as the benchmark's is.
+    """
+    parts = [run for run in runs if run.task.startswith(MVBENCH)]
+    if len(parts) < 2:
+        return list(runs)
+    documents = []
+    for run in parts:
+        part = run.task.removeprefix(MVBENCH)
+        for document in run.documents:
+            groups, number = {**document.groups, "part": part}, len(documents)
+            documents.append(replace(document, doc_id=number, question=f"{part}: {document.question}", groups=groups))
+    reported = [run.reported for run in parts if run.reported is not None]
+    first = parts[0]
+    left_out = sum(len(run.coverage.left_out) for run in parts)
+    protocol = {key: value for key, value in first.condition.protocol.items() if key not in ("prompt", LEFT_OUT)}
+    protocol |= {LEFT_OUT: str(left_out)} if left_out else {}
+    joined = replace(
+        first,
+        condition=replace(first.condition, protocol=protocol),
+        task=MVBENCH.rstrip("_"),
+        asked_as=MVBENCH.rstrip("_") + ("_local" if first.asked_as != first.task else ""),
+        reported=fmean(reported) if reported else None,
+        documents=tuple(documents),
+        coverage=add_coverages([run.coverage for run in parts]),
+        padding=sum(run.padding for run in parts),
+    )
+    return [run for run in runs if run not in parts] + [joined]
 
 
 def _tasks(results: Mapping[str, Any]) -> list[str]:
@@ -138,9 +178,7 @@ def _read_task(path: Path, results: Mapping[str, Any], task: str) -> TaskRun:
     samples = path.with_name(f"{stamp}_samples_{task}.jsonl")
     rows = _read_rows(samples)
     readable = [(number, row) for number, row in enumerate(rows, start=1) if not is_unreadable(row)]
-    if not readable:
-        raise InputError(f"{samples} has no score: none of the videos of its {len(rows)} questions could be read.")
-    metric, value = _metric(path, task, results)
+    metric, value = _metric(path, task, results) if readable else ("", None)
     scored = [_score(samples, number, row, metric) for number, row in readable]
     scale = 100.0 if any((one.value or 0) > 1 for one in scored) else 1.0
     found = [_document(row, one, scale) for (_, row), one in zip(readable, scored, strict=True)]
@@ -167,7 +205,7 @@ def _condition(path: Path, results: Mapping[str, Any], task: str, coverage: Cove
         raise InputError(f"{path} cannot be used: {error}.") from error
     if not coverage.left_out:
         return condition
-    return replace(condition, protocol={**condition.protocol, "questions left out": str(len(coverage.left_out))})
+    return replace(condition, protocol={**condition.protocol, LEFT_OUT: str(len(coverage.left_out))})
 
 
 def _metric(path: Path, task: str, results: Mapping[str, Any]) -> tuple[str, float | None]:

@@ -3,7 +3,6 @@
 import pytest
 from lmms_logs import METRICS, counts, model_args, results_json, row, videomme, write
 
-from st_simdiff.errors import InputError
 from st_simdiff.harness.tasks_table import TASKS
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, comparable, name_protocols, newest
@@ -65,9 +64,17 @@ def test_nothing_to_say_where_everything_was_asked(tmp_path):
 
 
 def test_no_readable_video_at_all(tmp_path):
-    path = local_run(tmp_path, [local_row(i, i, readable=False) for i in range(2)])
-    with pytest.raises(InputError, match="has no score: none of the videos of its 2 questions could be read"):
-        read_results(path)
+    results = results_json("videomme_local", 0.0, model_args())
+    results["results"]["videomme_local"] = {"alias": "videomme_local", "coverage,none": 0.0}
+    rows = [local_row(i, i, readable=False, in_all=2) for i in range(2)]
+    (run,) = read_results(write(tmp_path, "s", results, {"videomme_local": rows}))
+    assert run.documents == ()
+    assert run.reported is None
+    assert Comparer().estimate(run) is None
+    assert caveats([run])[0].endswith(
+        "0 of 2 questions scored; 2 questions not scored, videos not readable: data/v0.mp4, data/v1.mp4."
+    )
+    assert {"runs", "table1"} < {sheet.name for sheet in make_sheets(read_logs(tmp_path))}
 
 
 def test_random_weights_are_named(tmp_path):
@@ -126,6 +133,29 @@ def test_a_newer_run_of_either_name_replaces_the_older(tmp_path):
     kept, old = newest(read_logs(tmp_path).runs)
     assert [run.asked_as for run in kept] == ["videomme"]
     assert [run.asked_as for run in old] == ["videomme_local"]
+
+
+def test_the_parts_of_mvbench_are_one_benchmark(tmp_path):
+    """Right: 3 of 4 and 1 of 2; the mean over the questions is 4 of 6, over the parts 62.5."""
+    rights = {"mvbench_moving_count_local": (1, 1, 1, 0), "mvbench_state_change_local": (1, 0)}
+    METRICS.update(dict.fromkeys(rights, "mvbench_accuracy"))
+    results, rows = results_json("mvbench_moving_count_local", 75.0, model_args()), {}
+    results["results"] |= results_json("mvbench_state_change_local", 50.0, "")["results"]
+    for task, right in rights.items():
+        rows[task] = [mvbench_row(number, score) for number, score in enumerate(right)]
+    rows["mvbench_state_change_local"].append(mvbench_row(2, 0, readable=False))
+    (run,) = read_results(write(tmp_path, "s", results, rows))
+    assert (run.task, run.asked_as, run.reported) == ("mvbench", "mvbench_local", pytest.approx(62.5))
+    assert Comparer().estimate(run).score == pytest.approx(400 / 6)
+    assert run.group_values("part") == ["moving_count", "state_change"]
+    assert (run.coverage.scored, run.coverage.in_all, len(run.coverage.unreadable)) == (6, 8, 1)
+    assert len({document.question for document in run.documents}) == 6
+
+
+def mvbench_row(doc_id, score, readable=True):
+    told = {"question": f"q{doc_id}", "video": f"v{doc_id}.mp4", "in_all": 4, "left_out": [], "readable": readable}
+    entry = {"pred_answer": "A", "gt_answer": "A", "score": score, "question_id": f"q{doc_id}", "video": "v"}
+    return row(doc_id, {"coverage": told, **({"mvbench_accuracy": entry} if readable else {})})
 
 
 def test_names_agree_with_the_harness():
