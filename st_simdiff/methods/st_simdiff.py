@@ -14,7 +14,6 @@ from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.selection.budget import compute_target, retention_fraction
 from st_simdiff.selection.rule import SelectionRule, check_choice, check_flag, is_count
 from st_simdiff.selection.select import Selection, select
-from st_simdiff.selection.tokens import best_of_community, community_quota, community_sizes
 
 Budget = Literal["tokens", "compute"]
 Entry = Literal["retention", "sqrt"]
@@ -43,8 +42,8 @@ class STSimDiff(SelectionRule, Method):
         layers process on average: the fewer candidates enter, the more go on.
     entry: the share of every community that enters the LLM. "retention" is r, Section 4.3. "sqrt" is the root of r, so
         that the cut at the input and the one behind `prune_layer` keep about the same share each.
-    cover: in the final pruning every community first keeps the ceil(|c| r cover) of its tokens that attention prefers;
-        the rest of the budget goes to what attention prefers anywhere. 0 is Section 4.5.
+    cover: the share of the retention at which representatives cover every community in the final pruning: the tokens
+        that `ranking` chooses at r times `cover` come before what attention prefers. 0 is Section 4.5.
     protect_events: in the final pruning events come before what attention prefers; where there are more of them than
         half the budget, as many as that, those of the largest change.
     """
@@ -103,7 +102,9 @@ class STSimDiff(SelectionRule, Method):
         count = tokens.grid.count
         if self.keeps_all(count):
             return None
-        selection = select(tokens.features, tokens.grid, self.entry_share(count), self)
+        entry = self.entry_share(count)
+        core = self.share(count) / entry * retention_fraction(self.cover)
+        selection = select(tokens.features, tokens.grid, entry, self, core=core)
         return Reduction(kept=selection.candidate.nonzero().flatten(), details=selection)
 
     def reduce_after_layer(self, layer: int, tokens: VisualTokens) -> Reduction | None:
@@ -116,35 +117,21 @@ class STSimDiff(SelectionRule, Method):
         if entering <= target:
             return None
         score = tokens.attention()
-        return Reduction(kept=highest(score, target, self._first(tokens, target, score)), details=score)
+        return Reduction(kept=highest(score, target, self._first(tokens, target)), details=score)
 
-    def _first(self, tokens: VisualTokens, target: int, score: torch.Tensor) -> torch.Tensor | None:
+    def _first(self, tokens: VisualTokens, target: int) -> torch.Tensor | None:
         """Which of the remaining tokens come before what attention prefers: bool (n,), or None if none do."""
         if self.newline != "keep" and not self.cover and not self.protect_events:
             return None
         earlier = (stage.reduction.details for stage in tokens.history)
         selection = next(details for details in earlier if isinstance(details, Selection))
         first = torch.zeros_like(tokens.offsets, dtype=torch.bool)
-        newline = selection.newline.to(first.device)[tokens.offsets]
         if self.newline == "keep":
-            first |= newline
+            first |= selection.newline.to(first.device)[tokens.offsets]
         if self.cover:
-            share = self.share(tokens.grid.count) * retention_fraction(self.cover)
-            first |= ~newline & best_remaining(score, tokens.offsets, selection.community.to(first.device), share)
+            first |= selection.core.to(first.device)[tokens.offsets]
         if self.protect_events:
             event, change = (x.to(first.device)[tokens.offsets] for x in (selection.event, selection.change))
             largest = highest(torch.where(event, change, -1.0), target // 2)
             first[largest] |= event[largest]
         return first
-
-
-def best_remaining(
-    score: torch.Tensor, offsets: torch.Tensor, community: torch.Tensor, share: Fraction
-) -> torch.Tensor:
-    """The ceil(|c| share) tokens of highest score in every community, among those that are left: bool (n,).
-
-    score: float32 (n,), of the tokens at `offsets`, int64 (n,). community: int64 (N,), of all tokens: its sizes count.
-    """
-    remaining = torch.full(community.shape, -torch.inf, dtype=torch.float64, device=score.device)
-    remaining[offsets] = score.double()
-    return best_of_community(remaining, community, community_quota(community_sizes(community), share), tie=0.0)[offsets]

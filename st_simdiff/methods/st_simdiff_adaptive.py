@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from st_simdiff.methods.st_simdiff import STSimDiff
-from st_simdiff.selection.rule import Ranking
+from st_simdiff.methods.st_simdiff import Entry, STSimDiff
+from st_simdiff.selection.rule import NewlineRule, Ranking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,14 +15,20 @@ class STSimDiffAdaptive(STSimDiff):
 
     How similar neighbours are depends on the encoder, so a fixed cosine can merge everything or nothing. Here edges
     above the lower quartile of the clip's own cosines make communities, and the sharpest 5 % of temporal changes are
-    events (the paper's own suggestion, Section 4.4). Communities are cut into parts of at most 64 tokens, and farthest
+    events (the paper's own suggestion, Section 4.4). Communities are cut into parts of at most 128 tokens, and farthest
     points stand for a part: the most central tokens of a large community are all alike.
-    A part needs several representatives to be covered: keep `community_cap` times `retention` at 5 or more.
+
+    More tokens enter than the budget, the root of r, so that the attention that prunes them has something to choose
+    from; half of the budget is not its to spend: it covers every part. Newline tokens, which say nothing once rows are
+    thinned, are dropped first.
     """
 
     name: ClassVar[str] = "st_simdiff_adaptive"
 
     tau_sim: float | str = "q0.25"
     tau_diff: float | str = "q0.05"
-    community_cap: int | Literal["sqrt"] | None = 64
+    community_cap: int | Literal["sqrt"] | None = 128
     ranking: Ranking = "farthest"
+    newline: NewlineRule = "drop"
+    entry: Entry = "sqrt"
+    cover: float = 0.5

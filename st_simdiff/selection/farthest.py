@@ -20,14 +20,21 @@ _MATRIX_BYTES = 1 << 26
 """Cosines held at a time."""
 
 
-def farthest_points(
-    features: torch.Tensor, score: torch.Tensor, community: torch.Tensor, retention: float | Fraction, cap: int
+def farthest_order(
+    features: torch.Tensor,
+    score: torch.Tensor,
+    community: torch.Tensor,
+    retention: float | Fraction,
+    cap: int,
+    least: float | Fraction | None = None,
 ) -> torch.Tensor:
-    """ceil(|c| r) tokens of every community, each the farthest from those before it: bool (N,).
+    """When each of a community's ceil(|c| r) tokens is chosen, each the farthest from those before: int64 (N,), from 0;
+    N for tokens that are not chosen.
 
     features: (N, D). score: float64 (N,), the first token chosen has the highest. community: int64 (N,), a member's
-    index as label; none has more than `cap` tokens. The distance is 1 - cosine, in float64. Distances and scores within
-    `TIE` of the best count as equal to it, and the earliest token wins.
+    index as label; none has more than `cap` tokens. least: the smallest share that will be asked of the order, r unless
+    given: communities that are kept whole at it are not ordered, all of their tokens are 0. The distance is 1 - cosine,
+    in float64. Distances and scores within `TIE` of the best count as equal to it, and the earliest token wins.
 
     O(N cap D): one matrix of cosines a community, of communities padded to a power of two side by side. The device is
     read once.
@@ -35,14 +42,14 @@ def farthest_points(
     count = community.numel()
     size = community_sizes(community)
     quota = community_quota(size, retention)
-    kept = (quota == size)[community].int()
+    to_order = community_quota(size, retention if least is None else least) < size
+    place = torch.where(to_order[community], count, 0)
     seed = best_of_community(score, community, size.clamp(max=1))
     order = torch.argsort(community, stable=True)
     start = size.cumsum(0) - size
 
     widths = [2**power for power in range(1, max(1, (cap - 1).bit_length()) + 1)]
-    to_thin = quota < size
-    width_rank = torch.where(to_thin, torch.bucketize(size, torch.tensor(widths, device=size.device)), len(widths))
+    width_rank = torch.where(to_order, torch.bucketize(size, torch.tensor(widths, device=size.device)), len(widths))
     by_width = torch.argsort(width_rank, stable=True)
     limits = torch.arange(len(widths), device=size.device)
     ends = torch.searchsorted(width_rank[by_width], limits, right=True).tolist()
@@ -52,13 +59,14 @@ def farthest_points(
         step = max(1, _MATRIX_BYTES // (8 * width * width))
         for low in range(first, end, step):
             labels = by_width[low : min(low + step, end)]
-            place = torch.arange(width, device=labels.device)
-            present = place < size[labels, None]
-            members = order[(start[labels, None] + place).clamp(max=count - 1)]
+            column = torch.arange(width, device=labels.device)
+            present = column < size[labels, None]
+            members = order[(start[labels, None] + column).clamp(max=count - 1)]
             distance = 1 - _cosines(features, members)
-            chosen = _spread_out(distance, present, seed[members] & present, quota[labels], picks)
-            kept.scatter_reduce_(0, members.flatten(), chosen.int().flatten(), "amax")
-    return kept.bool()
+            chosen = _spread_out(distance, present, seed[members] & present, picks)
+            chosen = torch.where(chosen < quota[labels, None], chosen, count)
+            place.scatter_reduce_(0, members.flatten(), chosen.flatten(), "amin")
+    return place
 
 
 def _cosines(features: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
@@ -75,24 +83,22 @@ def _cosines(features: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
     return cosine.mul_(scale[:, :, None]).mul_(scale[:, None])
 
 
-def _spread_out(
-    distance: torch.Tensor, present: torch.Tensor, seed: torch.Tensor, quota: torch.Tensor, picks: int
-) -> torch.Tensor:
-    """Which of the W places of each of C communities are chosen: bool (C, W).
+def _spread_out(distance: torch.Tensor, present: torch.Tensor, seed: torch.Tensor, picks: int) -> torch.Tensor:
+    """When each of the W places of C communities is chosen: int64 (C, W), from 0; what is left after `picks` comes last.
 
-    distance: (C, W, W). present, seed: bool (C, W), one seed a community. quota: int64 (C,), at most `picks`.
+    distance: (C, W, W). present, seed: bool (C, W), one seed a community.
     """
 
     def distances_of(place: torch.Tensor) -> torch.Tensor:
         """From one place of every community, int64 (C, 1), to all of its places: (C, W)."""
         return distance.gather(1, place[:, :, None].expand(-1, -1, distance.shape[2])).squeeze(1)
 
-    chosen = seed
+    chosen = torch.where(seed, 0, torch.iinfo(torch.int64).max)
     nearest = distances_of(seed.int().argmax(1, keepdim=True))
     for done in range(1, picks):
-        reach = torch.where(present & ~chosen, nearest, -torch.inf)
+        reach = torch.where(present & (chosen > done), nearest, -torch.inf)
         tied = reach >= reach.amax(1, keepdim=True) - TIE
         pick = tied.int().argmax(1, keepdim=True)
-        chosen = chosen.scatter(1, pick, chosen.gather(1, pick) | (quota > done)[:, None])
+        chosen = chosen.scatter(1, pick, chosen.gather(1, pick).clamp(max=done))
         nearest = torch.minimum(nearest, distances_of(pick))
     return chosen

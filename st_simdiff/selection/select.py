@@ -10,16 +10,16 @@ from typing import Any
 import torch
 
 from st_simdiff.errors import InputError
-from st_simdiff.selection.budget import target_count
+from st_simdiff.selection.budget import retention_fraction, target_count
 from st_simdiff.selection.caps import split_large
 from st_simdiff.selection.communities import connected_components
-from st_simdiff.selection.farthest import farthest_points
+from st_simdiff.selection.farthest import farthest_order
 from st_simdiff.selection.graph import Planes, cosine_planes, enabled_planes, node_view, threshold
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.selection.modularity import modularity_communities
 from st_simdiff.selection.rule import SelectionRule
 from st_simdiff.selection.thresholds import resolve_threshold
-from st_simdiff.selection.tokens import centrality, changes, events, most_central
+from st_simdiff.selection.tokens import centrality, changes, community_quota, community_sizes, events, most_central
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,16 @@ class Selection:
     """What was chosen among a video's N tokens, and why. All tensors are on the features' device.
 
     planes: cosine of every edge of the graph. community: int64 (N,), the smallest offset in the token's community.
-    centrality: float64 (N,). representative, event: bool (N,). newline: bool (N,), newline tokens that are no nodes of
-    the graph and were kept for their own sake. change: float32 (N,), 1 - cosine to the same place one frame earlier.
+    centrality: float64 (N,). representative, event: bool (N,). core: bool (N,), representatives that a smaller share
+    chooses as well. newline: bool (N,), newline tokens that are no nodes of the graph and were kept for their own sake.
+    change: float32 (N,), 1 - cosine to the same place one frame earlier.
     """
 
     planes: Planes
     community: torch.Tensor
     centrality: torch.Tensor
     representative: torch.Tensor
+    core: torch.Tensor
     event: torch.Tensor
     newline: torch.Tensor
     change: torch.Tensor
@@ -62,12 +64,15 @@ def select(
     grid: TokenGrid,
     retention: float | Fraction,
     rule: SelectionRule | None = None,
+    *,
+    core: float | Fraction = 0,
     **settings: Any,
 ) -> Selection:
     """Chooses the candidates among the N tokens of one video.
 
     features: (N, D) in the order of `grid`, any floating dtype; accumulated in float32 or better. rule: the paper's if
-    none is given, with `settings` (fields of `SelectionRule`) in place of its own.
+    none is given, with `settings` (fields of `SelectionRule`) in place of its own. core: the share of the retention at
+    which the core of the representatives is chosen; 0 for no core.
     Raises `InputError` where newline tokens that are always kept use up the budget.
     """
     rule = dataclasses.replace(rule or SelectionRule(), **settings)
@@ -82,10 +87,8 @@ def select(
 
     share, newline = share_budget(grid, retention, rule, features.device)
     score = centrality(features, community)
-    if rule.ranking == "central":
-        representative = most_central(score, community, share)
-    else:
-        representative = farthest_points(features, score, community, share, rule.cap(grid.count))
+    shares = (share, retention_fraction(core) * retention_fraction(share))
+    representative, chosen_early = representatives(features, score, community, shares, rule)
     if rule.newline != "node":
         representative[grid.separator_offsets(features.device)] = False
 
@@ -93,7 +96,26 @@ def select(
     change = torch.zeros(grid.count, device=features.device)
     event[where] = events(planes.next, resolve_threshold(rule.tau_diff, [planes.next])).flatten()
     change[where] = changes(planes.next).flatten()
-    return Selection(planes, community, score, representative, event, newline, change)
+    return Selection(planes, community, score, representative, representative & chosen_early, event, newline, change)
+
+
+def representatives(
+    features: torch.Tensor,
+    score: torch.Tensor,
+    community: torch.Tensor,
+    shares: tuple[float | Fraction, Fraction],
+    rule: SelectionRule,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Those that the first share keeps of every community, and those that the second, smaller one keeps: bool (N,).
+
+    score: float64 (N,), centralities. community: int64 (N,). A second share of 0 keeps none.
+    """
+    if rule.ranking == "central":
+        return tuple(most_central(score, community, share) for share in shares)
+    share, least = shares
+    order = farthest_order(features, score, community, share, rule.cap(len(community)), least or share)
+    size = community_sizes(community)
+    return tuple(order < community_quota(size, share)[community] for share in shares)
 
 
 def find_communities(planes: Planes, grid: TokenGrid, rule: SelectionRule) -> torch.Tensor:

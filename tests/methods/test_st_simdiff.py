@@ -88,7 +88,8 @@ def test_final_pruning_read_literally(
             prefill(method, grid, features, attention)
         return
     entered, final = prefill(method, grid, features, attention)
-    chosen = select(features, grid, share, method)
+    core = Fraction(cover) * Fraction(str(retention)) / share
+    chosen = select(features, grid, share, method, core=core)
     assert entered.tolist() == chosen.candidate.nonzero().flatten().tolist()
 
     if budget == "compute":
@@ -96,13 +97,7 @@ def test_final_pruning_read_literally(
         target = max(1, math.ceil(spent / (LAYERS - prune_layer - 1)))
     first = set(separators) & set(entered.tolist()) if newline == "keep" else set()
     if cover:
-        community = chosen.community.tolist()
-        for label in set(community):
-            size = community.count(label)
-            left = [i for i in entered.tolist() if community[i] == label]
-            left.sort(key=lambda i: (-float(attention[i]), i))
-            quota = math.ceil(size * Fraction(str(retention)) * Fraction(cover))
-            first |= {i for i in left[:quota] if newline == "node" or i not in separators}
+        first |= set(chosen.core.nonzero().flatten().tolist())
     if protect_events:
         events = chosen.event.nonzero().flatten().tolist()
         events.sort(key=lambda i: (-float(chosen.change[i]), i))
@@ -178,7 +173,8 @@ def test_a_compute_budget_needs_a_layer_behind_the_pruning():
 def test_adaptive_is_the_papers_method_with_other_settings():
     grid = TokenGrid(4, 3, 3)
     features, attention = clip(grid), torch.rand(grid.count)
-    rule = {"tau_sim": "q0.25", "tau_diff": "q0.05", "community_cap": 64, "ranking": "farthest"}
+    rule = {"tau_sim": "q0.25", "tau_diff": "q0.05", "community_cap": 128, "ranking": "farthest"}
+    rule |= {"newline": "drop", "entry": "sqrt", "cover": 0.5}
     one = prefill(STSimDiffAdaptive(retention=0.3), grid, features, attention)
     other = prefill(STSimDiff(retention=0.3, **rule), grid, features, attention)
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

@@ -1,5 +1,7 @@
 """The vectorised selection against its literal reading, networkx, and small cases worked out by hand."""
 
+from fractions import Fraction
+
 import networkx as nx
 import pytest
 import torch
@@ -48,6 +50,7 @@ def check(grid, clip, retention, **rule):
     for name in ("representative", "event", "newline"):
         assert set(getattr(chosen, name).nonzero().flatten().tolist()) == getattr(expected, name)
     assert int(chosen.candidate.sum()) >= target_count(retention, grid.count)
+    assert not chosen.core.any()
 
 
 @settings(max_examples=100, deadline=None)
@@ -72,6 +75,23 @@ def test_every_setting_equals_the_paper_read_literally(grid, clip, retention, ru
             select(torch.randn(grid.count, 3), grid, retention, **rule)
         return
     check(grid, clip, retention, **rule)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    grid=grids,
+    clip=st.integers(0, 2**31),
+    retention=retentions,
+    core=st.sampled_from([0.2, 0.5, 1]),
+    ranking=st.sampled_from(["central", "farthest"]),
+)
+def test_the_core_is_what_a_smaller_share_chooses(grid, clip, retention, core, ranking):
+    features = torch.randn(grid.count, 3, generator=torch.Generator().manual_seed(clip))
+    rule = {"tau_sim": "q0.5", "community_cap": 5, "ranking": ranking}
+    chosen = select(features, grid, retention, core=core, **rule)
+    smaller = select(features, grid, Fraction(str(retention)) * Fraction(str(core)), **rule)
+    assert torch.equal(chosen.core, smaller.representative)
+    assert not (chosen.core & ~chosen.representative).any()
 
 
 @pytest.mark.parametrize("algorithm", ["louvain", "leiden"])
