@@ -111,10 +111,18 @@ class VideoEmbedder(nn.Module):
     def encode(self, pixel_values: torch.Tensor, frames_per_chunk: int | None = None) -> torch.Tensor:
         """Visual tokens (T, H, W, D) of the frames (T, 3, S, S), without newlines.
 
-        Frames go through in chunks, so that only the result grows with T.
+        Frames go through in chunks, and every chunk's tokens to their place, so that only the result grows with T.
         """
-        chunks = pixel_values.split(frames_per_chunk or self.frames_per_chunk)
-        return torch.cat([self._encode_chunk(chunk.to(self.image_newline)) for chunk in chunks])
+        frames, step = len(pixel_values), frames_per_chunk or self.frames_per_chunk
+        first = self._encode_chunk(pixel_values[:step].to(self.image_newline))
+        if frames <= step:
+            return first
+        tokens = first.new_empty(frames, *first.shape[1:])
+        tokens[:step] = first
+        for start in range(step, frames, step):
+            part = slice(start, start + step)
+            tokens[part] = self._encode_chunk(pixel_values[part].to(self.image_newline))
+        return tokens
 
     def pool(self, patches: torch.Tensor) -> torch.Tensor:
         """(T, n, d), values of the n patches of every frame -> (T, H, W, d), one for every visual token."""
@@ -342,7 +350,11 @@ class _Row:
 def _pad_left(rows: list[_Row]) -> MultimodalEmbeds:
     length = max(len(row.embeds) for row in rows)
     padding = [length - len(row.embeds) for row in rows]
-    embeds = torch.stack([functional.pad(row.embeds, (0, 0, pad, 0)) for row, pad in zip(rows, padding, strict=True)])
+    if len(rows) == 1:  # nothing to pad, and no second copy of the longest tensor there is
+        embeds = rows[0].embeds.unsqueeze(0)
+    else:
+        padded = [functional.pad(row.embeds, (0, 0, pad, 0)) for row, pad in zip(rows, padding, strict=True)]
+        embeds = torch.stack(padded)
     starts = torch.tensor(padding, device=embeds.device).unsqueeze(1)
     mask = (torch.arange(length, device=embeds.device) >= starts).long()
     spans = [

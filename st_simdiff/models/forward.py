@@ -16,7 +16,7 @@ from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens
 from st_simdiff.models.cache import PrunedLayer
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
-from st_simdiff.models.packing import new_positions, pack
+from st_simdiff.models.packing import Packing, pack
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.selection.budget import ModelShape
 
@@ -25,12 +25,29 @@ Rotary = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass
 class Video:
-    """A video during the pass: `where`, int64 (n,), is where its remaining tokens stand in the sequence."""
+    """A video during the pass. where: int64 (n,), where its remaining tokens stand in the sequence.
+
+    start: the first of them, as a number, if nothing stands between them: then they are a slice, and nobody copies
+    them to look at them. Else None.
+    """
 
     row: int
     tokens: VideoTokens
     where: torch.Tensor
     trace: VideoTrace
+    start: int | None
+
+    @property
+    def count(self) -> int:
+        """Tokens that remain."""
+        return self.where.numel()
+
+    def of(self, rows: torch.Tensor, before: int = 0) -> torch.Tensor:
+        """The video's part of (B, before + L, ...), the length of the sequence: a view if it is one piece."""
+        row = rows[self.row]
+        if self.start is None:
+            return row[before + self.where.to(row.device)]
+        return row[before + self.start : before + self.start + self.count]
 
 
 @dataclass(frozen=True)
@@ -82,7 +99,9 @@ class ForwardPass:
         if position_ids is None:
             position_ids = torch.arange(past, past + self.input_length, device=embeds.device).unsqueeze(0)
         self.position_ids = position_ids
-        self.given_past_valid, valid = _split_validity(attention_mask, past, self.input_length)
+        self.given_past_valid, valid, self.row_lengths = _split_validity(
+            attention_mask, past, self.batch, self.input_length
+        )
         self.view = View(self.input_length, valid, None)
         self.packed = False
         self.tail = self.input_length
@@ -91,7 +110,7 @@ class ForwardPass:
         self.deepstack: Deepstack | None = None
         self.rotary: Rotary | None = None
         self.seen: dict[int, tuple[Past, View]] = {}
-        self._masks: dict[tuple, torch.Tensor | None] = {}
+        self._mask: tuple[tuple, torch.Tensor | None] | None = None
 
     # --- videos and their reductions ---
 
@@ -110,7 +129,8 @@ class ForwardPass:
             for tokens in announced[row // repeats]:
                 offsets = torch.arange(tokens.grid.count, device=device)
                 trace = VideoTrace(row, tokens.grid, shape, offsets)
-                self.videos.append(Video(row, tokens, tokens.positions.to(device), trace))
+                start = tokens.first if tokens.contiguous else None
+                self.videos.append(Video(row, tokens, tokens.positions.to(device), trace, start))
         self.tail = self.input_length - 1 - max(video.tokens.last for video in self.videos)
         self.query = logits_to_keep if logits_to_keep <= self.tail else 1
 
@@ -118,9 +138,7 @@ class ForwardPass:
         """The embeddings that enter the first layer, (B, L', D)."""
 
         def decide(video: Video) -> Reduction | None:
-            tokens, row = video.tokens, embeds[video.row]
-            features = row[tokens.first : tokens.last + 1] if tokens.contiguous else row[video.where]
-            return self.method.reduce_input(self._visual_tokens(video, features))
+            return self.method.reduce_input(self._visual_tokens(video, video.of(embeds)))
 
         return self._reduce(-1, embeds, decide)
 
@@ -135,11 +153,7 @@ class ForwardPass:
         held = self.seen[index][0].held
 
         def decide(video: Video) -> Reduction | None:
-            tokens = self._visual_tokens(
-                video,
-                hidden[video.row, video.where],
-                attention=lambda: attention()[video.row, held + video.where],
-            )
+            tokens = self._visual_tokens(video, video.of(hidden), attention=lambda: video.of(attention(), held))
             return self.method.reduce_after_layer(index, tokens)
 
         return self._reduce(index, hidden, decide)
@@ -165,8 +179,8 @@ class ForwardPass:
             decisions = [(video, decide(video)) for video in self.videos]
         decisions = [(video, reduction) for video, reduction in decisions if reduction is not None]
         for video, reduction in decisions:
-            video.trace.stages.append(StageRecord(layer, video.where.numel(), reduction))
-        if all(r.values is None and r.kept.numel() == video.where.numel() for video, r in decisions):
+            video.trace.stages.append(StageRecord(layer, video.count, reduction))
+        if all(r.values is None and r.kept.numel() == video.count for video, r in decisions):
             return hidden
 
         old = self.view
@@ -178,16 +192,12 @@ class ForwardPass:
         for video, reduction in decisions:
             keep[video.row, video.where] = False
             keep[video.row, video.where[reduction.kept]] = True
-        packing, moved = pack(keep), new_positions(keep)
+            self.row_lengths[video.row] -= video.count - reduction.kept.numel()
+        packing = pack(keep, max(self.row_lengths))
         hidden = packing.take(hidden, 1)
-        chosen = {id(video): reduction for video, reduction in decisions}
-        for video in self.videos:
-            reduction = chosen.get(id(video))
-            if reduction is not None:
-                video.where = video.where[reduction.kept]
-                video.trace.offsets = video.trace.offsets[reduction.kept]
-            video.where = moved[video.row, video.where]
-            if reduction is not None and reduction.values is not None:
+        self._move_videos(packing, {id(video): reduction for video, reduction in decisions})
+        for video, reduction in decisions:
+            if reduction.values is not None:
                 hidden[video.row, video.where] = reduction.values.to(hidden.dtype)
 
         self.position_ids = packing.take_positions(self.position_ids)
@@ -195,12 +205,27 @@ class ForwardPass:
             self.deepstack.pack(packing)
         if self.rotary is not None:
             self.rotary = tuple(packing.take_rotary(part) for part in self.rotary)
-        valid = None if old.valid is None and self.batch == 1 else packing.valid
-        self.view = View(packing.index.shape[1], valid, old.shift)
+        length = max(self.row_lengths)
+        self.view = View(length, packing.valid if min(self.row_lengths) < length else None, old.shift)
         self.packed = True
         if self.method.renumbers_positions and self.position_ids.dim() == 2:
             self._renumber(hidden, keep, old)
         return hidden
+
+    def _move_videos(self, packing: Packing, chosen: dict[int, Reduction]) -> None:
+        """Takes the videos to their places in the packed sequence. chosen: by the id of the video."""
+        before, length = packing.moved.shape[1], packing.index.shape[1]
+        removed_behind = dict.fromkeys(range(self.batch), 0)
+        for video in reversed(self.videos):
+            reduction, count = chosen.get(id(video)), video.count
+            if reduction is not None:
+                video.where = video.where[reduction.kept]
+                video.trace.offsets = video.trace.offsets[reduction.kept]
+            if video.start is not None:
+                behind = before - video.start - count - removed_behind[video.row]
+                video.start = length - behind - video.count
+            video.where = packing.moved[video.row, video.where]
+            removed_behind[video.row] += count - video.count
 
     def _renumber(self, hidden: torch.Tensor, keep: torch.Tensor, old: View) -> None:
         """Makes the positions of every row contiguous again, and remembers how far its end has moved back."""
@@ -260,18 +285,20 @@ class ForwardPass:
     def _layer_mask(self, index: int, hidden: torch.Tensor) -> torch.Tensor | None:
         past, view = self.seen[index]
         key = (past.held, past.removed, id(past.valid), id(view))
-        if key not in self._masks:
+        if self._mask is None or self._mask[0] != key:  # one at a time: a mask of a long batch is large
+            self._mask = None
             mask = self.key_validity(index)
             if mask is not None:
                 mask = torch.cat([_all_valid(self.batch, past.removed, mask.device), mask], dim=1)
-            self._masks[key] = create_causal_mask(
+            mask = create_causal_mask(
                 config=self.text_model.config,
                 inputs_embeds=hidden,
                 attention_mask=mask,
                 past_key_values=self.cache,
                 layer_idx=index,
             )
-        return self._masks[key]
+            self._mask = (key, mask)
+        return self._mask[1]
 
     def _past(self, index: int) -> Past:
         if self.cache is None or index >= len(self.cache.layers):
@@ -327,17 +354,20 @@ def _check_cache(cache: Cache | None) -> None:
 
 
 def _split_validity(
-    attention_mask: torch.Tensor | None, past: int, length: int
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """The mask of the past and of the new positions, bool; None where every position is a token.
+    attention_mask: torch.Tensor | None, past: int, batch: int, length: int
+) -> tuple[torch.Tensor | None, torch.Tensor | None, list[int]]:
+    """The mask of the past and of the new positions, bool; None where every position is a token; new tokens a row.
 
-    A single new position is always one. Raises `InputError` for right padding, whose last query would be no token.
+    A single new position is always a token. Raises `InputError` for right padding, whose last query would be no token.
+    Reads the device once.
     """
     if attention_mask is None or length == 1:
-        return None, None
+        return None, None, [length] * batch
     mask = attention_mask.bool()
-    if bool(mask.all()):
-        return None, None
-    if not bool(mask[:, -1].all()):
+    new = mask[:, past:][:, -length:]
+    everywhere, lengths, last = torch.stack([mask.sum(1), new.sum(1), mask[:, -1].long()]).tolist()
+    if min(everywhere) == mask.shape[1]:
+        return None, None, [length] * batch
+    if not all(last):
         raise InputError("Compression needs left padding: the last position of every row must be a token.")
-    return mask[:, :past], mask[:, past:][:, -length:]
+    return mask[:, :past], new, lengths

@@ -12,11 +12,13 @@ class Packing:
     """Which positions of a (B, L) batch go on, packed to the right into (B, L').
 
     index: int64 (B, L'), source positions, ascending within a row. valid: bool (B, L'), False where a row has fewer
-    tokens than the longest one and a token that does not go on pads it from the left.
+    tokens than the longest one and its first position pads it from the left. moved: int64 (B, L), where every position
+    that goes on stands afterwards; others are meaningless.
     """
 
     index: torch.Tensor
     valid: torch.Tensor
+    moved: torch.Tensor
 
     def take(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
         """Gathers along `dim`, the sequence dimension of a tensor whose first dimension is the batch (B or 1)."""
@@ -46,19 +48,18 @@ class Packing:
         return tensor.gather(dim, self.index.to(tensor.device).view(view).expand(shape))
 
 
-def pack(keep: torch.Tensor) -> Packing:
-    """The packing that keeps the True positions of `keep`, bool (B, L). Reads the device once."""
-    if keep.shape[0] == 1:
-        index = keep[0].nonzero().view(1, -1)
-        return Packing(index, torch.ones_like(index, dtype=torch.bool))
-    length = int(keep.sum(1).max())
-    # a stable sort of False before True leaves every row's kept positions, in order, at its right end
-    index = torch.sort(keep.to(torch.uint8), dim=1, stable=True).indices[:, keep.shape[1] - length :]
-    return Packing(index, keep.gather(1, index))
+def pack(keep: torch.Tensor, length: int | None = None) -> Packing:
+    """The packing that keeps the True positions of `keep`, bool (B, L).
 
-
-def new_positions(keep: torch.Tensor) -> torch.Tensor:
-    """Where every kept position of `keep`, bool (B, L), stands after `pack`, int64 (B, L); others are meaningless."""
+    length: how many the row with the most of them keeps. Given, the device is not read; else once.
+    """
     rank = keep.cumsum(1)
     count = rank[:, -1:]
-    return rank - 1 + count.max() - count
+    if length is None:
+        length = int(count.max())
+    moved = rank - 1 + length - count
+    source = torch.arange(keep.shape[1], device=keep.device).expand_as(moved)
+    # what does not go on is written to one more slot, which is cut off
+    index = torch.zeros(keep.shape[0], length + 1, dtype=torch.int64, device=keep.device)
+    index = index.scatter_(1, torch.where(keep, moved, length), source)[:, :length]
+    return Packing(index, torch.arange(length, device=keep.device) >= length - count, moved)

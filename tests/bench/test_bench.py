@@ -1,0 +1,272 @@
+"""The benchmark on its smallest model: what is planted, what is written, what is refused. Nothing here is timed."""
+
+import argparse
+import io
+import json
+
+import pytest
+import torch
+
+from st_simdiff import InputError
+from st_simdiff.bench.cli import add_arguments, run_bench
+from st_simdiff.bench.measure import Bench, Cell
+from st_simdiff.bench.planted import plant, planted
+from st_simdiff.bench.random_models import RANDOM_MODELS, build
+from st_simdiff.bench.results import Conditions, add_rows, read_entries, what_follows
+from st_simdiff.bench.rows import FULL, Row, Sample, Spread, losses, machine_speed, summarise
+from st_simdiff.bench.run import run
+from st_simdiff.bench.tables import entry_markdown
+from st_simdiff.cli import main
+from st_simdiff.methods.registry import METHODS
+from st_simdiff.models.clock import STAGES
+from st_simdiff.models.costs import model_cost
+from st_simdiff.report.end_to_end import figure_3, read_points
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build("smallest", CPU, torch.float32)
+
+
+class Counter:
+    """A time that moves on by one at every look."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def __call__(self):
+        self.looks += 1
+        return float(self.looks)
+
+
+def sample(per_layer, **milliseconds):
+    return Sample(dict.fromkeys(STAGES, 0.0) | milliseconds, (per_layer,), 1000)
+
+
+def options(*arguments):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return parser.parse_args(["--model", "smallest", *arguments])
+
+
+@pytest.mark.parametrize("frames", [24, 64])
+@pytest.mark.parametrize("candidates", [0.45, 0.6, 0.7])
+def test_the_share_of_candidates_is_the_one_that_was_asked_for(model, frames, candidates):
+    assert plant(model, frames, candidates=candidates).candidates == pytest.approx(candidates, abs=0.03)
+
+
+@pytest.mark.parametrize("retention", [0.1, 0.3, 0.5])
+def test_what_enters_at_other_retentions_follows(model, retention):
+    video = plant(model, 64)
+    bench = Bench(model)
+    layers = bench.run(Cell("st_simdiff", retention), [video]).visual_per_layer[0]
+    lone = 0.6 - 0.3 * 0.4 / 0.7
+    assert layers[0] / bench.cost.tokens(64) == pytest.approx(lone + retention * (1 - lone), abs=0.03)
+
+
+def test_the_tower_still_runs_and_its_result_is_replaced(model):
+    video, calls = plant(model, 20), []
+    handle = model.vision_tower.register_forward_hook(lambda *_: calls.append(1))
+    with planted(model, [video]):
+        assert model.encode_video(video.pixels) is video.tokens
+    handle.remove()
+    assert len(calls) == 2
+    assert not torch.equal(model.encode_video(video.pixels), video.tokens)
+
+
+def test_every_method_has_its_row_and_every_round_its_ratio(model):
+    cells = [Cell(name, 0.3) for name in METHODS if name != FULL]
+    rows = list(Bench(model, now=Counter()).case(24, 2, cells, repeats=2))
+    assert [row.method for row in rows] == [FULL, *(cell.method for cell in cells)]
+    for row in rows[1:]:
+        assert row.speedup.count == row.milliseconds.count == 2
+        assert row.limit > 1
+        assert 0 < row.kept <= row.entering <= row.tokens == 24 * 6
+        assert row.flops < rows[0].flops
+        assert Row.from_json(json.loads(json.dumps(row.as_json()))) == row
+    exact = [row for row in rows[1:] if METHODS[row.method].exact and row.method != "st_simdiff_release"]
+    assert {row.kept for row in exact} == {44}
+
+
+def test_a_model_that_does_not_fit_leaves_rows_that_say_so(model, monkeypatch):
+    usual = Bench.run
+
+    def run(self, cell, videos):
+        if cell.method in (FULL, "fastv"):
+            raise torch.cuda.OutOfMemoryError("none left")
+        return usual(self, cell, videos)
+
+    monkeypatch.setattr(Bench, "run", run)
+    full, fastv, ours = Bench(model).case(16, 1, [Cell("fastv", 0.3), Cell("st_simdiff", 0.3)], repeats=1)
+    assert (full.note, full.milliseconds) == ("out of memory", None)
+    assert (fastv.note, fastv.milliseconds) == ("out of memory", None)
+    assert ours.note == "the full model is out of memory"
+    assert (ours.speedup, ours.reached) == (None, None)
+    assert ours.milliseconds is not None
+    assert ours.limit > 1
+
+
+def test_losses_add_up_to_the_time_beyond_the_limit():
+    full = dict.fromkeys(STAGES, 0.0) | {"vision": 30.0, "projector": 5.0, "prefill": 100.0}
+    ours = dict.fromkeys(STAGES, 0.0) | {"vision": 33.0, "projector": 5.0, "prefill": 50.0, "selection": 4.0}
+    ours |= {"scoring": 2.0, "decoding": 1.0}
+    lost = losses(ours, full, flops=40, full_flops=100, encoding_flops=20)
+    assert sum(lost.values()) == pytest.approx(sum(ours.values()) - sum(full.values()) * 40 / 100)
+    assert lost["selection"] == 4
+    assert lost["recording"] == 3
+    assert lost["slower prefill"] == pytest.approx(50 - 100 * 20 / 80)
+    assert lost["slower encoding"] == pytest.approx(35 + 25 - 54)
+
+
+def test_ratios_are_taken_round_by_round(model):
+    cost = model_cost(model)
+    layers = (cost.tokens(8),) * 4
+    full = [sample(layers, prefill=100.0), sample(layers, prefill=200.0), sample(layers, prefill=90.0)]
+    ours = [sample((24, 24, 12, 12), prefill=time) for time in (50.0, 50.0, 30.0)]
+    row = summarise(cost, 8, 1, "st_simdiff", 0.3, ours, full)
+    assert row.speedup == Spread(3.0, 2.0, 4.0, 3)
+    assert row.milliseconds == Spread(50.0, 30.0, 50.0, 3)
+    assert row.limit == pytest.approx(cost.full(8) / (cost.encoding(8) + cost.prefill([24, 24, 12, 12])), abs=1e-4)
+    assert row.reached == pytest.approx(3.0 / row.limit, abs=1e-3)
+    assert row.peak_bytes == 1000
+
+
+def rows_at(cost, overhead, speed=1e9):
+    """Rows of a machine of constant speed whose overhead is `overhead(N)` seconds."""
+    rows = []
+    for frames in (16, 64):
+        tokens = cost.tokens(frames)
+        prefill = 1e3 * cost.prefill([tokens] * cost.decoder.layers) / speed
+        stages = dict.fromkeys(STAGES, 0.0) | {"prefill": prefill}
+        rows.append(Row(frames, 1, FULL, 1.0, tokens, stages=stages))
+        stages = stages | {"selection": 750 * overhead(tokens), "scoring": 250 * overhead(tokens)}
+        rows.append(Row(frames, 1, "st_simdiff", 0.3, tokens, stages=stages))
+    return rows
+
+
+def test_the_machine_is_read_off_its_rows(model):
+    cost = model_cost(model)
+    speed = machine_speed(cost, rows_at(cost, lambda n: 0.002 + 1e-6 * n), floor_seconds=0.5)
+    assert speed.flops_per_second == pytest.approx(1e9)
+    assert (speed.fixed_seconds, speed.token_seconds) == pytest.approx((0.002, 1e-6))
+    assert speed.floor_seconds == 0.5
+    steep = machine_speed(cost, rows_at(cost, lambda n: 1e-7 * n * n), floor_seconds=0)
+    assert steep.fixed_seconds == 0
+    assert steep.token_seconds > 0
+    assert machine_speed(cost, rows_at(cost, lambda n: n)[:1], 0.0) is None
+
+
+def test_more_overhead_moves_the_break_even_up(model):
+    cost = model_cost(model)
+    found = []
+    for overhead in (1e-5, 1e-3, 1e-1):
+        follows = what_follows(cost, rows_at(cost, lambda _, o=overhead: o), 0.0, 0.6)
+        found.append([place["frames"] or 10**6 for place in follows["break_even_frames"]])
+    assert all(a <= b <= c for a, b, c in zip(*found, strict=True))
+    assert found[0] != found[2]
+    assert what_follows(cost, [], 0.0, 0.6) == {}
+
+
+def conditions(**changed):
+    usual = {"model": "smallest", "hardware": {"gpu": None, "cpu": "one", "threads": 1, "torch": "2"}}
+    usual |= {"dtype": "float32", "candidates": 0.6, "clock": "cpu", "text": 64, "frames_per_chunk": 16}
+    return Conditions(**usual | changed)
+
+
+def test_rows_of_one_place_replace_each_other_and_conditions_do_not_mix(tmp_path):
+    path = tmp_path / "folder" / "results.json"
+    add_rows(path, conditions(), [Row(32, 1, FULL, 1.0, 10), Row(8, 1, "fastv", 0.3, 10, note="a")], {"speed": 1})
+    add_rows(path, conditions(), [Row(8, 1, "fastv", 0.3, 10, note="b")])
+    add_rows(path, conditions(model="7b"), [Row(8, 1, FULL, 1.0, 5)])
+    found = {entry["conditions"]["model"]: entry for entry in read_entries(path)}
+    assert [(row["frames"], row.get("note")) for row in found["smallest"]["rows"]] == [(8, "b"), (32, None)]
+    assert found["smallest"]["speed"] == 1
+    assert list(found) == ["7b", "smallest"]
+    add_rows(path, conditions(dtype="float16"), [Row(8, 1, FULL, 1.0, 10)])
+    found = {entry["conditions"]["model"]: entry for entry in read_entries(path)}
+    assert len(found["smallest"]["rows"]) == 1
+    assert "speed" not in found["smallest"]
+    assert len(found["7b"]["rows"]) == 1
+
+
+def test_the_command_writes_results_a_figure_and_tables(tmp_path, capsys):
+    path, figure = tmp_path / "results.json", tmp_path / "figure.svg"
+    arguments = ["--frames", "8,16", "--retention", "0.5,0.3", "--repeats", "1", "--json", str(path)]
+    assert run_bench(options(*arguments, "--device", "cpu", "--figure", str(figure))) == 0
+    (entry,) = read_entries(path)
+    places = [(row["frames"], row["method"], row["retention"]) for row in entry["rows"]]
+    assert places == [
+        (frames, *rest) for frames in (8, 16) for rest in ((FULL, 1.0), ("st_simdiff", 0.5), ("st_simdiff", 0.3))
+    ]
+    assert len(entry["break_even_frames"]) == 6
+    printed = capsys.readouterr().out
+    assert printed == entry_markdown(entry, RANDOM_MODELS["smallest"].title)
+    assert "slower encoding" in printed
+    assert "limit by FLOPs, 30%" in figure.read_text()
+
+
+def test_the_figure_sets_ours_beside_the_published_and_the_limit(tmp_path):
+    path = tmp_path / "results.json"
+    stages = dict.fromkeys(STAGES, 10.0)
+    rows = []
+    for frames in (32, 128):
+        rows.append(Row(frames, 1, FULL, 1.0, 10, 10, 10, Spread(900.0, 900.0, 900.0, 1), stages, limit=1.0))
+        half = {"limit": 2.5, "speedup": Spread(2.0, 1.6, 2.5, 3), "stages": stages}
+        rows.append(Row(frames, 1, "st_simdiff", 0.3, 10, 6, 3, Spread(450.0, 450.0, 450.0, 1), peak_bytes=5, **half))
+        rows.append(Row(frames, 4, "st_simdiff", 0.3, 10, 6, 3, **half))
+    add_rows(path, conditions(), rows)
+    hardware, points = read_points(path)
+    assert hardware == "one, 1 thread"
+    assert [(point.frames, point.method) for point in points] == [
+        (32, FULL),
+        (32, "st_simdiff"),
+        (128, FULL),
+        (128, "st_simdiff"),
+    ]
+    figure = figure_3(points, hardware)
+    saved = figure.axes[1]
+    lines = {line.get_label(): line.get_ydata().tolist() for line in saved.lines}
+    assert lines["limit by FLOPs, 30%"] == pytest.approx([60.0, 60.0])
+    published = next(values for label, values in lines.items() if label.startswith("published"))
+    assert published == [23.0, 30.2]
+    assert saved.containers[0].lines[0].get_ydata().tolist() == pytest.approx([50.0, 50.0])
+    with pytest.raises(InputError, match="no measured rows of 7b"):
+        read_points(path, "7b")
+
+
+def test_frames_that_cost_the_same():
+    out = io.StringIO()
+    run(options("--model", "7b", "--match_budget", "--frames", "64", "--retention", "0.3,0.5"), out)
+    assert "150 frames at retention 0.3 cost what 64 frames cost" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--frames", "64,x"], "--frames takes comma-separated whole numbers from 1 on, got '64,x'."),
+        (["--batch", "0"], "--batch takes comma-separated whole numbers"),
+        (["--methods", "fastw"], "fastv"),
+        (["--retention", "1.5"], "retention"),
+        (["--repeats", "2,3"], "--repeats takes one whole number"),
+        (["--candidates", "0.1"], "--candidates is a share of the tokens, in [0.3, 1], got '0.1'."),
+        (["--model", "8b"], "7b"),
+        (["--clock", "sun"], "cpu, wall"),
+        (["--figure", "a.bmp"], ".png"),
+        (["--match_budget", "--retention", "1"], "below 1"),
+    ],
+)
+def test_bad_options_are_one_sentence_and_nothing_is_measured(arguments, sentence, capsys, monkeypatch):
+    monkeypatch.setattr(Bench, "run", lambda *_: pytest.fail("measured"))
+    assert run_bench(options("--device", "cpu", *arguments)) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_the_command_line_has_bench(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--model", "smallest", "--match_budget", "--frames", "8"])
+    assert ended.value.code == 0
+    assert "frames at retention 0.3 cost what 8 frames cost the full model." in capsys.readouterr().out
