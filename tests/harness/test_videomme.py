@@ -66,6 +66,6 @@ def test_a_video_shorter_than_the_frames_asked_for_works(run):
 
 def test_the_table_names_task_method_and_tokens(run):
     (line,) = [line for line in run.output.splitlines() if line.startswith("videomme ")]
-    assert line.split()[2:5] == ["st_simdiff", "0.3", "3"]
-    assert line.split()[6:8] == ["80", "24"]
+    assert line.split()[1:4] == ["st_simdiff", "0.3", "3"]
+    assert line.split()[8:10] == ["80", "24"]
     assert "means nothing" not in run.output
