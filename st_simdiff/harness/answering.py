@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ from st_simdiff.harness.reading import FrameReader, Pixels
 from st_simdiff.harness.seeing import Seen, Viewer
 from st_simdiff.harness.video_cache import VideoCache
 from st_simdiff.models.clock import StageClock
+from st_simdiff.models.costs import flop_counts, model_cost
+from st_simdiff.models.flops import ModelCost
 from st_simdiff.models.prefix import Prefix, new_cache
 from st_simdiff.models.trace import Trace, VideoTrace
 
@@ -251,9 +253,16 @@ class VideoAnswerer:
         protocol = feature_protocol(self.model, self.image_processor, self.reader.sample, self.device)
         return Preparer(self.reader, cache, protocol | {"dtype": str(self.dtype)})
 
+    @cached_property
+    def cost(self) -> ModelCost:
+        """What the model's FLOPs depend on."""
+        return model_cost(self.model)
+
     def _counts(self, turn: Turn, new_tokens: int) -> Counts:
         visual = turn.trace.summary() if turn.trace is not None else {}
         text_tokens = turn.prompt.ids.shape[1] - (turn.seen is not None)
+        if turn.trace is not None:
+            visual |= flop_counts(self.cost, turn.trace, text_tokens)
         return {
             "input_tokens": text_tokens + visual.get("visual_tokens", 0),
             "output_tokens": new_tokens,

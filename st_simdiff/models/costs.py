@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from torch import nn
 
@@ -11,6 +12,7 @@ from st_simdiff.errors import InputError
 from st_simdiff.models.clock import stage_modules
 from st_simdiff.models.families import find_family
 from st_simdiff.models.flops import ModelCost, VisionShape
+from st_simdiff.models.trace import VideoTrace
 from st_simdiff.selection.budget import ModelShape
 
 Side = tuple[int, int]
@@ -57,6 +59,20 @@ def model_cost(model: nn.Module, *, patches: Side | None = None, text: int = 64)
         step_frames=max(vision.frames, getattr(model, "frames_per_step", 1)),
         text=text,
     )
+
+
+def flop_counts(cost: ModelCost, video: VideoTrace, text: int) -> dict[str, int]:
+    """FLOPs of one question up to its first token, for a samples file: with what was kept, and with all tokens.
+
+    text: tokens of the prompt beside the video's. The vision tower counts in both, also where its features were there
+    already: their ratio, full_flops / flops, is the speed-up that the whole question cannot exceed.
+    """
+    frames, cost = video.grid.frames * cost.step_frames, replace(cost, text=text)
+    every = [video.grid.count] * cost.decoder.layers
+    return {
+        "flops": cost.encoding(frames) + cost.prefill(video.tokens_per_layer),
+        "full_flops": cost.encoding(frames) + cost.prefill(every),
+    }
 
 
 def _siglip(model: nn.Module, tower: nn.Module, projector: nn.Module) -> tuple[VisionShape, int]:

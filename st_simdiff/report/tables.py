@@ -25,6 +25,7 @@ from st_simdiff.report.paper_tables import paper_sheet, subset_note
 from st_simdiff.report.published import LLAVA_VIDEO
 from st_simdiff.report.render import Column, Sheet, Table, render
 from st_simdiff.report.results import Logs, TaskRun, read_logs
+from st_simdiff.report.times import time_sheet
 
 FORMATS = ("md", "tex", "csv")
 
@@ -73,6 +74,8 @@ def make_sheets(logs: Logs) -> list[Sheet]:
         own = [run for run in runs if run.condition.model == model]
         if costs := measured_costs(own):
             sheets.append(_cost_sheet(model, costs))
+        if times := time_sheet(slug(f"times_{model}"), model, own):
+            sheets.append(times)
         if points := sweep_points(own, comparer, protocols):
             sheets.append(sweep_sheet(slug(sweep_name(model)), model, points))
     for members in by_model_and_task(runs).values():

@@ -13,7 +13,7 @@ from zoo import ZOO, Text, Video
 
 from st_simdiff import InputError, compress
 from st_simdiff.models.clock import stage_modules
-from st_simdiff.models.costs import model_cost
+from st_simdiff.models.costs import flop_counts, model_cost
 from st_simdiff.models.families import find_family
 from st_simdiff.models.flops import (
     ModelCost,
@@ -113,6 +113,16 @@ def test_the_model_counts_what_compression_leaves():
     cost = dataclasses.replace(cost, text=text)
     assert [n - text for n in lengths] == cost.layer_tokens(frames, 0.5, 1.0)
     assert cost.compressed(frames, 0.5, 1.0) == cost.encoding(frames) + cost.prefill([n - text for n in lengths])
+
+
+def test_the_counts_of_a_question_are_those_of_its_layers():
+    zoo = ZOO["LLaVA-Video"]
+    inputs = zoo.prompt([Text(4), Video(6), Text(5)]).inputs
+    with torch.no_grad(), compress(zoo.model, EveryOther(after=(1,))) as trace:
+        zoo.model(**inputs)
+    cost = dataclasses.replace(cost_of(zoo), text=11)
+    counts = flop_counts(cost_of(zoo), trace.last, 11)
+    assert counts == {"flops": cost.compressed(6, 0.5, 1.0), "full_flops": cost.full(6)}
 
 
 def test_a_qwen_model_asks_for_the_size_of_its_frames():

@@ -99,7 +99,7 @@ def test_costs_over_frames(tmp_path):
             right,
             number,
             "/m/LLaVA-Video-7B-Qwen2",
-            counts(100, 30, seconds, peak_mem_bytes=peak),
+            counts(100, 30, seconds, peak_memory_bytes=peak),
             method=method,
             retention=retention,
             max_frames_num=frames,

@@ -66,10 +66,10 @@ def test_egoschema_without_public_answers(tmp_path):
 
 
 def test_counts(tmp_path):
-    run = one(tmp_path, "videomme", token_counts=counts(100, 30, 2.0, peak_mem_bytes=7e9))
+    run = one(tmp_path, "videomme", token_counts=counts(100, 30, 2.0, peak_memory_bytes=7e9))
     assert run.mean_count("visual_tokens_kept") == 30
     assert run.mean_count("realised_retention") == pytest.approx(0.3)
-    assert run.greatest_count("peak_mem_bytes") == 7e9
+    assert run.greatest_count("peak_memory_bytes") == 7e9
     assert run.mean_count("nothing") is None
     assert run.greatest_count("nothing") is None
     assert one(tmp_path / "b", "videomme").mean_count("seconds") is None
