@@ -68,13 +68,11 @@ class Bench:
             for cell in cells:
                 if cell in without_memory:
                     continue
-                try:
-                    sample = self.run(cell, warm if round_number < 0 else videos)
-                except torch.cuda.OutOfMemoryError:
+                sample = self._run_if_it_fits(cell, warm if round_number < 0 else videos)
+                if sample is None:
                     without_memory.add(cell)
                     torch.cuda.empty_cache()
-                    continue
-                if round_number >= 0:
+                elif round_number >= 0:
                     samples[cell].append(sample)
                     logger.info("%d frames, batch %d, %s: %.0f ms", frames, batch, cell, sample.total)
         for cell in cells:
@@ -85,6 +83,12 @@ class Bench:
                 yield self._alone(place, samples[cell])
             else:
                 yield summarise(self.cost, *place, samples[cell], samples[cells[0]])
+
+    def _run_if_it_fits(self, cell: Cell, videos: Sequence[PlantedVideo]) -> Sample | None:
+        try:
+            return self.run(cell, videos)
+        except torch.cuda.OutOfMemoryError:
+            return None
 
     @torch.inference_mode()
     def run(self, cell: Cell, videos: Sequence[PlantedVideo]) -> Sample:

@@ -77,7 +77,8 @@ def entry_markdown(entry: Mapping[str, Any], title: str) -> str:
         "of FLOPs. Lost: milliseconds beyond the full model's time divided by the limit, by cause."
     ]
     for found in entry.get("break_even_frames", ()):
-        frames = f"from {found['frames']} frames on" if found["frames"] else "at no number of frames"
+        count = found["frames"]
+        frames = f"from {count} frame{'s' * (count > 1)} on" if count else "at no number of frames"
         notes.append(f"At {found['retention']:.0%}, batch {found['batch']}, compression saves time {frames}.")
     for found in entry.get("matched_frames", ()):
         notes.append(

@@ -96,8 +96,8 @@ def cost_sheet(name: str, title: str, points: Sequence[CostPoint]) -> Sheet:
         )
     note = (
         "Seconds are means over the questions, the first of every process left out, and include decoding the video; "
-        "the paper does not say what its seconds include. GB: 10^9 bytes. Times on different hardware are not comparable; "
-        "shares saved nearly are."
+        "the paper does not say what its seconds include. GB: 10^9 bytes. Times on different hardware are not "
+        "comparable; shares saved nearly are."
     )
     return Sheet(name, (Table(name, title, columns, tuple(rows), (note,)),))
 
