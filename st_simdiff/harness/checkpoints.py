@@ -37,8 +37,9 @@ def check_checkpoint(model: str, path: str, arguments: AnsweringArguments | None
     folder = Path(path)
     try:
         if isinstance(arguments, LlavaVideoArguments):
+            facts = _llava_video(folder, arguments)
             find_weights(folder)
-            return _llava_video(folder, arguments)
+            return facts
         if isinstance(arguments, NvilaArguments):
             return _nvila(folder, arguments)
         if is_hub_name(path):

@@ -21,6 +21,9 @@ STAND_IN = (
     "config file names; give them with --model_path <model>=<folder>."
 )
 
+MOST_NAMED = 3
+"""Runs that failed for one reason."""
+
 
 def run(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str], out: TextIO) -> None:
     """Evaluates and writes the table to `out`.
@@ -52,19 +55,26 @@ def _progress(plan: Plan) -> Iterable[str]:
             yield f"[{one.number}/{len(plan.runs)}] {one.task}: {one.label}: goes on from {answers} answers"
 
 
-def explain(failures: Sequence[Failure], home: Path) -> Iterable[str]:
-    """A sentence for every run without results. home: where lmms-eval keeps videos."""
+def explain(failures: Sequence[Failure], home: Path) -> list[str]:
+    """A sentence for every reason, with the runs that it left without results. home: where lmms-eval keeps videos."""
+    reasons: dict[str, list[str]] = {}
     for failure in failures:
-        yield f"{failure.run.task}, {failure.run.label}: {_reason(failure, home)}"
+        reasons.setdefault(_reason(failure, home), []).append(f"{failure.run.task}, {failure.run.label}")
+    return [f"{_listed(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f"; and {len(names) - MOST_NAMED} more runs" if len(names) > MOST_NAMED else ""
+    return "; ".join(names[:MOST_NAMED]) + more
 
 
 def _reason(failure: Failure, home: Path) -> str:
     one = failure.run
-    for _, folder in without_videos([one.task], home):
+    for task, folder in without_videos([one.task], home):
         place = home / folder.cache
         return (
-            f"no video is present: {place} does not have {folder.videos}, and lmms-eval could not download it (its "
-            "error is printed above)."
+            f"no video of task {task} is present: {place} does not have {folder.videos}, and lmms-eval could not "
+            "download it (its error is printed above)."
         )
     answers = one.answers()
     kept = f"; the answers so far ({answers}) are in {one.journal}, and the same command goes on from them"

@@ -5,10 +5,12 @@ import shutil
 
 import pytest
 import torch
-from made_videos import write_video
 from safetensors.torch import load_file, save_file
 
+from st_simdiff.cli import build_parser
+from st_simdiff.errors import InputError
 from st_simdiff.harness.embedded import TASKS_FOLDER
+from st_simdiff.harness.evaluation import make_plan
 
 
 def split_in_shards(folder) -> None:
@@ -29,6 +31,11 @@ def change_config(folder, **entries) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
+def make_a_file(folder) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
 def cut_weights(folder) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -47,36 +54,89 @@ def drop_tensors(folder) -> None:
 
 CHECKPOINTS = {
     "missing": (shutil.rmtree, "There is no folder {checkpoint}, where a checkpoint should be."),
+    "a file": (make_a_file, "There is no folder {checkpoint}, where a checkpoint should be."),
     "no config": (lambda folder: (folder / "config.json").unlink(), "{checkpoint} is not a checkpoint"),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "{checkpoint} is not a checkpoint"),
     "cut short": (cut_weights, "is damaged or cut short"),
-    "half": (drop_tensors, "The checkpoint {checkpoint} lacks tensors: model.mm_projector."),
-    "a shard missing": (drop_a_shard, "its shard model-00002-of-00002.safetensors is missing"),
     "wrong architecture": (
         lambda folder: change_config(folder, architectures=["LlamaForCausalLM"]),
         "its architecture is LlamaForCausalLM, not LlavaQwenForCausalLM",
     ),
 }
+"""Refused before lmms-eval is started."""
 
-SETTINGS = {
-    "unknown key": ("tau_smi=0.8", "Unknown model_args key 'tau_smi'. Did you mean 'tau_sim'?"),
-    "retention above 1": ("cost=1.5", "in (0, 1], got 1.5."),
-    "retention 0": ("retention=0", "in (0, 1], got 0."),
-    "tau outside": ("tau_sim=1.2", "in [-1, 1], got 1.2."),
-    "both names": ("cost=0.3,retention=0.3", "cost and retention are two names of one setting"),
-    "merge type": ("merge_type=new_topl", "Did you mean 'new_topk'?"),
+UNLOADABLE = {
+    "half": (drop_tensors, "The checkpoint {checkpoint} lacks tensors: model.mm_projector."),
+    "a shard missing": (drop_a_shard, "its shard model-00002-of-00002.safetensors is missing"),
+}
+"""Refused by the model."""
+
+OPTIONS = {
+    "unknown key": ("--model_args tau_smi=0.8", "Unknown model_args key 'tau_smi'. Did you mean 'tau_sim'?"),
+    "retention above 1": ("--model_args cost=1.5", "in (0, 1], got 1.5."),
+    "retention 0": ("--retention 0.5,0", "in (0, 1], got 0."),
+    "tau outside": ("--sweep tau_sim=0.8,1.2", "in [-1, 1], got 1.2."),
+    "both names": ("--model_args cost=0.3,retention=0.3", "cost and retention are two names of one setting"),
+    "given twice": ("--retention 0.3 --model_args cost=0.5", "give the same setting: give one, not both"),
+    "merge type": ("--model_args merge_type=new_topl", "Did you mean 'new_topk'?"),
+    "method": ("--method st_simdiff,fastvv", "Unknown method 'fastvv'. Did you mean 'fastv'?"),
+    "wrong type": ("--model_args max_frames_num=many", "max_frames_num is a whole number, got 'many'."),
+    "task": ("--tasks clips,videome", "Unknown task 'videome'. Did you mean 'videomme'?"),
+    "task pattern": ("--tasks clipz*", "No task of lmms-eval matches 'clipz*'."),
+    "model": ("--model lava_video", "Unknown model 'lava_video'. Did you mean 'llava_video'?"),
+    "model of a path": ("--model_path nvila=/x", "Unknown model of a checkpoint 'nvila'. Valid: llava_video."),
+    "several models": ("--model llava_video,nvila", "so --model_path is <model>=<folder> for each of"),
+    "swept unknown": ("--sweep tau_smi=0.8", "Unknown model_args key 'tau_smi'. Did you mean 'tau_sim'?"),
+    "swept without values": ("--sweep tau_sim", "--sweep is <setting>=<value>,<value>,..., got 'tau_sim'."),
+    "swept twice": ("--sweep tau_sim=0.8 --sweep tau_sim=0.9", "--sweep tau_sim is given twice."),
+    "swept and given": ("--sweep tau_sim=0.8 --model_args tau_sim=0.9", "tau_sim is swept and given besides"),
+    "swept retention": ("--sweep retention=0.8", "give its values with --retention."),
+    "of another method": ("--method fastv --sweep tau_sim=0.8", "tau_sim is no setting of method fastv"),
+    "empty value": ("--retention 0.3,,0.5", "--retention is a comma-separated list, got '0.3,,0.5'."),
+    "processes": ("--num_processes 0", "--num_processes must be at least 1, got 0"),
+    "machines": ("--num_processes 3 --num_machines 2", "the same number on each, got 3 on 2."),
+    "no address": ("--num_processes 2 --num_machines 2", "need --main_process_ip and --main_process_port"),
+    "config": ("--config absent.yaml", "There is no config file absent.yaml."),
+    "behind the dashes": ("-- --tasks mlvu_dev", "--tasks comes before the lone --"),
+    "behind with =": ("-- --output_path=x", "--output_path=x comes before the lone --"),
+    "not the evaluator's": ("-- --wandb_args project=x", "works with lmms-eval's own command line only"),
 }
 
 
-@pytest.fixture(scope="module")
-def broken(checkpoint, start, tmp_path_factory):
-    """Runs on broken checkpoints, all started at once."""
-    runs = {}
-    for name, (damage, _) in CHECKPOINTS.items():
-        folder = tmp_path_factory.mktemp("broken") / "llava"
-        shutil.copytree(checkpoint, folder)
-        damage(folder)
-        runs[name] = folder, start(["st_simdiff", "eval", "--tasks", "clips", "--model_path", folder])
-    return runs
+def refusal(folder, checkpoint, options: str) -> str:
+    """The sentence with which the plan is refused."""
+    own, _, extra = options.partition("-- ") if options.startswith("-- ") else (options, "", "")
+    paths = ["--model_path", str(checkpoint)] if "several" not in options else []
+    given = build_parser().parse_args(["eval", "--output_path", str(folder / "logs"), *paths, *own.split()])
+    with pytest.raises(InputError) as caught:
+        make_plan(given, extra.split(), {"HF_HOME": str(folder / "hf")})
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_checkpoints(checkpoint, tmp_path, name):
+    damage, sentence = CHECKPOINTS[name]
+    folder = tmp_path / "llava"
+    shutil.copytree(checkpoint, folder)
+    damage(folder)
+    assert sentence.format(checkpoint=folder) in refusal(tmp_path, folder, "--tasks clips")
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options(checkpoint, tmp_path, name):
+    options, sentence = OPTIONS[name]
+    assert sentence in refusal(tmp_path, checkpoint, options)
+
+
+def test_checkpoints_of_other_models(checkpoint, tmp_path):
+    assert "its model_type is llava_qwen, not qwen2_5_vl" in refusal(
+        tmp_path, checkpoint, "--model st_simdiff_qwen2_5_vl --tasks clips"
+    )
+    assert "is no part of an NVILA checkpoint" in refusal(tmp_path, checkpoint, "--model nvila --tasks clips")
+    assert "where a checkpoint should be" in refusal(
+        tmp_path, tmp_path / "absent", "--model st_simdiff_qwen2_5_vl --tasks clips"
+    )
 
 
 def refused(run, code=None):
@@ -88,27 +148,31 @@ def refused(run, code=None):
     return [line for line in run.output.splitlines() if line.startswith(("llava_video: ", "st-simdiff: "))]
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
-def test_checkpoints(broken, name):
-    folder, run = broken[name]
-    sentence = CHECKPOINTS[name][1].format(checkpoint=folder)
-    reason, summary = refused(run.result(), code=1)
-    assert sentence in reason
-    assert "lmms-eval ended with exit code 1 and no results" in summary
+def test_a_refusal_through_the_command(checkpoint, start):
+    run = start(["st_simdiff", "eval", "--model_path", checkpoint, "--model_args", "tau_smi=0.8"]).result()
+    (reason,) = refused(run, code=2)
+    assert "Did you mean 'tau_sim'?" in reason
 
 
 @pytest.fixture(scope="module")
-def misconfigured(checkpoint, start):
-    """Runs with wrong settings, all started at once."""
-    command = ["st_simdiff", "eval", "--model_path", checkpoint, "--model_args"]
-    return {name: start([*command, settings]) for name, (settings, _) in SETTINGS.items()}
+def unloadable(checkpoint, start, tmp_path_factory):
+    """Runs on broken checkpoints, all started at once."""
+    runs = {}
+    for name, (damage, _) in UNLOADABLE.items():
+        folder = tmp_path_factory.mktemp("broken") / "llava"
+        shutil.copytree(checkpoint, folder)
+        damage(folder)
+        options = ["--tasks", "clips", "--model_path", folder, "--method", "full,random"]
+        runs[name] = folder, start(["st_simdiff", "eval", *options])
+    return runs
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_settings(misconfigured, name):
-    """Refused before lmms-eval is started."""
-    (reason,) = refused(misconfigured[name].result(), code=2)
-    assert SETTINGS[name][1] in reason
+@pytest.mark.parametrize("name", UNLOADABLE)
+def test_checkpoints_that_cannot_be_loaded(unloadable, name):
+    folder, run = unloadable[name]
+    reason, summary = refused(run.result(), code=1)
+    assert UNLOADABLE[name][1].format(checkpoint=folder) in reason
+    assert "clips, full; clips, random, retention 0.3: lmms-eval ended with exit code 1 and no results" in summary
 
 
 def test_a_wrong_setting_in_the_manual_command(checkpoint, start):
@@ -126,57 +190,6 @@ def test_cuda_without_a_gpu(checkpoint, start):
     assert "device=cuda was asked for, but torch sees no CUDA GPU" in reason
 
 
-def write_video_task(folder, *videos) -> None:
-    """A task `own` whose question i is about videos[i]."""
-    folder.mkdir()
-    rows = [{"video": str(video), "question": "What is seen?", "answer": "A"} for video in videos]
-    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "utils.py").write_text('def video_of(doc):\n    return [doc["video"]]\n')
-    (folder / "own.yaml").write_text(
-        "task: own\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: questions.jsonl\ntest_split: test\n"
-        "output_type: generate_until\ndoc_to_visual: !function utils.video_of\ndoc_to_text: question\n"
-        "doc_to_target: answer\ngeneration_kwargs:\n  max_new_tokens: 2\nmetric_list:\n  - metric: exact_match\n"
-    )
-
-
-def write_noise(path) -> None:
-    path.write_bytes(bytes(range(256)) * 64)
-
-
-VIDEOS = {
-    "corrupt": (write_noise, "no video can be read from this file"),
-    "without frames": (lambda path: write_video(path, frames=0), "no video can be read from this file"),
-    "missing": (lambda path: None, "there is no such video file"),  # noqa: ARG005
-}
-
-
-@pytest.fixture(scope="module")
-def unreadable(checkpoint, start, tmp_path_factory):
-    """Runs on three questions, the second about a video that cannot be read, all started at once."""
-    runs = {}
-    for name, (write, _) in VIDEOS.items():
-        folder = tmp_path_factory.mktemp("videos")
-        good, bad = folder / "good.mp4", folder / "bad.mp4"
-        write_video(good, frames=3)
-        write(bad)
-        write_video_task(folder / "tasks", good, bad, good)
-        options = ["--tasks", "own", "--model_path", checkpoint, "--", "--include_path", folder / "tasks"]
-        runs[name] = bad, start(["st_simdiff", "eval", *options])
-    return runs
-
-
-@pytest.mark.parametrize("name", VIDEOS)
-def test_a_video_that_cannot_be_read_ends_the_run_and_loses_no_answer(unreadable, name):
-    bad, run = unreadable[name]
-    reason, summary = refused(run.result(), code=1)
-    assert f"{bad}: {VIDEOS[name][1]}" in reason
-    assert "the answers so far (1) are in" in summary
-    (journal,) = run.result().folder.rglob("answers.rank0.jsonl")
-    (answer,) = (json.loads(line) for line in journal.read_text().splitlines())
-    assert (answer["task"], answer["doc_id"]) == ("own", 0)
-    assert answer["counts"]["visual_tokens"] == 20
-
-
 def test_no_video_of_the_task(checkpoint, start, tmp_path):
     """With an empty folder, which stops lmms-eval from downloading; and with none, where the download fails."""
     command = ["st_simdiff", "eval", "--tasks", "egoschema_subset", "--model_path", checkpoint]
@@ -188,4 +201,4 @@ def test_no_video_of_the_task(checkpoint, start, tmp_path):
     assert f"No video of task egoschema_subset is present: {empty / 'hf' / 'egoschema'} exists" in reason
     assert runs[1].result().code == 1
     last = runs[1].result().output.splitlines()[-1]
-    assert last.startswith(f"st-simdiff: No video of task egoschema_subset is present: {absent / 'hf' / 'egoschema'}")
+    assert f": no video of task egoschema_subset is present: {absent / 'hf' / 'egoschema'} does not have" in last

@@ -1,10 +1,13 @@
 """`st-simdiff eval` without a checkpoint, whole; and what it plans with options of every kind."""
 
+from dataclasses import replace
+
 import pytest
 
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.harness import embedded
+from st_simdiff.harness.arguments import split_model_args
 from st_simdiff.harness.embedded import TASKS_FOLDER, random_checkpoint, tasks_folder
 from st_simdiff.harness.evaluation import make_plan
 
@@ -20,9 +23,10 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "QUESTIONS", 6)
 
 
-def test_the_embedded_default_ends_in_a_table(start):
-    """The trained model, asked the first twelve questions of SynthEvents."""
-    done = start(["st_simdiff", "eval", "--limit", "12"]).result()
+def test_the_embedded_default_ends_in_a_table_and_is_not_run_again(start):
+    """The trained model, loaded once, asked the first twelve questions of SynthEvents."""
+    command = ["st_simdiff", "eval", "--limit", "12", "--", "--verbosity", "INFO"]
+    done = start(command).result()
     assert done.code == 0, done.output
     table = [line.split() for line in done.output.splitlines() if line.startswith("synthevents ")]
     full, *compressed = table
@@ -32,6 +36,13 @@ def test_the_embedded_default_ends_in_a_table(start):
     assert [row[-3:-1] for row in table] == [["320", "320"], ["320", "160"], ["320", "96"]]
     assert "means nothing" not in done.output
     assert len(list((done.folder / "logs").rglob("*_results.json"))) == 3
+    assert done.output.count("checkpoint on cpu in torch.float32: ") == 1  # said when a model is loaded
+
+    again = start(command, folder=done.folder).result()
+    assert again.code == 0, again.output
+    assert again.output.count("finished before") == 3
+    assert " on cpu in torch" not in again.output
+    assert [line.split() for line in again.output.splitlines() if line.startswith("synthevents ")] == table
 
 
 def test_real_clips_without_a_checkpoint_say_that_the_score_means_nothing(start):
@@ -50,72 +61,144 @@ def test_questions_of_the_small_world_are_drawn_where_lmms_eval_looks(tmp_path):
         tasks_folder("synthevents,clips", 6, tmp_path)
 
 
-def test_a_checkpoint_means_one_run_with_the_published_settings(tmp_path):
-    made = plan(tmp_path, environment={"MODEL_PATH": "/weights"})
-    (planned,) = made.runs
+def test_a_checkpoint_means_one_run_with_the_published_settings(tmp_path, checkpoint):
+    environment = {"HF_HOME": str(tmp_path / "hf"), "MODEL_PATH": str(checkpoint)}
+    made = plan(tmp_path, environment=environment)
+    (run,) = made.runs
     assert made.meaningful
-    assert planned.run.tasks == "videomme"
-    assert (planned.method.name, planned.method.retention) == ("st_simdiff", 0.3)
-    expected = {"pretrained": "/weights", "max_frames_num": 64, "mm_spatial_pool_mode": "bilinear", "retention": 0.3}
-    assert expected.items() <= planned.run.model_args.items()
+    assert run.task == "videomme"
+    assert (run.method["name"], run.method["retention"]) == ("st_simdiff", 0.3)
+    settings = split_model_args(run.model_args)
+    expected = {"pretrained": str(checkpoint), "max_frames_num": "64", "mm_spatial_pool_mode": "bilinear"}
+    assert expected.items() <= settings.items()
 
 
-def test_model_args_merge_over_the_defaults(tmp_path):
-    (planned,) = plan(tmp_path, "--model_path", "x", "--model_args", "max_frames_num=8,cost=0.5,tau_sim=0.7").runs
-    assert planned.run.model_args["max_frames_num"] == "8"
-    assert planned.run.model_args["conv_template"] == "qwen_1_5"
-    assert (planned.method.retention, planned.method.tau_sim) == (0.5, 0.7)
-
-
-def test_the_full_model_gets_no_retention(tmp_path):
-    (planned,) = plan(tmp_path, "--model_path", "x", "--method", "full").runs
-    assert "retention" not in planned.run.model_args
+def test_model_args_merge_over_the_defaults(tmp_path, checkpoint):
+    arguments = ["--model_path", str(checkpoint), "--model_args", "max_frames_num=8,cost=0.5,tau_sim=0.7"]
+    (run,) = plan(tmp_path, *arguments).runs
+    assert (run.protocol["max_frames_num"], run.protocol["conv_template"]) == (8, "qwen_1_5")
+    assert (run.method["retention"], run.method["tau_sim"]) == (0.5, 0.7)
 
 
 def test_the_embedded_default_compares_with_the_full_model(tmp_path):
     made = plan(tmp_path, "--retention", "0.2", "--model_args", "tau_sim=0.7,dtype=bfloat16")
     assert made.meaningful
     full, compressed = made.runs
-    assert full.method.name == "full"
-    assert "tau_sim" not in full.run.model_args
-    assert full.run.model_args["dtype"] == compressed.run.model_args["dtype"] == "bfloat16"
-    assert (compressed.method.retention, compressed.method.tau_sim) == (0.2, 0.7)
-    assert full.run.folder != compressed.run.folder
+    assert full.method == {"name": "full", "retention": 1.0}
+    assert "tau_sim" not in full.model_args
+    assert full.protocol == compressed.protocol
+    assert full.protocol["dtype"] == "bfloat16"
+    assert (compressed.method["retention"], compressed.method["tau_sim"]) == (0.2, 0.7)
 
 
-def test_several_processes_on_cpus_are_launched_so_that_they_share_the_questions(tmp_path):
-    (planned,) = plan(tmp_path, "--model_path", "x", "--num_processes", "2", "--model_args", "device=cpu").runs
-    command = planned.run.command()
+def test_a_grid_is_planned_once_for_each_combination(tmp_path, checkpoint):
+    grid = ["--method", "full,fastv,st_simdiff", "--retention", "0.5,0.3", "--tasks", "clips,clips_likelihood"]
+    made = plan(tmp_path, "--model_path", str(checkpoint), *grid)
+    assert len(made.runs) == 2 * (1 + 2 + 2)
+    assert [run.number for run in made.runs] == list(range(1, 11))
+    assert len({run.folder for run in made.runs}) == 10
+    (sweep,) = made.sweeps
+    assert (sweep.runs, sweep.total) == (made.runs, 10)
+    labels = [run.label for run in made.runs[:5]]
+    assert labels == ["full", *(f"{method}, retention {r}" for method in ("fastv", "st_simdiff") for r in (0.5, 0.3))]
+
+
+def test_settings_of_the_model_make_another_load(tmp_path, checkpoint):
+    swept = ["--sweep", "max_frames_num=4,8", "--sweep", "tau_sim=0.7,0.9", "--tasks", "clips"]
+    made = plan(tmp_path, "--model_path", str(checkpoint), *swept)
+    assert [[run.label for run in sweep.runs] for sweep in made.sweeps] == [
+        [f"st_simdiff, retention 0.3, tau_sim {tau}, max_frames_num {frames}" for tau in (0.7, 0.9)]
+        for frames in (4, 8)
+    ]
+
+
+def test_the_same_command_means_the_same_folders_and_any_other_setting_another(tmp_path, checkpoint):
+    def folder(*arguments, extra=()):
+        (run,) = plan(tmp_path, "--model_path", str(checkpoint), "--tasks", "clips", *arguments, extra=extra).runs
+        return run.folder
+
+    assert folder() == folder("--method", "st_simdiff", "--model_args", "cost=0.3,tau_sim=0.8,fps=1.0")
+    assert folder("--num_processes", "2") == folder("--model_args", "video_decode_backend=pyav,device=cpu") == folder()
+    others = [
+        folder("--retention", "0.31"),
+        folder("--model_args", "tau_diff=0.21"),
+        folder("--model_args", "fps=2"),
+        folder("--model_args", "dtype=bfloat16"),
+        folder("--model_args", "mm_newline_position=frame"),
+        folder("--limit", "3"),
+        folder(extra=["--gen_kwargs", "max_new_tokens=3"]),
+    ]
+    assert len({folder(), *others}) == 1 + len(others)
+
+
+def test_questions_of_another_number_are_another_folder(tmp_path):
+    some, more = (plan(tmp_path, *full).runs[0].folder for full in ([], ["--full"]))
+    assert some != more
+
+
+def test_a_folder_of_another_protocol_is_refused(tmp_path, checkpoint):
+    arguments = ["--model_path", str(checkpoint), "--tasks", "clips"]
+    (run,) = plan(tmp_path, *arguments).runs
+    run.begin()
+    (same,) = plan(tmp_path, *arguments).runs
+    assert same == run
+    software = {**run.protocol["software"], "torch": "1.0"}
+    replace(run, protocol={**run.protocol, "software": software}, folder=tmp_path / "other").begin()
+    (tmp_path / "other" / "run.json").rename(run.folder / "run.json")
+    with pytest.raises(InputError, match=r"holds a run under another protocol \(software: torch was 1.0 and is"):
+        plan(tmp_path, *arguments)
+    (run.folder / "run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run.json is damaged .* remove .* to run it again"):
+        plan(tmp_path, *arguments)
+
+
+def test_several_models_have_a_checkpoint_each(tmp_path, checkpoint):
+    both = ["--model", "llava_video,st_simdiff_qwen2_5_vl", "--tasks", "clips"]
+    paths = ["--model_path", f"llava_video={checkpoint}"]
+    with pytest.raises(InputError, match="No checkpoint is given for st_simdiff_qwen2_5_vl"):
+        plan(tmp_path, *both, *paths)
+    made = plan(tmp_path, *both, *paths, "--model_path", "st_simdiff_qwen2_5_vl=Qwen/Qwen2.5-VL-7B-Instruct")
+    assert [sweep.runs[0].model for sweep in made.sweeps] == ["llava_video", "st_simdiff_qwen2_5_vl"]
+
+
+def test_a_config_file_without_checkpoints_runs_on_the_embedded_model(tmp_path):
+    config = tmp_path / "grid.yaml"
+    config.write_text(
+        "model: nvila\ntasks: videomme_local\nretention: [0.5, 0.3]\nmodel_args: {max_frames_num: 64}\n"
+        "method: [full, {method: st_simdiff, temporal: false}]\nsweep: {tau_sim: [0.7, 0.8]}\nlimit: 4\n"
+    )
+    made = plan(tmp_path, "--config", str(config), "--method", "st_simdiff")
+    assert made.stand_in
+    assert {run.task for run in made.runs} == {"synthevents"}
+    assert {run.protocol["max_frames_num"] for run in made.runs} == {16}
+    assert [(run.method["retention"], run.method["tau_sim"]) for run in made.runs] == [
+        (r, tau) for tau in (0.7, 0.8) for r in (0.5, 0.3)
+    ]
+    assert made.sweeps[0].arguments[-2:] == ("--limit", "4")
+
+
+def test_several_processes_on_cpus_are_launched_so_that_they_share_the_questions(tmp_path, checkpoint):
+    arguments = ["--model_path", str(checkpoint), "--num_processes", "2", "--model_args", "device=cpu"]
+    (sweep,) = plan(tmp_path, *arguments).sweeps
+    command = sweep.machines.command("module", "plan.json")
     assert command[command.index("--num_processes") + 1] == "2"
     assert "--multi_gpu" in command
-    assert planned.run.environment()["ACCELERATE_USE_CPU"] == "true"
+    assert command[-3:] == ["-m", "module", "plan.json"]
+    assert sweep.machines.environment()["ACCELERATE_USE_CPU"] == "true"
 
 
-def test_what_follows_the_dashes_goes_to_lmms_eval(tmp_path):
-    (planned,) = plan(tmp_path, "--model_path", "x", extra=["--gen_kwargs", "max_new_tokens=3"]).runs
-    assert planned.run.command()[-2:] == ["--gen_kwargs", "max_new_tokens=3"]
+def test_several_machines_meet_at_machine_0(tmp_path, checkpoint):
+    address = ["--main_process_ip", "10.0.0.1", "--main_process_port", "29500"]
+    machines = ["--num_processes", "4", "--num_machines", "2", "--machine_rank", "1", *address]
+    (sweep,) = plan(tmp_path, "--model_path", str(checkpoint), *machines).sweeps
+    command = sweep.machines.command("module")
+    expected = {"num_machines": "2", "machine_rank": "1", "main_process_ip": "10.0.0.1", "main_process_port": "29500"}
+    assert {key: command[command.index(f"--{key}") + 1] for key in expected} == expected
 
 
-@pytest.mark.parametrize(
-    ("arguments", "extra", "sentence"),
-    [
-        (["--retention", "0.3", "--model_args", "cost=0.5"], [], "give the same setting: give one, not both"),
-        (["--num_processes", "0"], [], "--num_processes must be at least 1, got 0"),
-        ([], ["--tasks", "mlvu_dev"], "--tasks comes before the lone --"),
-        ([], ["--output_path=x"], "--output_path=x comes before the lone --"),
-        (["--model_args", "tau_smi=0.5"], [], "Did you mean 'tau_sim'?"),
-    ],
-)
-def test_refusals(tmp_path, arguments, extra, sentence):
-    with pytest.raises(InputError) as caught:
-        plan(tmp_path, "--model_path", "x", *arguments, extra=extra)
-    assert sentence in str(caught.value)
-
-
-def test_a_folder_that_hides_the_task_is_refused(tmp_path):
-    (tmp_path / "videomme").mkdir()
-    with pytest.raises(InputError, match="folder videomme"):
-        plan(tmp_path, "--model_path", "x")
+def test_what_follows_the_dashes_goes_to_lmms_eval(tmp_path, checkpoint):
+    (sweep,) = plan(tmp_path, "--model_path", str(checkpoint), extra=["--gen_kwargs", "max_new_tokens=3"]).sweeps
+    assert sweep.arguments[-2:] == ("--gen_kwargs", "max_new_tokens=3")
 
 
 def test_a_comma_in_a_path_is_refused(tmp_path):

@@ -207,6 +207,23 @@ def test_each_answer_has_the_counts_of_its_own_question(pair, monkeypatch):
         assert together == [alone[2], alone[0], alone[1]]
 
 
+def test_the_journal_answers_for_a_twin_that_another_method_took_over(pair, tmp_path):
+    twin, _ = pair
+    before = twin.method
+    try:
+        twin.take_over(Full(), tmp_path)
+        asked = twin.generate_until(requests(twin, 0, 1))
+        assert all(kept == tokens for tokens, kept, *_ in counts_of(asked))
+        twin.take_over(Full(), tmp_path)
+        again = twin.generate_until(requests(twin, 1, 0, 2))
+        assert [answer.text for answer in again[:2]] == [asked[1].text, asked[0].text]
+        assert again[0].token_counts.to_dict() == asked[1].token_counts.to_dict()
+        assert len((tmp_path / "answers.rank0.jsonl").read_text().splitlines()) == 3
+    finally:
+        twin.take_over(before, None)
+    assert {"dtype", "attn_implementation"} <= twin.protocol.keys()
+
+
 def test_padding_requests_are_not_answered(pair):
     twin, _ = pair
     padding = requests(twin, 1, __padding_only__=True)
@@ -365,13 +382,13 @@ def test_every_model_of_the_command_is_known_to_lmms_eval():
 
 
 def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path):
-    arguments = ["--model", "st_simdiff_qwen3_vl", "--model_path", "x", "--model_args", "max_num_frames=8,cost=0.5"]
-    (planned,) = plan(tmp_path, *arguments).runs
-    command = planned.run.command()
-    assert command[command.index("--model") + 1] == "st_simdiff_qwen3_vl"
-    settings = command[command.index("--model_args") + 1]
-    assert sorted(settings.split(",")) == ["max_num_frames=8", "method=st_simdiff", "pretrained=x", "retention=0.5"]
-    assert planned.run.tasks == "videomme"
+    arguments = ["--model", "st_simdiff_qwen3_vl", "--model_path", "owner/name"]
+    (run,) = plan(tmp_path, *arguments, "--model_args", "max_num_frames=8,cost=0.5").runs
+    assert (run.model, run.task) == ("st_simdiff_qwen3_vl", "videomme")
+    expected = ["max_num_frames=8", "method=st_simdiff", "pretrained=owner/name", "retention=0.5"]
+    assert sorted(run.model_args.split(",")) == expected
+    assert run.protocol["checkpoint"] == {"name": "name", "fingerprint": "owner/name"}
+    assert run.protocol["max_num_frames"] == 8
 
 
 @pytest.mark.parametrize(
@@ -379,7 +396,7 @@ def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path):
     [
         (["--model", "nvila"], "Only llava_video has an embedded checkpoint"),
         (["--model", "nvilla", "--model_path", "x"], "Did you mean 'nvila'?"),
-        (["--model", "st_simdiff_llava_hf", "--model_path", "x", "--retention", "2"], "in (0, 1], got 2"),
+        (["--model", "st_simdiff_llava_hf", "--model_path", "o/x", "--retention", "2"], "in (0, 1], got 2"),
     ],
 )
 def test_the_command_refuses(tmp_path, arguments, sentence):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -15,13 +16,18 @@ from st_simdiff import compress
 from st_simdiff.errors import InputError
 from st_simdiff.harness.arguments import merge_settings, read_value, take_method
 from st_simdiff.harness.counts import VideoTokenCounts
+from st_simdiff.harness.journal import Journal, fingerprint
 from st_simdiff.harness.refusal import nothing_swallowed, one_sentence
+from st_simdiff.harness.run_protocol import NOT_OF_THE_PROTOCOL
 from st_simdiff.harness.twins.generation import compressed_generation
 from st_simdiff.harness.twins.order import note_order
 from st_simdiff.methods.base import Method
 
 PREFIX = "st_simdiff_"
 """Of a twin's name; the rest is the name of lmms-eval's wrapper."""
+
+CHUNK = 32
+"""Requests that a kill may cost. A wrapper forms its batches within a chunk."""
 
 
 class Twin:
@@ -37,9 +43,8 @@ class Twin:
         """Raises SystemExit, in one sentence, for a model that cannot be compressed by `method`."""
         with one_sentence(self.name(), InputError, ValueError, OSError):
             super().__init__(**stock_arguments)
-        self.method = method
-        with one_sentence(self.name(), InputError), compress(self.model, method):
-            pass
+        self.stock_arguments = {**stock_defaults(super().__init__), **stock_arguments}
+        self.take_over(method, None)
         take_the_stock_models_prompts()
 
     @classmethod
@@ -57,33 +62,77 @@ class Twin:
             placed = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available())
         return cls(method, **given | placed)
 
+    def take_over(self, method: Method, journal: str | Path | None) -> None:
+        """Goes on as if it had been loaded with another method, and writes its answers down in `journal`."""
+        with one_sentence(self.name(), InputError), compress(self.model, method):
+            pass
+        self.method = method
+        self.journal = Journal(journal, self.rank) if journal else None
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How the wrapper sees a video and computes, its own defaults included."""
+        own = {key: value for key, value in self.stock_arguments.items() if key not in NOT_OF_THE_PROTOCOL}
+        config = self.model.config
+        computed = {"dtype": str(self.model.dtype), "attn_implementation": config._attn_implementation}
+        return {**own, **{key: value.removeprefix("torch.") for key, value in computed.items()}}
+
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        """The wrapper's answers, with counts. Requests that only pad a rank are not answered."""
-        asked = [request for request in requests if not _is_padding(request)]
-        copies, order = note_order(asked)
+        """The wrapper's answers, with counts. Requests that only pad a rank are not answered.
+
+        The wrapper gets `CHUNK` requests at a time, and what it answered is written down before the next ones.
+        """
+        results: list[GenerationResult | None] = [self._earlier(request) for request in requests]
+        asked = [place for place, result in enumerate(results) if result is None]
+        for start in range(0, len(asked), CHUNK):
+            places = asked[start : start + CHUNK]
+            answered = self._generate([requests[place] for place in places])
+            for place, result in zip(places, answered, strict=True):
+                self._write_down(requests[place], result)
+                results[place] = result
+        return results
+
+    def _generate(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        copies, order = note_order(requests)
         with nothing_swallowed(self.name()):
             with compressed_generation(self.model, self.method, self.name()) as rows:
-                answers = super().generate_until(copies) if copies else []
-            if not len(asked) == len(answers) == len(rows) == len(order):
-                raise RuntimeError(f"Of {len(asked)} questions, {len(rows)} were generated, {len(answers)} answered.")
+                answers = super().generate_until(copies)
+            if not len(requests) == len(answers) == len(rows) == len(order):
+                raise RuntimeError(
+                    f"Of {len(requests)} questions, {len(rows)} were generated, {len(answers)} answered."
+                )
         counts = dict(zip(order, rows, strict=True))
-        results = [_result(answer, counts[index]) for index, answer in enumerate(answers)]
-        return _with_padding(requests, results, "")
+        return [_result(answer, counts[index]) for index, answer in enumerate(answers)]
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """The wrapper's answers of all rounds, one request after the other (as it works itself), with the counts of
         the last round."""
-        answer = super().generate_until_multi_round
         results = []
         for request in requests:
-            if not _is_padding(request):
-                with (
-                    nothing_swallowed(self.name()),
-                    compressed_generation(self.model, self.method, self.name()) as rows,
-                ):
-                    (said,) = answer([request])
-                results.append(GenerationResult(list(said), VideoTokenCounts.of(rows[-1])))
-        return _with_padding(requests, results, [])
+            earlier = self._earlier(request, nothing=[])
+            results.append(earlier or self._generate_rounds(request))
+            if earlier is None:
+                self._write_down(request, results[-1])
+        return results
+
+    def _generate_rounds(self, request: Instance) -> GenerationResult:
+        answer = super().generate_until_multi_round
+        with nothing_swallowed(self.name()), compressed_generation(self.model, self.method, self.name()) as rows:
+            (said,) = answer([request])
+        return GenerationResult(list(said), VideoTokenCounts.of(rows[-1]))
+
+    def _earlier(self, request: Instance, nothing: Any = "") -> GenerationResult | None:
+        """What a request gets without being asked: `nothing` if it only pads a rank, else what was written down."""
+        if request.metadata.get("__padding_only__"):
+            return GenerationResult(nothing)
+        record = self.journal.recorded(*_place(request)) if self.journal is not None else None
+        return record and GenerationResult(record["answer"], VideoTokenCounts.of(record["counts"]))
+
+    def _write_down(self, request: Instance, result: GenerationResult) -> None:
+        if self.journal is not None:
+            task, doc_id, index, asked = _place(request)
+            place = {"task": task, "doc_id": doc_id, "index": index, "asked": asked}
+            self.journal.write({**place, "answer": result.text, "counts": result.token_counts.to_dict()})
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Always refused: the wrappers score prompt and answer at once, and do not do it for videos."""
@@ -134,16 +183,12 @@ def take_the_stock_models_prompts() -> None:
     TaskManager.model_name = property(model_name, keep)
 
 
-def _is_padding(request: Instance) -> bool:
-    return bool(request.metadata.get("__padding_only__"))
+def _place(request: Instance) -> tuple[str, int, int, str]:
+    """What the journal knows a request by."""
+    texts = [argument for argument in request.args[:2] if isinstance(argument, str)]
+    return request.task_name, request.doc_id, request.idx, fingerprint(*texts)
 
 
 def _result(answer: Any, counts: dict[str, int | float]) -> GenerationResult:
     text, _ = unwrap_generation_output(answer)
     return GenerationResult(text, VideoTokenCounts.of(counts))
-
-
-def _with_padding(requests: Sequence[Instance], results: Sequence[GenerationResult], nothing: Any) -> list:
-    """The results of the requests that were answered, in their places among all."""
-    left = iter(results)
-    return [GenerationResult(nothing) if _is_padding(request) else next(left) for request in requests]

@@ -1,0 +1,105 @@
+"""What a result says about how it was obtained."""
+
+import shutil
+
+import pytest
+
+from st_simdiff.harness.arguments import NvilaArguments, parse
+from st_simdiff.harness.checkpoints import check_checkpoint, fingerprint_checkpoint
+from st_simdiff.harness.run_protocol import coverage, describe_method, difference, plan_protocol, short_hash
+from st_simdiff.methods.fastv import FastV
+
+
+def protocol(checkpoint, text=""):
+    from st_simdiff.harness.arguments import split_model_args
+
+    settings = {"pretrained": str(checkpoint), **split_model_args(text)}
+    return plan_protocol("llava_video", settings, parse(settings), has_gpu=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", "20 a frame"),  # 8 x 8 patches pooled to 4 x 4, and a newline after each row
+        ("mm_newline_position=frame", "17 a frame"),
+        ("mm_newline_position=no_token", "16 a frame"),
+        ("mm_newline_position=one_token", "16 a frame"),
+    ],
+)
+def test_pooling_and_newlines_are_those_of_the_checkpoint_as_loaded(checkpoint, text, tokens):
+    from llava.loading import load_llava_video
+
+    made = protocol(checkpoint, text)
+    assert made["visual_tokens"] == tokens
+    arguments = parse({"pretrained": str(checkpoint), **dict([text.split("=")] if text else [])})
+    model = load_llava_video(checkpoint, overwrite_config=arguments.overwrite_config).model
+    assert made["mm_newline_position"] == model.embedder.newline_mode
+    assert made["mm_spatial_pool_mode"] == model.embedder.pool_mode
+
+
+def test_settings_are_resolved(checkpoint):
+    made = protocol(checkpoint, "max_frames_num=8,force_sample=True")
+    assert (made["dtype"], made["attn_implementation"], made["sampling"]) == (
+        "float32",
+        "sdpa",
+        "8 frames, evenly spaced",
+    )
+    assert protocol(checkpoint)["sampling"] == "1 a second, evenly spaced where that would be more than 64"
+    assert {"torch", "transformers", "lmms_eval", "st-simdiff", "python"} <= made["software"].keys()
+    assert "decord" in protocol(checkpoint, "video_decode_backend=decord")["software"]
+    assert "av" in protocol(checkpoint, "video_decode_backend=pyav")["software"]
+    assert not {"device", "journal", "method", "pretrained"} & made.keys()
+
+
+def test_nvila_says_how_many_frames_become_one(tmp_path):
+    from nvila.tiny import write_tiny_checkpoint
+
+    folder = write_tiny_checkpoint(tmp_path / "nvila", num_video_frames=16)
+    settings = {"pretrained": str(folder)}
+    seen = check_checkpoint("nvila", str(folder), parse(settings, NvilaArguments))
+    assert (seen["max_frames_num"], seen["video"]) == (16, "tsp")
+    assert seen["visual_tokens"].endswith(" every 8 frames")
+    frames = parse({**settings, "video": "frames", "max_frames_num": 4}, NvilaArguments)
+    assert check_checkpoint("nvila", str(folder), frames)["visual_tokens"].endswith(" a frame")
+
+
+def test_a_checkpoint_is_known_by_its_files_not_its_place(checkpoint, tmp_path):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(checkpoint, copy)
+    before = fingerprint_checkpoint(str(checkpoint))
+    (copy / "README.md").write_text("Not a part of it.")
+    assert fingerprint_checkpoint(str(copy)) == before
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert fingerprint_checkpoint(str(copy)) != before
+    assert fingerprint_checkpoint("owner/name") == "owner/name"
+
+
+def test_every_setting_of_the_method_is_recorded():
+    described = describe_method(FastV(retention=0.3))
+    assert described["name"] == "fastv"
+    assert described["retention"] == 0.3
+    assert len(described) > 2
+
+
+def test_differences_are_named():
+    assert difference({"a": 1, "b": {"c": 2}}, {"a": 1.0, "b": {"c": 2}, "new": 3}) == ""
+    assert difference({"a": 1}, {"a": 2}) == "a was 2 and is 1"
+    assert difference({"b": {"c": 2, "d": 1}}, {"b": {"c": 3, "d": 1}}) == "b: c was 3 and is 2"
+    assert difference({"a": (1, 2)}, {"a": [1, 2]}) == ""
+
+
+def test_runs_are_told_apart_by_everything_but_software():
+    base = {"a": 1, "software": {"torch": "1"}}
+    assert short_hash(base) == short_hash({"software": {"torch": "2"}, "a": 1.0})
+    assert short_hash(base) != short_hash({"a": 2})
+
+
+def test_coverage_counts_questions_once_and_believes_the_task():
+    rows = [{"doc_id": doc, "token_counts": [{"seconds": 1}]} for doc in (0, 1, 1)]
+    assert coverage(rows, 5) == {"asked": 2, "in_all": 5, "unreadable": 0}
+    rows[0] |= {"coverage": {"in_all": 900}, "token_counts": [{"unreadable": 1}]}
+    assert coverage(rows, 5) == {"asked": 2, "in_all": 900, "unreadable": 1}
+    assert coverage([], None) == {"asked": 0, "in_all": None, "unreadable": 0}
