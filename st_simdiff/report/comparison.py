@@ -27,6 +27,8 @@ class Part:
 
 ALL = Part()
 
+LARGEST_P = 0.05
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -51,10 +53,14 @@ class Paired:
 
     @property
     def significant(self) -> bool | None:
-        """Whether the interval, which knows about the videos, leaves out 0; None without an interval."""
+        """Whether the interval, which knows about the videos, leaves out 0, and McNemar's p is below 0.05 besides.
+
+        Either alone errs on the side of a difference: the interval where the videos are few, the test where questions
+        share them. None without an interval.
+        """
         if self.low is None or self.high is None:
             return None
-        return self.low > 0 or self.high < 0
+        return (self.low > 0 or self.high < 0) and self.p < LARGEST_P
 
 
 class Comparer:

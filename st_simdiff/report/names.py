@@ -44,6 +44,24 @@ def published_model(name: str) -> str | None:
     return next((published for published, family, size in parts if family in plain and size in plain), None)
 
 
+GENERIC = frozenset({"checkpoint", "model", "weights"})
+"""Folder names that do not tell one checkpoint from another."""
+
+
+def model_name(path: str) -> str:
+    """What the checkpoint at `path`, a folder or a name on the Hugging Face hub, is called.
+
+    A folder of the hub's cache has its repository's name; to a name that tells nothing the folder above is added.
+    """
+    parts = [part for part in path.split("/") if part]
+    cached = next((part for part in parts if part.startswith("models--")), None)
+    if cached is not None:
+        return cached.split("--")[-1]
+    if len(parts) > 1 and parts[-1] in GENERIC:
+        return f"{parts[-2]}-{parts[-1]}"
+    return parts[-1] if parts else ""
+
+
 def stock_task(name: str) -> str:
     """lmms-eval's task with the same questions as this project's task `name`; any other name as it is."""
     return name.removesuffix("_local")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.report.names import RELEASE, display_name
+from st_simdiff.report.names import RELEASE, display_name, model_name
 from st_simdiff.report.published import FULL, OURS, SIMILARITY, SPATIAL, TEMPORAL
 
 Setting = str | float | bool
@@ -132,7 +132,7 @@ def read_condition(results: Mapping[str, Any], task: str) -> Condition:
     stated = [each.get(key) for each in (given, written) for key in FRAME_KEYS]
     frames = next((int(number) for number in stated if isinstance(number, (int, float))), None)
     return Condition(
-        model=name.rstrip("/").rpartition("/")[2],
+        model=model_name(name),
         method=method,
         retention=retention,
         frames=frames,

@@ -140,3 +140,7 @@ def test_names():
     assert display_name("st_simdiff_release") == "ST-SimDiff (release)"
     assert display_name("my_method") == "my_method"
     assert condition(pretrained="/a/b/My-Model/").model == "My-Model"
+    cached = "/hf/hub/models--lmms-lab--LLaVA-Video-7B-Qwen2/snapshots/6d8062190ec8a0a5/"
+    assert condition(pretrained=cached).model == "LLaVA-Video-7B-Qwen2"
+    assert condition(pretrained="st_simdiff/synth/checkpoint").model == "synth-checkpoint"
+    assert condition(pretrained="checkpoint").model == "checkpoint"
