@@ -150,9 +150,9 @@ VERDICTS = {True: "significant", False: "inside the noise", None: None}
 
 PAIRED_NOTE = (
     "Differences are in points, on the same questions. Intervals: 95 %, bootstrap over videos. p: McNemar's mid-p, "
-    "which takes questions as independent. Significant: the interval leaves out 0 and p is below 0.05, as for about one "
-    "true zero in twenty at most; all else is inside the noise. The best rival is chosen on the same questions, which "
-    "favours it."
+    "which takes questions as independent. Significant: the interval leaves out 0 and p is below 0.05, as for about "
+    "one true zero in twenty at most; all else is inside the noise. The best rival is chosen on the same questions, "
+    "which favours it."
 )
 
 
