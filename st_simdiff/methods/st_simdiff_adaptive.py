@@ -15,7 +15,7 @@ class STSimDiffAdaptive(STSimDiff):
 
     How similar neighbours are depends on the encoder, so a fixed cosine can merge everything or nothing. Here edges
     above the lower quartile of the clip's own cosines make communities, and the sharpest 5 % of temporal changes are
-    events (the paper's own suggestion, Section 4.4). Communities are cut into parts of at most 128 tokens, and farthest
+    events (the paper's own suggestion, Section 4.4). Communities are cut into parts of at most 64 tokens, and farthest
     points stand for a part: the most central tokens of a large community are all alike.
 
     More tokens enter than the budget, the root of r, so that the attention that prunes them has something to choose
@@ -27,7 +27,7 @@ class STSimDiffAdaptive(STSimDiff):
 
     tau_sim: float | str = "q0.25"
     tau_diff: float | str = "q0.05"
-    community_cap: int | Literal["sqrt"] | None = 128
+    community_cap: int | Literal["sqrt"] | None = 64
     ranking: Ranking = "farthest"
     newline: NewlineRule = "drop"
     entry: Entry = "sqrt"

@@ -84,7 +84,7 @@ def _cosines(features: torch.Tensor, members: torch.Tensor) -> torch.Tensor:
 
 
 def _spread_out(distance: torch.Tensor, present: torch.Tensor, seed: torch.Tensor, picks: int) -> torch.Tensor:
-    """When each of the W places of C communities is chosen: int64 (C, W), from 0; what is left after `picks` comes last.
+    """When each of the W places of C communities is chosen: int64 (C, W), from 0; after `picks` of them no more.
 
     distance: (C, W, W). present, seed: bool (C, W), one seed a community.
     """

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from st_simdiff.errors import InputError
+
+if TYPE_CHECKING:
+    from st_simdiff.synth.compare import Comparison
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--checkpoint", type=Path, default=None, help="default: the one that is shipped")
     compare.add_argument("--retention", default="0.5,0.3,0.15", help="shares of the visual tokens, with commas between")
     compare.add_argument("--out", type=Path, required=True, help="writes OUT.json and OUT.md")
+    compare.add_argument("--stress", default="", help="asks about the first world again: offset, linear, noise")
+    compare.add_argument("--further-questions", type=int, default=300, help="a world behind the first, or a stress")
+    compare.add_argument("--further-retention", default="0.3,0.15", help="on these")
     compare.add_argument("--page-only", action="store_true", help="write OUT.md anew from OUT.json, measure nothing")
     _add_split(compare)
     compare.set_defaults(run=_compare)
@@ -91,16 +99,49 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 
 def _compare(given: argparse.Namespace) -> None:
-    from st_simdiff.synth.compare import Comparison, compare
+    from st_simdiff.synth.compare import read, write
     from st_simdiff.synth.comparison_page import page
-    from st_simdiff.synth.embedded import CHECKPOINT
 
-    numbers, text = (given.out.with_name(given.out.name + end) for end in (".json", ".md"))
+    numbers, text, journals = (given.out.with_name(given.out.name + end) for end in (".json", ".md", ".journals"))
     if not given.page_only:
-        drawn = {"world": given.world, "split": given.split, "questions": given.questions, "seed": given.seed}
-        compare(given.checkpoint or CHECKPOINT, _shares(given.retention), **drawn).write(numbers)
-    text.write_text(page(Comparison.read(numbers)), encoding="utf-8")
+        write(_measure(given, journals), numbers)
+        shutil.rmtree(journals)
+    text.write_text(page(read(numbers)), encoding="utf-8")
     log.info("The comparison is in %s and %s", text, numbers)
+
+
+def _measure(given: argparse.Namespace, journals: Path) -> list[Comparison]:
+    """The first world with every row, the others and the stresses with the rows that matter there."""
+    from st_simdiff.synth.compare import compare
+    from st_simdiff.synth.embedded import CHECKPOINT
+    from st_simdiff.synth.stress import check_stress
+    from st_simdiff.synth.variants import FURTHER, VARIANTS
+    from st_simdiff.synth.world import world_named
+
+    first, *others = worlds = given.world.split(",")
+    stresses = [name for name in given.stress.split(",") if name]
+    for name in worlds:
+        world_named(name)
+    for name in stresses:
+        check_stress(name)
+    retentions, further = _shares(given.retention), _shares(given.further_retention)
+    parts = [(first, None, retentions, given.questions, VARIANTS)]
+    parts += [(world, None, further, given.further_questions, FURTHER) for world in others]
+    parts += [(first, stress, further, given.further_questions, FURTHER) for stress in stresses]
+    return [
+        compare(
+            given.checkpoint or CHECKPOINT,
+            shares,
+            world=world,
+            split=given.split,
+            questions=questions,
+            seed=given.seed,
+            stress=stress,
+            variants=variants,
+            journal=journals / f"{world}-{stress}.jsonl",
+        )
+        for world, stress, shares, questions, variants in parts
+    ]
 
 
 def _shares(text: str) -> list[float]:

@@ -9,54 +9,19 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
-from st_simdiff.methods.registry import METHODS, make_method
-from st_simdiff.models.attach import compress
-from st_simdiff.models.trace import VideoTrace
-from st_simdiff.selection.grid import TokenGrid
+from st_simdiff.methods.registry import make_method
 from st_simdiff.synth.dataset import AskedClip, draw_split
-from st_simdiff.synth.world import Event, render
+from st_simdiff.synth.examiner import Answer, Examiner, onsets
+from st_simdiff.synth.stress import check_stress
+from st_simdiff.synth.variants import BLIND, FULL, VARIANTS, Variant, affordable
 
 log = logging.getLogger(__name__)
-
-FULL, BLIND = "full", "blind"
-CALIBRATED = "st_simdiff, .99/.9"
-SPATIAL, TEMPORAL, BOTH = "similarity, spatial", "similarity, temporal", "similarity, both"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of the comparison: a method of the registry with settings, called `name`."""
-
-    name: str
-    method: str
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def at(self, retention: float) -> Method:
-        """The method that keeps `retention` of the visual tokens."""
-        return make_method(self.method, retention=retention, **self.settings)
-
-
-ABLATION = (
-    Variant(SPATIAL, "st_simdiff", {"temporal": False, "tau_diff": -1}),
-    Variant(TEMPORAL, "st_simdiff", {"spatial": False, "tau_diff": -1}),
-    Variant(BOTH, "st_simdiff", {"tau_diff": -1}),
-)
-"""The paper's Table 4 between `importance` and `st_simdiff`, which are methods of the registry: no events."""
-
-VARIANTS = (
-    *(Variant(name, name) for name in METHODS if name != FULL),
-    *ABLATION,
-    Variant(CALIBRATED, "st_simdiff", {"tau_sim": 0.99, "tau_diff": 0.9}),
-)
 
 
 @dataclass(frozen=True)
@@ -83,7 +48,8 @@ class Row:
 @dataclass(frozen=True)
 class Comparison:
     """world, split, seed: of the clips. clips, families, kinds, evidence: for every question the number of its clip,
-    its family, whether it asks for what is stable or an event, and how many event tokens decide it."""
+    its family, whether it asks for what is stable or an event, and how many event tokens decide it. stress: what was
+    done to the features, one of `stress.STRESSES`, or None."""
 
     world: str
     split: str
@@ -93,6 +59,12 @@ class Comparison:
     kinds: list[str]
     evidence: list[int]
     rows: list[Row]
+    stress: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The world, and what was done to the features."""
+        return self.world if self.stress is None else f"{self.world}, {self.stress}"
 
     def row(self, name: str, retention: float | None = None) -> Row:
         """One row. Raises InputError if it was not measured."""
@@ -101,22 +73,31 @@ class Comparison:
                 return row
         raise InputError(f"The comparison has no row {name!r} at retention {retention}.")
 
+    def has(self, name: str, retention: float | None) -> bool:
+        """Whether a row was measured."""
+        return any((row.name, row.retention) == (name, retention) for row in self.rows)
+
     @property
     def retentions(self) -> list[float]:
         """The retentions in the order in which they were asked for."""
         return list(dict.fromkeys(row.retention for row in self.rows if row.retention is not None))
 
-    def write(self, path: Path) -> None:
-        """As JSON, a line a row."""
-        content = asdict(self)
-        rows = ",\n".join(json.dumps(row) for row in content.pop("rows"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f'{json.dumps(content)[:-1]},\n"rows": [\n{rows}\n]}}\n', encoding="utf-8")
 
-    @classmethod
-    def read(cls, path: Path) -> Comparison:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**content | {"rows": [Row(**row) for row in content["rows"]]})
+def write(comparisons: Sequence[Comparison], path: Path) -> None:
+    """As JSON, a line a row."""
+    parts = []
+    for comparison in comparisons:
+        content = asdict(comparison)
+        rows = ",\n".join(json.dumps(row) for row in content.pop("rows"))
+        parts.append(f'{json.dumps(content)[:-1]},\n"rows": [\n{rows}\n]}}')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("[\n" + ",\n".join(parts) + "\n]\n", encoding="utf-8")
+
+
+def read(path: Path) -> list[Comparison]:
+    """What `write` wrote."""
+    contents = json.loads(path.read_text(encoding="utf-8"))
+    return [Comparison(**content | {"rows": [Row(**row) for row in content["rows"]]}) for content in contents]
 
 
 def compare(
@@ -127,28 +108,31 @@ def compare(
     split: str = "test",
     questions: int = 1000,
     seed: int = 0,
+    stress: str | None = None,
     variants: Sequence[Variant] = VARIANTS,
+    journal: Path | None = None,
 ) -> Comparison:
     """Ask the full model, the blind control and every variant at every retention the same questions, in float32.
 
-    Raises InputError for a retention out of range or given twice, and for an unknown world or split.
+    journal: a file that takes the answers clip by clip; a comparison that was stopped goes on from it. Raises
+    InputError for a retention out of range or given twice, for an unknown world, split or stress, and for a journal of
+    another comparison.
     """
     if len(set(retentions)) < len(retentions) or not retentions:
         raise InputError(f"Every retention is given once, and at least one, got {list(retentions)}.")
-    methods = [(variant, retention, variant.at(retention)) for retention in retentions for variant in variants]
+    check_stress(stress)
+    cells = [(variant, r) for r in retentions for variant in variants if affordable(variant, r)]
+    methods = [make_method(FULL), *(variant.at(retention) for variant, retention in cells)]
     clips = draw_split(world, split, questions, seed)
-    examiner = Examiner(checkpoint, clips[0].spec.world.frames)
-    blind: list[Answer] = []
+    examiner = Examiner(checkpoint, clips[0].spec.world.frames, stress)
+    notes = Journal(journal, [world, split, seed, questions, stress, list(map(repr, methods))])
     answers: list[list[Answer]] = [[] for _ in range(len(methods) + 1)]
     for number, clip in enumerate(clips):
-        examiner.show(clip)
-        blind += examiner.ask_blind()
-        for given, method in zip(answers, (make_method(FULL), *(method for *_, method in methods)), strict=True):
-            given += examiner.ask(method)
+        for given, new in zip(answers, notes.next() or notes.add(_ask_all(examiner, clip, methods)), strict=True):
+            given += new
         if number % 10 == 9:
-            log.info("%d of %d clips", number + 1, len(clips))
-    rows = [_row(Variant(BLIND, BLIND), None, blind), _row(Variant(FULL, FULL), None, answers[0])]
-    rows += [_row(*labels, given) for (*labels, _), given in zip(methods, answers[1:], strict=True)]
+            log.info("%s: %d of %d clips", world if stress is None else f"{world}, {stress}", number + 1, len(clips))
+    labels = [(Variant(BLIND, BLIND), None), (Variant(FULL, FULL), None), *cells]
     asked = [(clip.seed, question) for clip in clips for question in clip.questions]
     return Comparison(
         world,
@@ -158,27 +142,14 @@ def compare(
         families=[question.family for _, question in asked],
         kinds=[question.kind for _, question in asked],
         evidence=[onsets(question.evidence, examiner.grid).numel() for _, question in asked],
-        rows=rows,
+        rows=[_row(*label, given) for label, given in zip(labels, answers, strict=True)],
+        stress=stress,
     )
 
 
-def onsets(events: Sequence[Event], grid: TokenGrid) -> torch.Tensor:
-    """Offsets of the tokens in which events begin, int64 ascending: an event's cells, in its first frame."""
-    patches = grid.patches()
-    first = [patches[event.frames[0], row, col] for event in events for row, col in event.cells]
-    return torch.stack(first).unique() if first else torch.empty(0, dtype=torch.int64)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One question's. events: of the clip's event tokens, how many there are; the rest as in `Row`."""
-
-    correct: bool
-    evidence_kept: int = 0
-    events_kept: int = 0
-    events: int = 0
-    kept: float = 0.0
-    processed: float = 0.0
+def _ask_all(examiner: Examiner, clip: AskedClip, methods: Sequence[Method]) -> list[list[Answer]]:
+    examiner.show(clip)
+    return [examiner.ask_blind(), *(examiner.ask(method) for method in methods)]
 
 
 def _row(variant: Variant, retention: float | None, answers: list[Answer]) -> Row:
@@ -196,104 +167,34 @@ def _row(variant: Variant, retention: float | None, answers: list[Answer]) -> Ro
     )
 
 
-class Examiner:
-    """The model, and the clip that it is shown. All questions about the clip are one batch."""
+class Journal:
+    """The answers about every clip, a line each, behind a line that says what was asked."""
 
-    def __init__(self, checkpoint: Path, frames: int) -> None:
-        """frames: of every clip."""
-        from llava.layout import pooled_side
-        from llava.loading import load_llava_video
+    def __init__(self, path: Path | None, about: list[Any]) -> None:
+        """Raises InputError if the file tells of another comparison."""
+        self.path = path
+        self.noted: list[str] = []
+        if path is None:
+            return
+        head = json.dumps(about) + "\n"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(head, encoding="utf-8")
+        first, *noted = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if first != head:
+            raise InputError(f"{path} is of a comparison with other settings: remove it, or write elsewhere.")
+        self.noted = [line for line in noted if line.endswith("\n")]
+        path.write_text(head + "".join(self.noted), encoding="utf-8")
 
-        self.loaded: Any = load_llava_video(checkpoint, dtype=torch.float32)
-        embedder = self.loaded.model.embedder
-        embedder.vision_tower = ReplayedTower(embedder.vision_tower)
-        side = pooled_side(embedder.patches_per_side, embedder.pool_mode)
-        self.grid = TokenGrid(frames, side, side, separators="row")
+    def next(self) -> list[list[Answer]] | None:
+        """What was noted about the next clip, or None if nothing was."""
+        if not self.noted:
+            return None
+        return [[Answer(*values) for values in row] for row in json.loads(self.noted.pop(0))]
 
-    def show(self, clip: AskedClip) -> None:
-        """The clip that is asked about from here on."""
-        self.clip = clip
-        self.video = self.loaded.image_processor.preprocess(render(clip.spec), return_tensors="pt")["pixel_values"]
-
-    @torch.inference_mode()
-    def ask(self, method: Method) -> list[Answer]:
-        """The answers to the clip's questions under `method`."""
-        ids, mask = self._prompts()
-        with compress(self.loaded.model, method) as trace:
-            logits = self.loaded.model(ids, attention_mask=mask, images=[self.video] * len(ids)).logits[:, -1]
-        return self._mark(logits, trace.videos)
-
-    @torch.inference_mode()
-    def ask_blind(self) -> list[Answer]:
-        """The answers without the video."""
-        ids, mask = self._prompts(video=False)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        output = self.loaded.model.language_model(input_ids=ids, attention_mask=mask, position_ids=positions)
-        return self._mark(output.logits[:, -1], None)
-
-    def _mark(self, logits: torch.Tensor, videos: list[VideoTrace] | None) -> list[Answer]:
-        answers = []
-        events = onsets(self.clip.spec.events(), self.grid)
-        for number, question in enumerate(self.clip.questions):
-            words = self.loaded.tokenizer.convert_tokens_to_ids(list(question.options))
-            correct = question.options[int(logits[number, words].argmax())] == question.answer
-            if videos is None:
-                answers.append(Answer(correct))
-                continue
-            video = videos[number]
-            answers.append(
-                Answer(
-                    correct,
-                    evidence_kept=int(torch.isin(onsets(question.evidence, self.grid), video.offsets).sum()),
-                    events_kept=int(torch.isin(events, video.offsets).sum()),
-                    events=events.numel(),
-                    kept=video.kept / self.grid.count,
-                    processed=sum(video.tokens_per_layer) / (video.shape.layers * self.grid.count),
-                )
-            )
+    def add(self, answers: list[list[Answer]]) -> list[list[Answer]]:
+        """Notes the answers about one clip, and returns them."""
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([[astuple(answer) for answer in row] for row in answers]) + "\n")
         return answers
-
-    def _prompts(self, *, video: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """Ids and attention mask of the clip's questions, int64 (questions, longest), padded on the left."""
-        from llava.prompt import build_prompt, tokenize_prompt
-
-        prompts = [build_prompt(question.prompt, video=video) for question in self.clip.questions]
-        rows = [torch.tensor(tokenize_prompt(prompt, self.loaded.tokenizer)) for prompt in prompts]
-        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side="left")
-        lengths = torch.tensor([len(row) for row in rows])
-        mask = torch.arange(ids.shape[1]) >= ids.shape[1] - lengths.unsqueeze(1)
-        return ids, mask.long()
-
-
-class ReplayedTower(nn.Module):
-    """A SigLIP tower that looks at a video once, however often it is shown in a row.
-
-    Hooks on the attention of its last layer see what they always see: the layer then runs again on its first input.
-    """
-
-    def __init__(self, tower: nn.Module) -> None:
-        super().__init__()
-        self.tower = tower
-        self.config = tower.config
-        self.encoder = tower.encoder
-        self.shown: torch.Tensor | None = None
-        self.output: Any = None
-        self.call: tuple[tuple, dict] = ((), {})
-
-    def forward(self, pixel_values: torch.Tensor) -> Any:
-        """pixel_values: (T, 3, S, S). Returns what the tower returns."""
-        last = self.encoder.layers[-1]
-        if self.shown is None or not torch.equal(self.shown, pixel_values):
-            handle = last.register_forward_pre_hook(self._remember, with_kwargs=True)
-            try:
-                self.output = self.tower(pixel_values)
-            finally:
-                handle.remove()
-            self.shown = pixel_values
-        elif last.self_attn._forward_pre_hooks:
-            args, kwargs = self.call
-            last(*args, **kwargs)
-        return self.output
-
-    def _remember(self, _module: nn.Module, args: tuple, kwargs: dict) -> None:
-        self.call = (args, kwargs)

@@ -173,7 +173,7 @@ def test_a_compute_budget_needs_a_layer_behind_the_pruning():
 def test_adaptive_is_the_papers_method_with_other_settings():
     grid = TokenGrid(4, 3, 3)
     features, attention = clip(grid), torch.rand(grid.count)
-    rule = {"tau_sim": "q0.25", "tau_diff": "q0.05", "community_cap": 128, "ranking": "farthest"}
+    rule = {"tau_sim": "q0.25", "tau_diff": "q0.05", "community_cap": 64, "ranking": "farthest"}
     rule |= {"newline": "drop", "entry": "sqrt", "cover": 0.5}
     one = prefill(STSimDiffAdaptive(retention=0.3), grid, features, attention)
     other = prefill(STSimDiff(retention=0.3, **rule), grid, features, attention)

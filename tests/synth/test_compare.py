@@ -1,5 +1,6 @@
 """The comparison asks what it says it asks, and its page computes what it says it computes."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.attach import compress
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.synth.__main__ import main
-from st_simdiff.synth.compare import BLIND, FULL, VARIANTS, Comparison, Examiner, Row, Variant, compare, onsets
-from st_simdiff.synth.comparison_page import PAIRS, STEPS, Scores, page
+from st_simdiff.synth.compare import Comparison, Row, compare, read, write
+from st_simdiff.synth.comparison_page import PAIRS, STEPS, page
 from st_simdiff.synth.dataset import draw_split
 from st_simdiff.synth.embedded import CHECKPOINT
 from st_simdiff.synth.evaluate import Examinee
+from st_simdiff.synth.examiner import Examiner, onsets
+from st_simdiff.synth.scores import Scores
+from st_simdiff.synth.variants import BLIND, FULL, FURTHER, VARIANTS, Variant, affordable
 from st_simdiff.synth.world import Event, render
 
 QUESTIONS = 12
@@ -54,6 +58,21 @@ def test_the_rows_are_the_registry_the_ablation_and_the_calibrated_pair():
     assert (temporal.spatial, temporal.temporal, temporal.tau_diff) == (False, True, -1)
     assert (both.spatial, both.temporal, both.tau_diff) == (True, True, -1)
     assert {method.retention for method in (spatial, temporal, both)} == {0.3}
+    assert all(variant in VARIANTS for variant in FURTHER)
+
+
+def test_rows_of_equal_compute_get_the_share_that_the_other_processes(clips):
+    """FastV leaves r after two of five layers; the adaptive rule lets the root of r enter."""
+    by_name = {variant.name: variant for variant in VARIANTS}
+    as_fastv, as_adaptive = by_name["adaptive, fastv's compute"], by_name["fastv k=1, adaptive's compute"]
+    assert as_fastv.at(0.3).retention == pytest.approx(0.58)
+    assert as_adaptive.at(0.5).retention == pytest.approx((2 * 0.5**0.5 + 3 * 0.5) / 5, abs=1e-6)
+    assert [affordable(as_adaptive, retention) for retention in (0.5, 0.15, 0.08)] == [True, True, False]
+    examiner = Examiner(CHECKPOINT, 16)
+    examiner.show(clips[0])
+    for variant, other in ((as_fastv, by_name["fastv"]), (as_adaptive, by_name["st_simdiff_adaptive"])):
+        answers = [examiner.ask(one.at(0.3))[0] for one in (variant, other)]
+        assert answers[0].processed == pytest.approx(answers[1].processed, abs=0.03)
 
 
 def test_the_full_model_and_the_blind_control_answer_as_in_the_evaluation(measured, clips, examinee):
@@ -102,7 +121,7 @@ def test_without_compression_no_event_token_is_lost(measured):
 def test_the_tower_looks_at_a_clip_once(clips):
     examiner = Examiner(CHECKPOINT, 16)
     looks = []
-    tower = examiner.loaded.model.embedder.vision_tower.tower
+    tower = examiner.loaded.model.embedder.vision_tower
     tower.register_forward_hook(lambda *_: looks.append(1))
     for number, clip in enumerate(clips, start=1):
         examiner.show(clip)
@@ -120,16 +139,32 @@ def test_onsets_are_the_cells_of_the_first_frame():
 
 
 def test_numbers_survive_the_file_and_mistakes_are_told(measured, tmp_path, caplog):
-    measured.write(tmp_path / "new" / "numbers.json")
-    assert Comparison.read(tmp_path / "new" / "numbers.json") == measured
+    still = dataclasses.replace(measured, world="camera", stress="noise")
+    write([measured, still], tmp_path / "new" / "numbers.json")
+    assert read(tmp_path / "new" / "numbers.json") == [measured, still]
     with pytest.raises(InputError, match=r"no row 'fastv' at retention 0\.9"):
         measured.row("fastv", 0.9)
     with pytest.raises(InputError, match="given once"):
         compare(CHECKPOINT, [0.3, 0.3])
-    assert main(["compare", "--out", str(tmp_path / "x"), "--retention", "0.3;0.5"]) == 2
-    assert "'0.3;0.5'" in caplog.text
+    for option, value in (("--retention", "0.3;0.5"), ("--stress", "ofset"), ("--world", "plain,camra")):
+        assert main(["compare", "--out", str(tmp_path / "x"), option, value]) == 2
+    for sentence in ("'0.3;0.5'", "Did you mean 'offset'?", "Did you mean 'camera'?"):
+        assert sentence in caplog.text
     assert main(["compare", "--out", str(tmp_path / "new" / "numbers"), "--page-only"]) == 0
-    assert (tmp_path / "new" / "numbers.md").read_text() == page(measured)
+    assert (tmp_path / "new" / "numbers.md").read_text() == page([measured, still])
+
+
+def test_a_comparison_that_was_stopped_goes_on_from_its_journal(measured, tmp_path, monkeypatch):
+    given = {"split": "dev", "questions": QUESTIONS, "variants": MEASURED, "journal": tmp_path / "journal.jsonl"}
+    assert compare(CHECKPOINT, [0.3], **given) == measured
+    *whole, last = given["journal"].read_text().splitlines(keepends=True)
+    given["journal"].write_text("".join(whole) + last[: len(last) // 2])
+    shown, show = [], Examiner.show
+    monkeypatch.setattr(Examiner, "show", lambda self, clip: (shown.append(clip.seed), show(self, clip)))
+    assert compare(CHECKPOINT, [0.3], **given) == measured
+    assert shown == [measured.clips[-1]]
+    with pytest.raises(InputError, match="other settings"):
+        compare(CHECKPOINT, [0.5], **given)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +200,7 @@ def test_means_differences_and_recall_are_those_of_the_definition(drawn):
 
 
 def test_the_page_says_who_is_ahead_and_who_behind(drawn):
-    line = next(line for line in page(drawn).splitlines() if line.startswith("- **30%**"))
+    line = next(line for line in page([drawn]).splitlines() if line.startswith("- **30%**"))
     ahead, rest = line.split("Behind it: ")
     behind, even = rest.split("Not separated: ")
     assert "`fastv` +" in ahead
@@ -177,10 +212,10 @@ def test_a_world_without_events_has_a_page():
     kinds = ["stable"] * 24
     rows = [Row(name, name, {}, None, "1" * 24, [0] * 24, 0.0, 1.0, 1.0) for name in (FULL, BLIND)]
     still = Comparison("static", "test", 0, np.repeat(np.arange(12), 2).tolist(), kinds, kinds, [0] * 24, rows)
-    assert "| `full` | 1.000" in page(still)
+    assert "| `full` | 1.000" in page([still])
     assert Scores(still).recall(rows[0]) is None
 
 
 def test_the_documented_page_is_that_of_the_documented_numbers():
     docs = Path(__file__).parents[2] / "docs"
-    assert (docs / "synth_results.md").read_text(encoding="utf-8") == page(Comparison.read(docs / "synth_results.json"))
+    assert (docs / "synth_results.md").read_text(encoding="utf-8") == page(read(docs / "synth_results.json"))

@@ -1,0 +1,111 @@
+"""The page's part on ST-SimDiff's adaptive rule: what each of its parts adds, on other worlds and under stress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from st_simdiff.synth.compare import Comparison
+from st_simdiff.synth.scores import Scores, interval_text, markdown, share_text, signed_text
+from st_simdiff.synth.variants import (
+    ADAPTIVE,
+    AS_FASTV,
+    CALIBRATED,
+    FASTV_AS_ADAPTIVE,
+    FULL,
+    NEITHER,
+    NO_EVENTS,
+    NO_GRAPH,
+    OPTIONS,
+    PAPER,
+)
+
+RIVALS = ("random", "temporal_drop", "fastv", PAPER, CALIBRATED, ADAPTIVE)
+PARTS = {"the graph": NO_GRAPH, "the events": NO_EVENTS, "both": NEITHER}
+
+
+def options_section(scores: Scores) -> str:
+    """The adaptive rule less the rule with one option the other way."""
+    comparison, rows = scores.comparison, []
+    for variant in OPTIONS:
+        for retention in comparison.retentions:
+            if not comparison.has(variant.name, retention):
+                continue
+            ours, other = (comparison.row(name, retention) for name in (ADAPTIVE, variant.name))
+            gaps = [signed_text(scores.difference(ours, other, kind)) for kind in ("all", "stable", "event")]
+            rows.append([f"minus `{variant.name}`", f"{retention:g}", *gaps, share_text(other.processed)])
+    return f"""## The adaptive rule's other options
+
+`{ADAPTIVE}` minus the same rule with one option the other way, `processed` of the latter.
+
+{markdown(["", "r", "all", "stable", "event", "processed"], rows)}"""
+
+
+def compute_section(scores: Scores) -> str:
+    """The adaptive rule and FastV where their layers process the same."""
+    comparison, rows = scores.comparison, []
+    for retention in comparison.retentions:
+        for first, second in ((AS_FASTV, "fastv"), (ADAPTIVE, FASTV_AS_ADAPTIVE)):
+            if not (comparison.has(first, retention) and comparison.has(second, retention)):
+                continue
+            pair = [comparison.row(name, retention) for name in (first, second)]
+            sizes = [f"{share_text(row.processed)} / {share_text(row.kept)}" for row in pair]
+            gaps = [signed_text(scores.difference(*pair, kind)) for kind in ("all", "stable", "event")]
+            rows.append([f"`{first}` minus `{second}`", f"{retention:g}", *gaps, *sizes])
+    head = ["", "r", "all", "stable", "event", "first: processed / kept", "second: processed / kept"]
+    return f"""## Equal compute
+
+FastV takes all tokens through two of the five layers. Here both may process the same share on the average of the
+layers: either the adaptive rule as much as FastV does at r, or FastV as little as the adaptive rule does at r, which
+it can only behind its first layer (`k=1`), and at the lowest r not at all.
+
+{markdown(head, rows)}"""
+
+
+def parts_section(comparisons: Sequence[Comparison]) -> str:
+    """What the graph and the events add to the adaptive rule, on every world."""
+    rows = []
+    for comparison in comparisons:
+        scores = Scores(comparison)
+        for retention in comparison.retentions:
+            if not all(comparison.has(name, retention) for name in (ADAPTIVE, *PARTS.values())):
+                continue
+            ours = comparison.row(ADAPTIVE, retention)
+            for part, name in PARTS.items():
+                other = comparison.row(name, retention)
+                gaps = [signed_text(scores.difference(ours, other, kind)) for kind in ("all", "event")]
+                recalled = signed_text(scores.recall_difference(ours, other))
+                rows.append([f"{comparison.name}: {part}", f"{retention:g}", *gaps, recalled])
+    return f"""## What the graph and the events add
+
+`{ADAPTIVE}` minus the same rule without the part. Without the graph all tokens are one community, and what is left of
+communities are the boxes of 64 tokens that the cap makes; without the events no token is kept for its change.
+
+{markdown(["", "r", "all", "event questions", "evidence kept"], rows)}"""
+
+
+def worlds_section(comparisons: Sequence[Comparison]) -> str:
+    """Accuracy of the methods that matter on worlds and features that nothing was set for."""
+    parts = []
+    for retention in comparisons[0].retentions:
+        rows = []
+        for comparison in comparisons:
+            scores, full = Scores(comparison), comparison.row(FULL)
+            if not all(comparison.has(name, retention) for name in RIVALS):
+                continue
+            ours = comparison.row(ADAPTIVE, retention)
+            cells = [share_text(scores.accuracy(comparison.row(name, retention), "all").mean) for name in RIVALS]
+            others = (full, comparison.row("fastv", retention), comparison.row(PAPER, retention))
+            gaps = [signed_text(scores.difference(ours, other, "all")) for other in others]
+            label = f"{comparison.name} ({len(comparison.kinds)})"
+            rows.append([label, interval_text(scores.accuracy(full, "all")), *cells, *gaps])
+        head = ["world (questions)", "`full`", *(f"`{name}`" for name in RIVALS)]
+        head += ["adaptive minus full", "minus fastv", "minus paper"]
+        parts.append(f"### {retention:.0%}\n\n" + markdown(head, rows))
+    return f"""## Other worlds, and other features
+
+Nothing was set anew. `drift` and `fast_drift`: the background moves; `static`: nothing moves or happens. Under stress,
+named behind the world: `offset` adds one vector of twice the mean norm to the features, `linear` multiplies them by a
+random matrix; both change what a method sees at the input and not what the language model reads, as if another encoder
+had been trained with it. `noise` adds half a standard deviation to what both see, the full model included.
+
+{(chr(10) * 2).join(parts)}"""
