@@ -1,6 +1,6 @@
 """What the user waits for, full and compressed, beside the limit by FLOPs: from pixels to the first token.
 
-    python benchmarks/end_to_end.py [--model scaled|7b] [--repeats 5] [--parts main,retentions,methods,batch]
+    python benchmarks/end_to_end.py [--model scaled|7b] [--repeats 5] [--parts methods,main] [--docs docs/speed.md]
 
 On a GPU the LLaVA-Video-7B architecture in bf16, on a CPU one scaled down so that a core can run it; random weights,
 built on the device. Needs nothing but the package. Writes benchmarks/results/end_to_end.json, one entry a model, and
@@ -14,14 +14,16 @@ import sys
 from pathlib import Path
 
 from st_simdiff.bench.cli import add_arguments, run_bench
+from st_simdiff.bench.results import read_entries
+from st_simdiff.bench.tables import with_summary
 
 PARTS = {
-    "main": {"frames": "64,128", "methods": "st_simdiff", "retention": "0.3", "batch": "1"},
-    "retentions": {"frames": "32,64,128,256", "methods": "st_simdiff", "retention": "1,0.5,0.3,0.1", "batch": "1"},
-    "methods": {"frames": "64,128", "methods": "all", "retention": "0.3", "batch": "1"},
-    "batch": {"frames": "32,64,128,256", "methods": "st_simdiff", "retention": "1,0.5,0.3,0.1", "batch": "4"},
+    "methods": {"frames": "64,128", "methods": "all", "retention": "0.3", "batch": "1", "repeats": "2"},
+    "main": {"frames": "64,128", "retention": "1,0.5,0.3,0.1", "batch": "1", "repeats": "7"},
+    "ends": {"frames": "32,256", "retention": "1,0.5,0.3,0.1", "batch": "1", "repeats": "3"},
+    "batch": {"frames": "32,64,128,256", "retention": "0.5,0.3,0.1", "batch": "4", "repeats": "2"},
 }
-"""What is measured, and which options of `st-simdiff bench` that is. A later part replaces an earlier one's rows."""
+"""What is measured, as options of `st-simdiff bench`. A later part replaces an earlier one's rows at the same place."""
 
 RESULTS = Path("benchmarks/results/end_to_end.json")
 FIGURE = Path("benchmarks/results/figure3.png")
@@ -30,22 +32,25 @@ FIGURE = Path("benchmarks/results/figure3.png")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="auto", help="scaled or 7b; default: 7b on a GPU, scaled on a CPU")
-    parser.add_argument("--repeats", default="5", help="timed rounds of every case; default: 5")
-    parser.add_argument("--parts", default="retentions,methods,batch,main", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--repeats", help="timed rounds of every case; default: as every part says")
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"default: {','.join(PARTS)}")
     parser.add_argument("--clock", default="wall", help="wall, or cpu on a busy machine; default: wall")
     parser.add_argument("--json", default=str(RESULTS), help=f"default: {RESULTS}")
     parser.add_argument("--figure", default=str(FIGURE), help=f"default: {FIGURE}")
+    parser.add_argument("--docs", type=Path, help="page between whose markers the summary goes, such as docs/speed.md")
     asked = parser.parse_args()
     bench = argparse.ArgumentParser()
     add_arguments(bench)
-    for part in asked.parts.split(","):
+    for part in filter(None, asked.parts.split(",")):
         if part not in PARTS:
             parser.error(f"no part {part!r}; parts are {', '.join(PARTS)}")
-        options = {**PARTS[part], **vars(asked)}
-        del options["parts"]
+        own = {name: value for name, value in vars(asked).items() if value and name not in ("parts", "docs")}
+        options = PARTS[part] | own
         status = run_bench(bench.parse_args([f"--{name}={value}" for name, value in options.items()]))
         if status:
             return status
+    if asked.docs:
+        asked.docs.write_text(with_summary(asked.docs.read_text(), read_entries(Path(asked.json))))
     return 0
 
 

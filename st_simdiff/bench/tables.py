@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from st_simdiff.bench.random_models import RANDOM_MODELS
+from st_simdiff.bench.results import OURS
 from st_simdiff.bench.rows import FULL, Row
+from st_simdiff.errors import InputError
 from st_simdiff.models.clock import STAGES
 from st_simdiff.report.render import Column, Sheet, Table, to_markdown
 
@@ -65,9 +68,53 @@ def split_table(rows: Sequence[Row], title: str) -> Table:
     return Table("split", title, columns, table_rows)
 
 
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def with_summary(text: str, entries: Sequence[Mapping[str, Any]]) -> str:
+    """`text` with a fresh summary between its markers. Raises `InputError` where a marker is missing."""
+    if text.find(BEGIN) < 0 or text.find(END) < text.find(BEGIN):
+        raise InputError(f"The text needs the lines {BEGIN!r} and {END!r}, in this order.")
+    before, rest = text.split(BEGIN, 1)
+    return f"{before}{BEGIN}\n{summary_markdown(entries)}{END}{rest.split(END, 1)[1]}"
+
+
+def summary_markdown(entries: Sequence[Mapping[str, Any]]) -> str:
+    """What the documentation shows of the results file: ST-SimDiff everywhere, all methods at batch 1, and the split.
+
+    Models that have not been measured are named.
+    """
+    parts = []
+    measured = {entry["conditions"]["model"]: entry for entry in entries}
+    for name, model in RANDOM_MODELS.items():
+        if name == "smallest":
+            continue
+        if name not in measured:
+            parts.append(f"**{model.title}**: not measured.\n")
+            continue
+        rows = [Row.from_json(row) for row in measured[name]["rows"]]
+        ours = [row for row in rows if row.method in (FULL, OURS)]
+        compared = {row.frames for row in rows if row.method not in (FULL, OURS)}
+        at_30 = [row for row in rows if row.frames in compared and (row.method == FULL or row.retention == 0.3)]
+        split = [row for row in ours if row.batch == 1 and (row.method == FULL or row.retention == 0.3)]
+        tables = [
+            rows_table(ours, f"{model.title}: ST-SimDiff"),
+            rows_table([row for row in at_30 if row.batch == 1], f"{model.title}: every method"),
+            split_table(split, f"{model.title}: where the time goes"),
+        ]
+        tables = [table for table in tables if table.rows]
+        parts.append(to_markdown(Sheet("end_to_end", tuple(tables), _notes(measured[name]))))
+    return "\n".join(parts)
+
+
 def entry_markdown(entry: Mapping[str, Any], title: str) -> str:
     """One entry of the results file."""
     rows = [Row.from_json(row) for row in entry["rows"]]
+    tables = (rows_table(rows, title), split_table(rows, f"{title}: where the time goes"))
+    return to_markdown(Sheet("end_to_end", tables, _notes(entry)))
+
+
+def _notes(entry: Mapping[str, Any]) -> tuple[str, ...]:
     conditions = entry["conditions"]
     machine = conditions["hardware"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
@@ -84,5 +131,4 @@ def entry_markdown(entry: Mapping[str, Any], title: str) -> str:
         notes.append(
             f"At {found['retention']:.0%}, {found['frames']} frames cost what 64 cost the full model, in FLOPs."
         )
-    tables = (rows_table(rows, title), split_table(rows, f"{title}: where the time goes"))
-    return to_markdown(Sheet("end_to_end", tables, tuple(notes)))
+    return tuple(notes)

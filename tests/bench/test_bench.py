@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results import Conditions, add_rows, read_entries, what_follows
 from st_simdiff.bench.rows import FULL, Row, Sample, Spread, losses, machine_speed, summarise
 from st_simdiff.bench.run import run
-from st_simdiff.bench.tables import entry_markdown
+from st_simdiff.bench.tables import entry_markdown, with_summary
 from st_simdiff.cli import main
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.clock import STAGES
@@ -263,6 +264,16 @@ def test_bad_options_are_one_sentence_and_nothing_is_measured(arguments, sentenc
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
+
+
+def test_the_documentation_shows_the_results_file():
+    root = Path(__file__).parents[2]
+    text = (root / "docs/speed.md").read_text()
+    entries = read_entries(root / "benchmarks/results/end_to_end.json")
+    assert with_summary(text, entries) == text
+    assert "not measured" in with_summary(text, [])
+    with pytest.raises(InputError, match="results: begin"):
+        with_summary("no markers", entries)
 
 
 def test_the_command_line_has_bench(capsys):
