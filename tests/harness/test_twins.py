@@ -20,6 +20,7 @@ from st_simdiff.harness.models import MODELS
 from st_simdiff.harness.nvila_video import NvilaAnswerer, sample_evenly
 from st_simdiff.harness.twins.base import placement
 from st_simdiff.harness.twins.generation import count_rows
+from st_simdiff.harness.unreadable import UNREADABLE, unreadable_videos
 from st_simdiff.methods.full import Full
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.selection.budget import ModelShape
@@ -251,12 +252,26 @@ def test_likelihoods_are_refused(pair):
         twin.loglikelihood([])
 
 
-def test_a_video_that_is_missing_ends_the_run(pair, monkeypatch):
+def test_a_video_that_cannot_be_read_costs_its_own_question_only(pair, monkeypatch, tmp_path):
+    """The wrappers would end the run, or answer without having seen anything."""
     twin, _ = pair
-    documents = [{"video": "/nowhere/clip.mp4", "question": "What?"}]
+    corrupt = tmp_path / "corrupt.mp4"
+    corrupt.write_bytes(bytes(range(256)) * 64)
+    good = str(clip(QUESTIONS[2][0]))
+    documents = [{"video": video, "question": "What?"} for video in ("/nowhere/clip.mp4", str(corrupt), good)]
     monkeypatch.setattr(twin, "task_dict", {"made": {"test": documents}})
-    with pytest.raises(SystemExit, match=twin.name()):
-        twin.generate_until(requests(twin, 0))
+    before = twin.method
+    try:
+        twin.take_over(before, tmp_path / "answers")
+        answers = twin.generate_until(requests(twin, 0, 1, 2))
+    finally:
+        twin.take_over(before, None)
+    assert [answer.text == UNREADABLE for answer in answers] == [True, True, False]
+    assert [answer.token_counts.to_dict().get("unreadable") for answer in answers] == [1, 1, None]
+    assert unreadable_videos(tmp_path / "answers") == [
+        ("/nowhere/clip.mp4", "/nowhere/clip.mp4: there is no such video file."),
+        (str(corrupt), f"{corrupt}: no video can be read from this file."),
+    ]
 
 
 def test_rounds_end_with_the_last_ones_counts(pair):

@@ -11,6 +11,7 @@ import torch
 from accelerate import PartialState
 from lmms_eval.api.instance import GenerationResult, Instance, unwrap_generation_output
 from lmms_eval.tasks import TaskManager
+from loguru import logger
 
 from st_simdiff import compress
 from st_simdiff.errors import InputError
@@ -21,6 +22,8 @@ from st_simdiff.harness.refusal import nothing_swallowed, one_sentence
 from st_simdiff.harness.run_protocol import NOT_OF_THE_PROTOCOL
 from st_simdiff.harness.twins.generation import compressed_generation
 from st_simdiff.harness.twins.order import note_order
+from st_simdiff.harness.twins.readable import videos_of, why_unreadable
+from st_simdiff.harness.unreadable import UNREADABLE
 from st_simdiff.methods.base import Method
 
 PREFIX = "st_simdiff_"
@@ -43,6 +46,7 @@ class Twin:
         """Raises SystemExit, in one sentence, for a model that cannot be compressed by `method`."""
         with one_sentence(self.name(), InputError, ValueError, OSError):
             super().__init__(**stock_arguments)
+        self._reasons: dict[str, str] = {}
         self.stock_arguments = {**stock_defaults(super().__init__), **stock_arguments}
         self.take_over(method, None)
         take_the_stock_models_prompts()
@@ -80,9 +84,12 @@ class Twin:
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """The wrapper's answers, with counts. Requests that only pad a rank are not answered.
 
-        The wrapper gets `CHUNK` requests at a time, and what it answered is written down before the next ones.
+        The wrapper gets `CHUNK` requests at a time, and what it answered is written down before the next ones. Requests
+        about a video that cannot be read get `UNREADABLE` for an answer.
         """
-        results: list[GenerationResult | None] = [self._earlier(request) for request in requests]
+        results: list[GenerationResult | None] = [
+            self._earlier(request) or self._unreadable(request) for request in requests
+        ]
         asked = [place for place, result in enumerate(results) if result is None]
         for start in range(0, len(asked), CHUNK):
             places = asked[start : start + CHUNK]
@@ -128,11 +135,23 @@ class Twin:
         record = self.journal.recorded(*_place(request)) if self.journal is not None else None
         return record and GenerationResult(record["answer"], VideoTokenCounts.of(record["counts"]))
 
+    def _unreadable(self, request: Instance) -> GenerationResult | None:
+        """What a request gets whose video cannot be read; None for any other."""
+        for video in videos_of(request, self.task_dict):
+            if video not in self._reasons:
+                self._reasons[video] = why_unreadable(video)
+            if reason := self._reasons[video]:
+                logger.warning(f"{self.name()}: not asked about {video}: {reason}")
+                if self.journal is not None:
+                    self.journal.write({**_as_record(request), "video": video, "unreadable": reason})
+                counts = {"input_tokens": 0, "output_tokens": 0, "unreadable": 1}
+                return GenerationResult(UNREADABLE, VideoTokenCounts.of(counts))
+        return None
+
     def _write_down(self, request: Instance, result: GenerationResult) -> None:
         if self.journal is not None:
-            task, doc_id, index, asked = _place(request)
-            place = {"task": task, "doc_id": doc_id, "index": index, "asked": asked}
-            self.journal.write({**place, "answer": result.text, "counts": result.token_counts.to_dict()})
+            what = {"answer": result.text, "counts": result.token_counts.to_dict()}
+            self.journal.write({**_as_record(request), **what})
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Always refused: the wrappers score prompt and answer at once, and do not do it for videos."""
@@ -192,3 +211,7 @@ def _place(request: Instance) -> tuple[str, int, int, str]:
 def _result(answer: Any, counts: dict[str, int | float]) -> GenerationResult:
     text, _ = unwrap_generation_output(answer)
     return GenerationResult(text, VideoTokenCounts.of(counts))
+
+
+def _as_record(request: Instance) -> dict[str, Any]:
+    return dict(zip(("task", "doc_id", "index", "asked"), _place(request), strict=True))
