@@ -13,6 +13,7 @@ import torch
 
 from st_simdiff.bench.random_models import RANDOM_MODELS
 from st_simdiff.bench.rows import FULL, Row, machine_speed
+from st_simdiff.errors import InputError
 from st_simdiff.models.flops import ModelCost, break_even, break_even_retention, match_budget
 
 OURS = "st_simdiff"
@@ -48,8 +49,13 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
-    """The entries of the results file; none where there is no file."""
-    return json.loads(path.read_text(encoding="utf-8"))["entries"] if path.exists() else []
+    """The entries of the results file; none where there is no file. Raises `InputError` for another kind of file."""
+    if not path.exists():
+        return []
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["entries"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a results file of `st-simdiff bench`.") from error
 
 
 def add_rows(path: Path, conditions: Conditions, rows: Iterable[Row], extra: Mapping[str, Any] | None = None) -> None:
@@ -71,7 +77,9 @@ def add_rows(path: Path, conditions: Conditions, rows: Iterable[Row], extra: Map
     entry["rows"] = [row.as_json() for row in order]
     path.parent.mkdir(parents=True, exist_ok=True)
     entries = sorted([*others, entry], key=lambda one: list(RANDOM_MODELS).index(one["conditions"]["model"]))
-    path.write_text(json.dumps({"entries": entries}, indent=1) + "\n", encoding="utf-8")
+    written = path.with_name(f"{path.name}.new")
+    written.write_text(json.dumps({"entries": entries}, indent=1) + "\n", encoding="utf-8")
+    written.replace(path)  # a run that ends here loses nothing
 
 
 def _order(row: Row) -> tuple:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
@@ -21,6 +22,7 @@ from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.costs import model_cost
 from st_simdiff.models.flops import match_budget
 
+FIGURE_FORMATS = (".png", ".svg", ".pdf")
 NO_RETENTION_1 = "Compression keeps less than all tokens: --match_budget needs a retention below 1."
 
 
@@ -30,7 +32,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
     Raises `InputError` for options that make no sense.
     """
     device = _device(options.device)
-    name = _model(options.model, device)
+    name = _model(options.model, device, options.match_budget)
     dtype = _dtype(options.dtype, device)
     frames, batches = numbers(options.frames, "frames", int), numbers(options.batch, "batch", int)
     retentions = numbers(options.retention, "retention", float)
@@ -42,6 +44,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
     repeats, chunk = _one(options.repeats, "repeats"), _one(options.frames_per_chunk, "frames_per_chunk")
     clock = choice(options.clock, "clock", CLOCKS)
     _check_figure(options.figure)
+    _check_results(options.json)
     model = build(name, device, dtype, chunk)
     conditions = Conditions(name, hardware(device), str(dtype).removeprefix("torch."), candidates, clock, TEXT, chunk)
     bench = Bench(model, candidates=candidates, now={"wall": time.perf_counter, "cpu": time.process_time}[clock])
@@ -97,10 +100,12 @@ def _device(asked: str) -> torch.device:
     return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def _model(asked: str, device: torch.device) -> str:
+def _model(asked: str, device: torch.device, matching: bool) -> str:
     if asked == "auto":
         return "7b" if device.type == "cuda" else "scaled"
-    return choice(asked, "model", MODELS)
+    if choice(asked, "model", MODELS) == "7b" and device.type != "cuda" and not matching:
+        raise InputError("--model 7b is measured on a CUDA GPU; use --model scaled on a CPU.")
+    return asked
 
 
 def _dtype(asked: str, device: torch.device) -> torch.dtype:
@@ -125,5 +130,24 @@ def _candidates(text: str) -> float:
 
 
 def _check_figure(path: Path | None) -> None:
-    if path is not None and path.suffix not in (".png", ".svg", ".pdf"):
-        raise unknown("figure format", path.suffix, (".png", ".svg", ".pdf"))
+    if path is None:
+        return
+    if path.suffix not in FIGURE_FORMATS:
+        raise unknown("figure format", path.suffix, FIGURE_FORMATS)
+    if find_spec("matplotlib") is None:
+        raise InputError("Figures need the package matplotlib: pip install 'st-simdiff[report]'.")
+
+
+def _check_results(path: Path | None) -> None:
+    """Before anything is measured: whether the results can be added to the file."""
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        if path.stat().st_size:
+            read_entries(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        raise InputError(f"--json {path} cannot be written: {error.strerror or error}.") from error

@@ -255,11 +255,15 @@ def test_frames_that_cost_the_same():
         (["--model", "8b"], "7b"),
         (["--clock", "sun"], "cpu, wall"),
         (["--figure", "a.bmp"], ".png"),
+        (["--json", "pyproject.toml"], "pyproject.toml is not a results file of `st-simdiff bench`."),
+        (["--json", "pyproject.toml/results.json"], "cannot be written"),
+        (["--model", "7b"], "--model 7b is measured on a CUDA GPU"),
         (["--match_budget", "--retention", "1"], "below 1"),
     ],
 )
 def test_bad_options_are_one_sentence_and_nothing_is_measured(arguments, sentence, capsys, monkeypatch):
     monkeypatch.setattr(Bench, "run", lambda *_: pytest.fail("measured"))
+    monkeypatch.chdir(Path(__file__).parents[2])
     assert run_bench(options("--device", "cpu", *arguments)) == 2
     error = capsys.readouterr().err
     assert sentence in error

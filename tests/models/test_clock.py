@@ -198,3 +198,26 @@ def test_the_peak_of_the_host_is_of_the_block_alone():
     del held
     after = PeakMemory()
     assert after.host_bytes() - after.host_start < 30 << 20
+
+
+def test_the_peak_of_the_devices_is_their_sum(monkeypatch):
+    """Of a machine with two GPUs, as torch would tell it."""
+    devices = [torch.device("cuda", 0), torch.device("cuda", 1), torch.device("cpu")]
+    reset, allocated, peak = [], {0: 5, 1: 7}, {0: 11, 1: 13}
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: reset.append(device.index))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated[device.index])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peak[device.index])
+    memory = PeakMemory(devices)
+    assert reset == [0, 1]
+    assert (memory.device_start, memory.device_bytes()) == (12, 24)
+
+
+def test_the_clock_waits_for_every_device_of_the_model(monkeypatch):
+    zoo, waited = ZOO["LLaVA-Video"], []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.append(device.index))
+    clock = StageClock(zoo.model, now=Time())
+    clock.devices = (torch.device("cuda", 0), torch.device("cuda", 1))
+    monkeypatch.setattr("st_simdiff.models.clock.PeakMemory", lambda _: None)
+    with clock, clock.stage("decode"):
+        pass
+    assert waited == [0, 1] * 4
