@@ -251,3 +251,4 @@ def test_every_evaluation_times_its_stages(answerer, videos):
     assert all(second[f"{stage}_ms"] == 0 for stage in ("decode", "preprocess", "vision"))
     assert first["waited_ms"] == pytest.approx(first["decode_ms"] + first["preprocess_ms"], rel=0.2, abs=5)
     assert second["waited_ms"] == 0
+    assert 0 < first["flops"] < first["full_flops"]
