@@ -52,7 +52,7 @@ def summary(paths: Iterable[Path]) -> str:
 
 
 def _row(run: TaskRun, estimate: Estimate | None, paired: Paired | None) -> tuple[str, ...]:
-    settings = run.condition.other_settings
+    settings = run.condition.settings_text
     tokens = [run.mean_count(key) for key in COUNTS]
     return (
         run.asked_as,

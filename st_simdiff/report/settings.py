@@ -93,8 +93,11 @@ class Condition:
     @property
     def other_settings(self) -> str:
         """Settings that neither the variant nor the retention says: `tau_sim=0.9`; empty if there are none."""
-        if self.variant != self.method:
-            return ""
+        return "" if self.variant != self.method else self.settings_text
+
+    @property
+    def settings_text(self) -> str:
+        """All settings that differ from the defaults known here."""
         return ", ".join(f"{key}={_text(value)}" for key, value in sorted(self.settings.items()))
 
     @property
