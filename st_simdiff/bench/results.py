@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from st_simdiff.bench.random_models import RANDOM_MODELS
-from st_simdiff.bench.rows import FULL, Row, machine_speed
+from st_simdiff.bench.rows import FULL, Row, entering_share, machine_speed
 from st_simdiff.errors import InputError
 from st_simdiff.models.flops import ModelCost, break_even, break_even_retention, match_budget
 
@@ -96,7 +96,7 @@ def what_follows(cost: ModelCost, rows: Sequence[Row], floor_seconds: float, can
     speed = machine_speed(cost, [row for row in rows if row.method in (FULL, OURS)], floor_seconds)
     if speed is None:
         return {}
-    shares = {r: max(r, candidates + (r - 0.3) * (1 - candidates) / 0.7) for r in BREAK_EVEN_RETENTIONS}
+    shares = {r: entering_share(candidates, r) for r in BREAK_EVEN_RETENTIONS}
     return {
         "speed": asdict(speed),
         "break_even_frames": [

@@ -153,6 +153,15 @@ def stage_medians(samples: Sequence[Sample]) -> dict[str, float]:
     return {stage: median(sample.milliseconds[stage] for sample in samples) for stage in STAGES}
 
 
+def entering_share(candidates: float, retention: float) -> float:
+    """Share of the tokens of a planted video that enter, given the share at retention 0.3.
+
+    Some are always in (a token like no other, a change); of the rest, a still picture, the retention says how many.
+    """
+    always = (candidates - 0.3) / 0.7
+    return always + retention * (1 - always)
+
+
 def machine_speed(cost: ModelCost, rows: Sequence[Row], floor_seconds: float) -> Speed | None:
     """What the rows of one method say about the machine, for the break-even; None without a full row beside them.
 

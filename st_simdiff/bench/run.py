@@ -15,7 +15,7 @@ from st_simdiff.bench.cli import CLOCKS, MODELS, choice, numbers
 from st_simdiff.bench.measure import TEXT, Bench, Cell
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results import Conditions, add_rows, hardware, read_entries, what_follows
-from st_simdiff.bench.rows import FULL, Row
+from st_simdiff.bench.rows import FULL, Row, entering_share
 from st_simdiff.bench.tables import entry_markdown
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.registry import METHODS
@@ -74,7 +74,7 @@ def _print_matches(name: str, frames: list[int], retentions: list[float], candid
     cost = model_cost(build(name, torch.device("meta"), torch.float32), text=TEXT)
     for reference in frames:
         for retention in retentions:
-            found = match_budget(cost, retention, max(retention, candidates), reference_frames=reference)
+            found = match_budget(cost, retention, entering_share(candidates, retention), reference_frames=reference)
             out.write(
                 f"{RANDOM_MODELS[name].title}: {found} frames at retention {retention:g} cost what {reference} frames "
                 "cost the full model.\n"

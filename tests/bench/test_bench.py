@@ -14,7 +14,7 @@ from st_simdiff.bench.measure import Bench, Cell
 from st_simdiff.bench.planted import plant, planted
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results import Conditions, add_rows, read_entries, what_follows
-from st_simdiff.bench.rows import FULL, Row, Sample, Spread, losses, machine_speed, summarise
+from st_simdiff.bench.rows import FULL, Row, Sample, Spread, entering_share, losses, machine_speed, summarise
 from st_simdiff.bench.run import run
 from st_simdiff.bench.tables import entry_markdown, with_summary
 from st_simdiff.cli import main
@@ -63,8 +63,7 @@ def test_what_enters_at_other_retentions_follows(model, retention):
     video = plant(model, 64)
     bench = Bench(model)
     layers = bench.run(Cell("st_simdiff", retention), [video]).visual_per_layer[0]
-    lone = 0.6 - 0.3 * 0.4 / 0.7
-    assert layers[0] / bench.cost.tokens(64) == pytest.approx(lone + retention * (1 - lone), abs=0.03)
+    assert layers[0] / bench.cost.tokens(64) == pytest.approx(entering_share(0.6, retention), abs=0.03)
 
 
 def test_the_tower_still_runs_and_its_result_is_replaced(model):
