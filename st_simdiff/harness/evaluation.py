@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from st_simdiff.harness.estimate import describe_plan, peak_flops
 from st_simdiff.harness.launch import Failure, RunFailed, carry_out
-from st_simdiff.harness.planning import Plan, make_plan
+from st_simdiff.harness.planning import Plan, list_tasks, make_plan
 from st_simdiff.harness.results import summary
 from st_simdiff.harness.video_folders import hf_home, without_videos
 from st_simdiff.methods.registry import METHODS
@@ -30,6 +31,11 @@ def run(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[
 
     Raises `InputError` before anything is started, and `RunFailed` after all other runs where one has failed.
     """
+    if options.dry_run:
+        peak_flops(options.gpu)
+        runs = list_tasks(options, extra, environment)
+        out.write(describe_plan(runs, options.gpu, options.full))
+        return
     plan = make_plan(options, extra, environment)
     notes = [note for note, holds in ((STAND_IN, plan.stand_in), (MEANINGLESS, not plan.meaningful)) if holds]
     out.write("".join(f"{line}\n" for line in (*notes, *_progress(plan))))

@@ -14,10 +14,11 @@ import torch
 from st_simdiff.errors import InputError
 from st_simdiff.harness import embedded
 from st_simdiff.harness.arguments import join_model_args, split_model_args
+from st_simdiff.harness.estimate import Task
 from st_simdiff.harness.grid import Cell, expand
 from st_simdiff.harness.launch import Machines, Sweep
 from st_simdiff.harness.models import MODELS
-from st_simdiff.harness.request import Checkpoint, read_request
+from st_simdiff.harness.request import EMBEDDED, Checkpoint, read_request
 from st_simdiff.harness.run_protocol import Protocol, describe_method, plan_protocol, short_hash
 from st_simdiff.harness.runs import Run
 from st_simdiff.harness.task_names import refuse_unknown_tasks
@@ -73,6 +74,34 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
         for shared in group_by_model([run for run in runs if run.results() is None])
     )
     return Plan(tuple(runs), sweeps, request.meaningful, request.stand_in)
+
+
+def list_tasks(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> list[Task]:
+    """What `--dry_run` lists: the runs of the plan and how far they have come; of a config file without checkpoints,
+    the runs that it names. Raises `InputError` as `make_plan`."""
+    request = read_request(options, environment)
+    if request.checkpoints:
+        trained_here = any(checkpoint.name == EMBEDDED for checkpoint in request.checkpoints.values())
+        runs = make_plan(options, extra, environment).runs
+        return [_listed(run, EMBEDDED if trained_here else run.model, request.limit) for run in runs]
+    tasks: dict[str, Task] = {}
+    for cell in expand(request.grids):
+        model = MODELS[cell.model]
+        settings = {"pretrained": "-", **model.defaults, **cell.settings}
+        model.parse(settings)
+        method, own = model.split(settings)
+        key = short_hash({"model": cell.model, "task": cell.task, **own}, describe_method(method))
+        label = describe(method, cell.varied)
+        tasks.setdefault(key, Task(cell.model, cell.task, label, method, own, limit=request.limit))
+    refuse_unknown_tasks({task.task for task in tasks.values()}, [embedded.TASKS_FOLDER, *_included(extra)])
+    return list(tasks.values())
+
+
+def _listed(run: Run, model: str, limit: str | None) -> Task:
+    method, own = MODELS[run.model].split(split_model_args(run.model_args))
+    answers = run.answers()
+    state = "finished" if run.results() else f"{answers} answers" if answers else ""
+    return Task(model, run.task, run.label, method, own, state, limit)
 
 
 def check_extra(extra: Sequence[str]) -> None:

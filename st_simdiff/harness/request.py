@@ -34,7 +34,8 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Request:
-    """grids: the runs. checkpoints: by model. limit: of the questions of a task.
+    """grids: the runs. checkpoints: by model; empty where the runs of a config file are only to be listed. limit: of
+    the questions of a task.
 
     meaningful: whether the scores say anything about a model. stand_in: whether the embedded model answers in place of
     the models that a config file names.
@@ -54,6 +55,8 @@ def read_request(options: argparse.Namespace, environment: Mapping[str, str]) ->
     limit = options.limit or config.limit
     models = _models(config.blocks, flags)
     paths = _paths(options.model_path, config, flags, models, environment)
+    if not paths and options.config and options.dry_run:
+        return Request(tuple(_grid(join(block, flags)) for block in config.blocks), {}, limit)
     if not paths:
         return _embedded_request(options, config, flags, models, limit)
     for model in models:

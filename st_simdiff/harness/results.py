@@ -56,7 +56,7 @@ def _row(run: TaskRun, estimate: Estimate | None, paired: Paired | None) -> tupl
     tokens = [run.mean_count(key) for key in COUNTS]
     return (
         run.asked_as,
-        f"{run.condition.method} ({settings})" if settings else run.condition.method,
+        f"{run.condition.variant} ({settings})" if settings else run.condition.variant,
         f"{run.condition.retention:g}",
         run.coverage.text,
         _number(estimate and estimate.score, 1),
