@@ -29,7 +29,6 @@ from st_simdiff.harness.seeing import Seen, Viewer
 from st_simdiff.harness.video_cache import VideoCache
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.costs import flop_counts, model_cost
-from st_simdiff.models.costs import flop_counts, model_cost
 from st_simdiff.models.flops import ModelCost
 from st_simdiff.models.prefix import Prefix, new_cache
 from st_simdiff.models.trace import Trace, VideoTrace
@@ -121,7 +120,6 @@ class VideoAnswerer:
         self.model = loaded.model.eval()
         self.reader = FrameReader(sample, self.image_processor, self.dtype)
         self.viewer = Viewer(self.model, self._preparer(), device, arguments.decode_ahead)
-        self.cost = model_cost(self.model)
         self.warm = False
 
     @torch.inference_mode()
@@ -265,12 +263,10 @@ class VideoAnswerer:
         text_tokens = turn.prompt.ids.shape[1] - (turn.seen is not None)
         if turn.trace is not None:
             visual |= flop_counts(self.cost, turn.trace, text_tokens)
-        flops = flop_counts(self.cost, turn.trace, text_tokens) if turn.trace is not None else {}
         return {
             "input_tokens": text_tokens + visual.get("visual_tokens", 0),
             "output_tokens": new_tokens,
             **visual,
-            **flops,
             **turn.seeing,
             "reused_tokens": turn.reused,
             **turn.times,
