@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Part, Protocols, full_model
+from st_simdiff.report.paper_scores import rank
 from st_simdiff.report.paper_tables import PAIRED_NOTE, paired_cells
 from st_simdiff.report.published import FULL
 from st_simdiff.report.render import Cell, Column, Sheet, Table
@@ -26,9 +27,10 @@ COST_COUNTS = (
 
 
 def order(run: TaskRun) -> tuple:
-    """Full model first, then by falling retention, then by name."""
+    """Full model first, then by falling retention, then as the paper's tables, then by name."""
     condition = run.condition
-    return (condition.frames or 0, condition.method != FULL, -condition.retention, condition.label)
+    place = rank(condition.variant)
+    return (condition.frames or 0, condition.method != FULL, -condition.retention, place, condition.label)
 
 
 def parts_of(runs: Sequence[TaskRun]) -> list[Part]:

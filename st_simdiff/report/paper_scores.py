@@ -162,11 +162,11 @@ _LAST = (SPATIAL, TEMPORAL, SIMILARITY, OURS, RELEASE)
 def _row_key(frames: int, retention: float, variant: str, label: str, checkpoint: str, letter: str) -> RowKey:
     """Full model first, then ever larger retentions; within one, controls, rivals in the paper's order, ours."""
     order = -1.0 if variant == FULL else retention
-    return RowKey(frames, order, _rank(variant), label, checkpoint, letter, retention, variant)
+    return RowKey(frames, order, rank(variant), label, checkpoint, letter, retention, variant)
 
 
-def _rank(variant: str) -> int:
-    """_FIRST, then other rivals, then _LAST, then what else this project has."""
+def rank(variant: str) -> int:
+    """The place of a method in a table: the paper's order, then what else this project has."""
     if variant in _FIRST:
         return _FIRST.index(variant) - len(_FIRST)
     if variant in _LAST:

@@ -14,11 +14,22 @@ from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, ne
 from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
 from st_simdiff.report.figures import measured_costs, printed_costs, sweep_name, sweep_points
 from st_simdiff.report.names import RELEASE, published_model
-from st_simdiff.report.paper_scores import PAPER_TABLES
-from st_simdiff.report.published import FULL, LLAVA_VIDEO, OURS, published_score
+from st_simdiff.report.paper_scores import ABLATIONS, PAPER_TABLES, rank
+from st_simdiff.report.published import (
+    FULL,
+    LLAVA_VIDEO,
+    OURS,
+    SIMILARITY,
+    SPATIAL,
+    TEMPORAL,
+    published_score,
+)
 from st_simdiff.report.results import Logs, TaskRun, read_logs
 from st_simdiff.report.style import RC, is_prominent
 from st_simdiff.report.tables import Written, by_model_and_task, slug
+
+PARTS = (SPATIAL, TEMPORAL, SIMILARITY)
+"""What only an ablation runs."""
 
 FORMATS = ("png", "svg", "pdf")
 
@@ -51,6 +62,9 @@ def make_figures(logs: Logs) -> dict[str, Figure]:
         points = score_points(members, comparer, protocols)
         if len({point.retention for point in points if point.key != FULL}) > 1:
             figures[slug(f"accuracy_{model}_{task}")] = accuracy_figure(points, f"{task} on {model}")
+        parts = ablation_points(members, comparer, protocols)
+        if any(point.key in PARTS for point in parts):
+            figures[slug(f"ablation_{model}_{task}")] = accuracy_figure(parts, f"Ablation: {task} on {model}")
     for model in dict.fromkeys(run.condition.model for run in runs):
         own = [run for run in runs if run.condition.model == model]
         if points := sweep_points(own, comparer, protocols):
@@ -75,15 +89,29 @@ def score_points(runs: Iterable[TaskRun], comparer: Comparer, protocols: Protoco
         if protocols.letter(run) != "A" or estimate is None or varied:
             continue
         key = condition.variant + (f" {condition.other_settings}" if condition.other_settings else "")
-        points.append(ScorePoint(key, condition.label, condition.retention, estimate, _printed(run)))
+        points.append(ScorePoint(key, condition.label, condition.retention, estimate, _printed(run, ablation=False)))
     return sorted(points, key=lambda point: (not is_prominent(point.key), point.key, point.retention))
 
 
-def _printed(run: TaskRun) -> float | None:
+def ablation_points(runs: Iterable[TaskRun], comparer: Comparer, protocols: Protocols) -> list[ScorePoint]:
+    """The runs of the most frequent protocol with what the paper's ablations add step by step, in that order."""
+    points = []
+    for run in runs:
+        condition, estimate = run.condition, comparer.estimate(run)
+        wanted = condition.variant in (FULL, *ABLATIONS) and not condition.other_settings
+        if wanted and protocols.letter(run) == "A" and estimate is not None:
+            printed = _printed(run, ablation=True)
+            points.append(ScorePoint(condition.variant, condition.label, condition.retention, estimate, printed))
+    return sorted(points, key=lambda point: (rank(point.key), point.retention))
+
+
+def _printed(run: TaskRun, ablation: bool) -> float | None:
     condition, benchmark = run.condition, BY_TASK.get(run.task)
     if benchmark is None or condition.frames is None:
         return None
     place = (condition.frames, condition.retention, condition.variant, benchmark.name, OVERALL)
-    tables = [table.number for table in PAPER_TABLES if table.model == published_model(condition.model)]
-    scores = [published_score(number, *place) for number in tables]
+    model = published_model(condition.model)
+    tables = [table for table in PAPER_TABLES if table.model == model]
+    tables.sort(key=lambda table: table.ablation != ablation)
+    scores = [published_score(table.number, *place) for table in tables]
     return next((score for score in scores if score is not None), None)

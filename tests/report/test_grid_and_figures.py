@@ -16,7 +16,7 @@ from st_simdiff.report.figures import (
     sweep_sheet,
 )
 from st_simdiff.report.grid import grid_sheet, parts_of
-from st_simdiff.report.render import to_csv, to_markdown
+from st_simdiff.report.render import render, to_csv, to_markdown
 from st_simdiff.report.results import read_logs
 
 TINY = "/x/llava-video-tiny"
@@ -60,6 +60,21 @@ def test_a_grid_of_methods_and_retentions(tmp_path):
     assert scores.rows[0][10] is None
     assert [row[:3] for row in paired.rows] == [("FastV", 0.5, "Full model"), ("FastV", 0.3, "Full model")]
     assert len(parts_of(runs)) == 2
+
+
+def test_groups_of_many_values_are_in_csv_only(tmp_path):
+    """VideoMME has three durations, which are columns, and here six categories."""
+    right = answers(0.5, 60)
+    entries = task_rows("videomme", right)
+    for number, entry in enumerate(entries):
+        entry["videomme_perception_score"]["category"] = f"category {number % 6}"
+    write_task(tmp_path, "videomme", entries, model_args(TINY, method="full"), right)
+    _, sheet = grid(tmp_path)
+    table = sheet.tables[-1]
+    assert [row[3:6] for row in table.rows] == [("category", f"category {number}", 10) for number in range(6)]
+    assert [row[6] for row in table.rows] == [pytest.approx(100 * right[number::6].mean()) for number in range(6)]
+    assert "category 3" in render(sheet, "csv")["grid_groups.csv"]
+    assert "category 3" not in to_markdown(sheet)
 
 
 def test_two_videos_give_no_interval_and_say_so(tmp_path):

@@ -11,10 +11,12 @@ from matplotlib.colors import to_hex
 from st_simdiff.errors import InputError
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.report import write_plots
-from st_simdiff.report.comparison import Estimate
+from st_simdiff.report.comparison import Comparer, Estimate, name_protocols
 from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
 from st_simdiff.report.figures import CostPoint, SweepPoint, printed_costs
 from st_simdiff.report.names import OTHER_NAMES
+from st_simdiff.report.plots import ablation_points, make_figures
+from st_simdiff.report.results import read_logs
 from st_simdiff.report.style import PALETTE, RIVALS, VERMILION, looks
 
 
@@ -111,6 +113,19 @@ def test_files(tmp_path):
         assert width > 500
     with pytest.raises(InputError, match=r"Unknown plot format 'pgn'. Did you mean 'png'\?"):
         write_plots(tmp_path / "logs", tmp_path / "out", "pgn")
+
+
+def test_an_ablation_is_drawn_in_the_papers_order_beside_its_own_table(tmp_path):
+    steps = ({"method": "st_simdiff"}, {"method": "importance"}, {"method": "st_simdiff", "tau_diff": -1})
+    for number, step in enumerate(steps):
+        right = answers(0.6, 2700, seed=number)
+        args = model_args(retention=0.3, **step)
+        write_task(tmp_path, "videomme", task_rows("videomme", right), args, right, counts(), number)
+    logs = read_logs(tmp_path)
+    points = ablation_points(logs.runs, Comparer(), name_protocols(logs.runs))
+    assert [point.key for point in points] == ["importance", "st_simdiff/similarity", "st_simdiff"]
+    assert [point.printed for point in points] == [60.3, 62.6, 63.2]
+    assert "ablation_LLaVA-Video-7B-Qwen2_videomme" in make_figures(logs)
 
 
 def test_reports_load_neither_models_nor_the_harness():
