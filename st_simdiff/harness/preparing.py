@@ -101,7 +101,7 @@ class Preparer:
             tensors |= {name: tensor for name, tensor in named.items() if tensor is not None}
         self.cache.store(key, Entry(tensors, {"times": features.times, "duration": features.duration}))
 
-    def stored_choice(self, key: str, method: Method) -> list[Reduction | None]:
+    def stored_choice(self, key: str, method: Method) -> list[Reduction]:
         """What `method` chose at the decoder's input from the features `key`, in a list; an empty one if not known."""
         entry = self.cache.load(_choice_key(key, method)) if self.cache is not None else None
         if entry is None:
@@ -112,7 +112,7 @@ class Preparer:
             logger.warning("The stored choice of %s cannot be read (%r): it is made anew.", method.name, error)
             return []
 
-    def store_choice(self, key: str, method: Method, choice: Reduction | None) -> None:
+    def store_choice(self, key: str, method: Method, choice: Reduction) -> None:
         """Puts what `method` chose beside the features `key`."""
         tensors: dict[str, Any] = {}
         try:

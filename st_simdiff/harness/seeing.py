@@ -120,7 +120,8 @@ class Viewer:
         seen = self.last
         if seen is not None and seen.key is not None and not seen.stored and seen.method.choices:
             seen.stored = True
-            self.prepare.store_choice(seen.key, seen.method.method, seen.method.choices[0])
+            if seen.method.choices[0] is not None:
+                self.prepare.store_choice(seen.key, seen.method.method, seen.method.choices[0])
         if self._claim is not None:
             self._claim.release()
             self._claim = None
