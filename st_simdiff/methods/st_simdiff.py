@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar, Literal
@@ -12,11 +11,10 @@ import torch
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.selection.budget import compute_target, retention_fraction
-from st_simdiff.selection.rule import SelectionRule, check_choice, check_flag, is_count
+from st_simdiff.selection.rule import SelectionRule, check_choice, check_flag, check_share, is_count
 from st_simdiff.selection.select import Selection, select
 
 Budget = Literal["tokens", "compute"]
-Entry = Literal["retention", "sqrt"]
 
 
 def highest(score: torch.Tensor, count: int, first: torch.Tensor | None = None) -> torch.Tensor:
@@ -40,8 +38,9 @@ class STSimDiff(SelectionRule, Method):
     max_tokens: an absolute budget instead of a retention.
     budget: "tokens" leaves ceil(r N) tokens, Section 4.5. "compute" reads r as the share of tokens that the decoder's
         layers process on average: the fewer candidates enter, the more go on.
-    entry: the share of every community that enters the LLM. "retention" is r, Section 4.3. "sqrt" is the root of r, so
-        that the cut at the input and the one behind `prune_layer` keep about the same share each.
+    entry: the share of every community that enters the LLM is r to this power: 1 is Section 4.3, 0.5 lets the root of
+        r enter, so that the cut at the input and the one behind `prune_layer` keep about the same share, 0 lets all.
+        Under a compute budget no more enter than half of it pays for, unless r itself is more.
     cover: the share of the retention at which representatives cover every community in the final pruning: the tokens
         that `ranking` chooses at r times `cover` come before what attention prefers. 0 is Section 4.5.
     protect_events: in the final pruning events come before what attention prefers; where there are more of them than
@@ -52,7 +51,7 @@ class STSimDiff(SelectionRule, Method):
 
     max_tokens: int | None = None
     budget: Budget = "tokens"
-    entry: Entry = "retention"
+    entry: float = 1.0
     cover: float = 0.0
     protect_events: bool = False
     prune_layer: int = 1
@@ -68,9 +67,8 @@ class STSimDiff(SelectionRule, Method):
                 f"(max_tokens={self.max_tokens}, retention={self.retention})."
             )
         check_choice("budget", self.budget, Budget)
-        check_choice("entry", self.entry, Entry)
-        if isinstance(self.cover, bool) or not isinstance(self.cover, (int, float)) or not 0 <= self.cover <= 1:
-            raise InputError(f"cover is a share of the budget, in [0, 1], got {self.cover!r}.")
+        check_share("entry", "a power of the retention", self.entry)
+        check_share("cover", "a share of the retention", self.cover)
         check_flag("protect_events", self.protect_events)
         if isinstance(self.prune_layer, bool) or not isinstance(self.prune_layer, int) or self.prune_layer < 0:
             raise InputError(f"prune_layer is the 0-based index of a decoder layer, got {self.prune_layer!r}.")
@@ -86,10 +84,14 @@ class STSimDiff(SelectionRule, Method):
             return retention_fraction(self.retention)
         return Fraction(min(self.max_tokens, count), count)
 
-    def entry_share(self, count: int) -> Fraction:
-        """The share of every community that enters the LLM, of N = `count` tokens in all."""
+    def entry_share(self, count: int, num_layers: int) -> Fraction:
+        """The share of every community that enters the LLM of so many layers, of N = `count` tokens in all."""
         share = self.share(count)
-        return share if self.entry == "retention" else retention_fraction(math.sqrt(share))
+        if self.entry == 1:
+            return share
+        wanted = retention_fraction(float(share) ** self.entry)
+        half = share * num_layers / (2 * (self.prune_layer + 1))
+        return min(wanted, max(share, half)) if self.budget == "compute" else wanted
 
     def target(self, count: int) -> int:
         return super().target(count) if self.max_tokens is None else min(self.max_tokens, count)
@@ -102,7 +104,7 @@ class STSimDiff(SelectionRule, Method):
         count = tokens.grid.count
         if self.keeps_all(count):
             return None
-        entry = self.entry_share(count)
+        entry = self.entry_share(count, tokens.num_layers)
         core = self.share(count) / entry * retention_fraction(self.cover)
         selection = select(tokens.features, tokens.grid, entry, self, core=core)
         return Reduction(kept=selection.candidate.nonzero().flatten(), details=selection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from st_simdiff.methods.st_simdiff import Entry, STSimDiff
+from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.selection.rule import NewlineRule, Ranking
 
 
@@ -18,9 +18,9 @@ class STSimDiffAdaptive(STSimDiff):
     events (the paper's own suggestion, Section 4.4). Communities are cut into parts of at most 64 tokens, and farthest
     points stand for a part: the most central tokens of a large community are all alike.
 
-    More tokens enter than the budget, the root of r, so that the attention that prunes them has something to choose
-    from; half of the budget is not its to spend: it covers every part. Newline tokens, which say nothing once rows are
-    thinned, are dropped first.
+    More tokens enter than the budget, about the cube root of r, and they are pruned a layer later: the attention that
+    prunes them has something to choose from, and has seen it. Half of the budget is not attention's to spend: it covers
+    every part. Newline tokens, which say nothing once rows are thinned, are dropped first.
     """
 
     name: ClassVar[str] = "st_simdiff_adaptive"
@@ -30,5 +30,6 @@ class STSimDiffAdaptive(STSimDiff):
     community_cap: int | Literal["sqrt"] | None = 64
     ranking: Ranking = "farthest"
     newline: NewlineRule = "drop"
-    entry: Entry = "sqrt"
+    entry: float = 0.33
     cover: float = 0.5
+    prune_layer: int = 2

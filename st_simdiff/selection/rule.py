@@ -83,6 +83,12 @@ def check_flag(name: str, value: Any) -> None:
         raise InputError(f"{name} is True or False, got {value!r}.")
 
 
+def check_share(name: str, meaning: str, value: Any) -> None:
+    """Raises `InputError` unless `value` is a number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(f"{name} is {meaning}, in [0, 1], got {value!r}.")
+
+
 def check_choice(name: str, value: Any, valid: Any) -> None:
     """Raises `InputError` unless `value` is one of the names of the Literal `valid`."""
     if value not in get_args(valid):

@@ -19,7 +19,7 @@ from st_simdiff.methods.registry import make_method
 from st_simdiff.synth.dataset import AskedClip, draw_split
 from st_simdiff.synth.examiner import Answer, Examiner, onsets
 from st_simdiff.synth.stress import check_stress
-from st_simdiff.synth.variants import BLIND, FULL, VARIANTS, Variant, affordable
+from st_simdiff.synth.variants import BLIND, FULL, VARIANTS, Variant
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def compare(
     if len(set(retentions)) < len(retentions) or not retentions:
         raise InputError(f"Every retention is given once, and at least one, got {list(retentions)}.")
     check_stress(stress)
-    cells = [(variant, r) for r in retentions for variant in variants if affordable(variant, r)]
+    cells = [(variant, r) for r in retentions for variant in variants if variant.affordable(r)]
     methods = [make_method(FULL), *(variant.at(retention) for variant, retention in cells)]
     clips = draw_split(world, split, questions, seed)
     examiner = Examiner(checkpoint, clips[0].spec.world.frames, stress)

@@ -12,6 +12,7 @@ from st_simdiff.synth.variants import (
     CALIBRATED,
     FASTV_AS_ADAPTIVE,
     FULL,
+    LATER,
     NEITHER,
     NO_EVENTS,
     NO_GRAPH,
@@ -44,7 +45,8 @@ def compute_section(scores: Scores) -> str:
     """The adaptive rule and FastV where their layers process the same."""
     comparison, rows = scores.comparison, []
     for retention in comparison.retentions:
-        for first, second in ((AS_FASTV, "fastv"), (ADAPTIVE, FASTV_AS_ADAPTIVE)):
+        pairs = [(AS_FASTV, "fastv"), *((ADAPTIVE, name) for name in FASTV_AS_ADAPTIVE), (ADAPTIVE, LATER)]
+        for first, second in pairs:
             if not (comparison.has(first, retention) and comparison.has(second, retention)):
                 continue
             pair = [comparison.row(name, retention) for name in (first, second)]
@@ -54,9 +56,10 @@ def compute_section(scores: Scores) -> str:
     head = ["", "r", "all", "stable", "event", "first: processed / kept", "second: processed / kept"]
     return f"""## Equal compute
 
-FastV takes all tokens through two of the five layers. Here both may process the same share on the average of the
-layers: either the adaptive rule as much as FastV does at r, or FastV as little as the adaptive rule does at r, which
-it can only behind its first layer (`k=1`), and at the lowest r not at all.
+FastV takes all tokens through two of the five layers. Here both process the same share on the average of the layers:
+either the adaptive rule as much as FastV does at r, by keeping more tokens, or FastV as little as the adaptive rule
+does at r, where the layers that take all tokens leave it something. Last, FastV with the attention of the layer that
+the adaptive rule asks, which costs it far more.
 
 {markdown(head, rows)}"""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.methods.base import Method
+from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.registry import METHODS, make_method
+from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
 
 FULL, BLIND = "full", "blind"
 PAPER, ADAPTIVE = "st_simdiff", "st_simdiff_adaptive"
@@ -15,19 +16,22 @@ CALIBRATED = "st_simdiff, .99/.9"
 SPATIAL, TEMPORAL, BOTH = "similarity, spatial", "similarity, temporal", "similarity, both"
 NO_GRAPH, NO_EVENTS, NEITHER = "adaptive, no graph", "adaptive, no events", "adaptive, neither"
 PROTECTED, CENTRAL = "adaptive, events protected", "adaptive, most central"
-NARROW, UNCOVERED, NEWLINES = "adaptive, r enters", "adaptive, no cover", "adaptive, newlines are nodes"
-AS_FASTV, FASTV_AS_ADAPTIVE = "adaptive, fastv's compute", "fastv k=1, adaptive's compute"
+NARROW, EARLY = "adaptive, r enters", "adaptive, pruned after layer 1"
+UNCOVERED, NEWLINES = "adaptive, no cover", "adaptive, newlines are nodes"
+AS_FASTV = "adaptive, fastv's compute"
+LATER = "fastv, k=3"
+FASTV_AS_ADAPTIVE = ("fastv k=1, adaptive's compute", "fastv k=2, adaptive's compute")
 
-LAYERS, FULL_LAYERS = 5, 2
-"""Decoder layers of the tiny model, and those that process what enters, under ST-SimDiff and FastV."""
+LAYERS = 5
+"""Of the tiny model's decoder."""
 
 
 @dataclass(frozen=True)
 class Variant:
     """One row of the comparison: a method of the registry with settings, called `name`.
 
-    compute_of: "fastv" or "adaptive": the method may process as much as that one does at the same retention, on the
-    average of the layers.
+    compute_of: "fastv" or "adaptive": the method's layers process on average what those of that method process at the
+        same retention, with default settings.
     """
 
     name: str
@@ -37,15 +41,38 @@ class Variant:
 
     def at(self, retention: float) -> Method:
         """The method that keeps `retention` of the visual tokens, or costs as much as another one that does."""
-        if self.compute_of is None:
-            return make_method(self.method, retention=retention, **self.settings)
-        share = layer_averaged(1.0 if self.compute_of == "fastv" else math.sqrt(retention), retention)
-        return make_method(self.method, retention=share, budget="compute", **self.settings)
+        if self.compute_of == "fastv":
+            retention = adaptive_retention(fastv_share(retention))
+        if self.compute_of == "adaptive":
+            budget = {"budget": "compute"} | self.settings
+            return make_method(self.method, retention=adaptive_share(retention), **budget)
+        return make_method(self.method, retention=retention, **self.settings)
+
+    def affordable(self, retention: float) -> bool:
+        """Whether the layers that run before the pruning leave something of the budget."""
+        return self.compute_of != "adaptive" or LAYERS * adaptive_share(retention) > self.settings["k"]
 
 
-def layer_averaged(entering: float, kept: float) -> float:
-    """The share of tokens that the tiny model's layers process on average."""
-    return round((FULL_LAYERS * entering + (LAYERS - FULL_LAYERS) * kept) / LAYERS, 6)
+def fastv_share(retention: float) -> float:
+    """The share of tokens that the tiny model's layers process on average under FastV."""
+    full = FastV().k
+    return (full + (LAYERS - full) * retention) / LAYERS
+
+
+def adaptive_share(retention: float) -> float:
+    """The share of tokens that the tiny model's layers process on average under the adaptive rule."""
+    rule = STSimDiffAdaptive()
+    full = rule.prune_layer + 1
+    return round((full * retention**rule.entry + (LAYERS - full) * retention) / LAYERS, 6)
+
+
+def adaptive_retention(share: float) -> float:
+    """The retention at which the layers process `share` on average under the adaptive rule, to 6 digits."""
+    low, high = 0.0, 1.0
+    while high - low > 1e-7:
+        middle = (low + high) / 2
+        low, high = (middle, high) if adaptive_share(middle) < share else (low, middle)
+    return round(high, 6)
 
 
 ABLATION = (
@@ -65,7 +92,8 @@ PARTS = (
 OPTIONS = (
     Variant(PROTECTED, ADAPTIVE, {"protect_events": True}),
     Variant(CENTRAL, ADAPTIVE, {"ranking": "central"}),
-    Variant(NARROW, ADAPTIVE, {"entry": "retention"}),
+    Variant(NARROW, ADAPTIVE, {"entry": 1}),
+    Variant(EARLY, ADAPTIVE, {"prune_layer": 1}),
     Variant(UNCOVERED, ADAPTIVE, {"cover": 0}),
     Variant(NEWLINES, ADAPTIVE, {"newline": "node"}),
 )
@@ -73,7 +101,8 @@ OPTIONS = (
 
 EQUAL_COMPUTE = (
     Variant(AS_FASTV, ADAPTIVE, compute_of="fastv"),
-    Variant(FASTV_AS_ADAPTIVE, "fastv", {"k": 1}, compute_of="adaptive"),
+    Variant(LATER, "fastv", {"k": 3}),
+    *(Variant(name, "fastv", {"k": k}, compute_of="adaptive") for k, name in enumerate(FASTV_AS_ADAPTIVE, start=1)),
 )
 
 FIXED_PAIR = Variant(CALIBRATED, PAPER, {"tau_sim": 0.99, "tau_diff": 0.9})
@@ -95,11 +124,3 @@ FURTHER = (
     *PARTS,
 )
 """The rows on the other worlds and under stress."""
-
-
-def affordable(variant: Variant, retention: float) -> bool:
-    """Whether the layers that run before the pruning leave something of the variant's budget."""
-    if variant.compute_of != "adaptive":
-        return True
-    full_layers = variant.settings["k"]
-    return LAYERS * layer_averaged(math.sqrt(retention), retention) > full_layers

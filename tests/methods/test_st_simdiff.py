@@ -57,7 +57,7 @@ grids = st.builds(
     budget=st.sampled_from(["tokens", "compute"]),
     newline=st.sampled_from(["node", "keep", "drop"]),
     protect_events=st.booleans(),
-    entry=st.sampled_from(["retention", "sqrt"]),
+    entry=st.sampled_from([1, 0.5, 0]),
     cover=st.sampled_from([0.0, 0.5, 1.0]),
     prune_layer=st.integers(0, LAYERS - 2),
 )
@@ -80,9 +80,9 @@ def test_final_pruning_read_literally(
     attention = torch.randint(8, (grid.count,), generator=torch.Generator().manual_seed(seed)) / 8
     separators = grid.separator_offsets().tolist()
     target = math.ceil(Fraction(str(retention)) * grid.count)
-    share = (
-        Fraction(str(retention)) if entry == "retention" else Fraction(math.sqrt(retention)).limit_denominator(10**12)
-    )
+    share = Fraction(str(retention)) if entry == 1 else Fraction(retention**entry).limit_denominator(10**12)
+    if budget == "compute" and entry != 1:
+        share = min(share, max(Fraction(str(retention)), Fraction(str(retention)) * LAYERS / 2 / (prune_layer + 1)))
     if newline == "keep" and len(separators) >= math.ceil(share * grid.count):
         with pytest.raises(InputError, match="newline='node' or 'drop'"):
             prefill(method, grid, features, attention)
@@ -153,8 +153,9 @@ def test_newline_tokens_that_are_dropped_return_only_where_the_budget_exceeds_th
 def test_compute_budget_lets_more_tokens_go_on_where_fewer_enter():
     """One still shot, so the candidates are few, against noise, where every token is a candidate."""
     grid = TokenGrid(5, 4, 4)
-    still = torch.randn(1, 16, 8).expand(5, 16, 8).flatten(0, 1)
-    noise = torch.randn(80, 8)
+    random = torch.Generator().manual_seed(0)
+    still = torch.randn(1, 16, 64, generator=random).expand(5, 16, 64).flatten(0, 1)
+    noise = torch.randn(80, 64, generator=random)
     method = STSimDiff(retention=0.5, budget="compute", tau_sim=0.9, tau_diff=-1.0)
     kept = {}
     for name, features in (("still", still), ("noise", noise)):
@@ -174,7 +175,7 @@ def test_adaptive_is_the_papers_method_with_other_settings():
     grid = TokenGrid(4, 3, 3)
     features, attention = clip(grid), torch.rand(grid.count)
     rule = {"tau_sim": "q0.25", "tau_diff": "q0.05", "community_cap": 64, "ranking": "farthest"}
-    rule |= {"newline": "drop", "entry": "sqrt", "cover": 0.5}
+    rule |= {"newline": "drop", "entry": 0.33, "cover": 0.5, "prune_layer": 2}
     one = prefill(STSimDiffAdaptive(retention=0.3), grid, features, attention)
     other = prefill(STSimDiff(retention=0.3, **rule), grid, features, attention)
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
@@ -220,9 +221,9 @@ def test_highest_prefers_the_first_and_then_the_earliest():
         ({"budget": "token"}, "Did you mean 'tokens'?"),
         ({"max_tokens": 0}, "max_tokens is None or a number of tokens, at least 1, got 0."),
         ({"max_tokens": 10, "retention": 0.5}, "give one, not both (max_tokens=10, retention=0.5)."),
-        ({"entry": "root"}, "Unknown entry 'root'. Valid: retention, sqrt."),
-        ({"cover": 1.5}, "cover is a share of the budget, in [0, 1], got 1.5."),
-        ({"cover": True}, "cover is a share of the budget, in [0, 1], got True."),
+        ({"entry": "root"}, "entry is a power of the retention, in [0, 1], got 'root'."),
+        ({"cover": 1.5}, "cover is a share of the retention, in [0, 1], got 1.5."),
+        ({"cover": True}, "cover is a share of the retention, in [0, 1], got True."),
         ({"protect_events": 1}, "protect_events is True or False, got 1."),
         ({"prune_layer": -1}, "prune_layer is the 0-based index of a decoder layer, got -1."),
         ({"retention": 0}, "in (0, 1], got 0."),
