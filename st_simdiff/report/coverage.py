@@ -52,15 +52,18 @@ def is_unreadable(row: Mapping[str, Any]) -> bool:
     return any(request.get(UNREADABLE) for request in row.get("token_counts") or [] if request)
 
 
-def read_coverage(rows: Sequence[Mapping[str, Any]], scored: int) -> Coverage:
-    """From all rows of a samples file, of which `scored` questions have a score."""
+def read_coverage(rows: Sequence[Mapping[str, Any]], scored: int, stated: int | None = None) -> Coverage:
+    """From all rows of a samples file, of which `scored` questions have a score.
+
+    stated: how many questions there are in all, where the rows do not tell.
+    """
     own = {row["doc_id"]: row["coverage"] for row in rows if isinstance(row.get("coverage"), Mapping)}
     unreadable = {row["doc_id"]: row for row in rows if is_unreadable(row)}
     left_out = [LeftOut(*one) for coverage in own.values() for one in coverage.get("left_out") or []]
     return Coverage(
         scored=scored,
         unreadable=tuple(_video(unreadable[doc_id]) for doc_id in sorted(unreadable)),
-        in_all=next((coverage["in_all"] for coverage in own.values() if "in_all" in coverage), None),
+        in_all=next((coverage["in_all"] for coverage in own.values() if "in_all" in coverage), stated),
         left_out=tuple(left_out),
         counted_wrong=any(doc_id not in own for doc_id in unreadable),
     )

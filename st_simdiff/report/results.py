@@ -183,7 +183,7 @@ def _read_task(path: Path, results: Mapping[str, Any], task: str) -> TaskRun:
     scale = 100.0 if any((one.value or 0) > 1 for one in scored) else 1.0
     found = [_document(row, one, scale) for (_, row), one in zip(readable, scored, strict=True)]
     documents = _each_once(samples, found)
-    coverage = read_coverage(rows, len(documents))
+    coverage = read_coverage(rows, len(documents), _stated_questions(results, task))
     return TaskRun(
         path=path,
         date=stamp,
@@ -196,6 +196,13 @@ def _read_task(path: Path, results: Mapping[str, Any], task: str) -> TaskRun:
         asked_as=task,
         padding=len(readable) - len(documents),
     )
+
+
+def _stated_questions(results: Mapping[str, Any], task: str) -> int | None:
+    """How many questions the task has, as the harness wrote it beside the protocol."""
+    stated = (results.get("protocol") or {}).get("coverage") or {}
+    number = stated.get(task, stated).get("in_all")
+    return number if isinstance(number, int) else None
 
 
 def _condition(path: Path, results: Mapping[str, Any], task: str, coverage: Coverage) -> Condition:

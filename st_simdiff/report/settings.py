@@ -52,6 +52,9 @@ WITHOUT_EFFECT = frozenset(
 )
 """model_args that name the model, or that cannot change an answer (both decoders give the same frames)."""
 
+TOLD_ELSEWHERE = frozenset({"task", "coverage"})
+"""Entries of a written protocol that every run tells of itself: questions that both were asked can be compared."""
+
 HARNESS_MODEL = "llava_video"
 """This project's lmms-eval model that has `HARNESS_DEFAULTS`."""
 
@@ -184,7 +187,8 @@ def _protocol(results: Mapping[str, Any], task: str, given: Mapping[str, Setting
     protocol["limit"] = config.get("limit")
     protocol["offset"] = config.get("offset") or None
     protocol["gen_kwargs"] = config.get("gen_kwargs") or None
-    protocol |= _flat(results.get("protocol") or config.get("protocol") or {})
+    written = results.get("protocol") or config.get("protocol") or {}
+    protocol |= _flat({key: value for key, value in written.items() if key not in TOLD_ELSEWHERE})
     return {
         key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
         for key, value in protocol.items()

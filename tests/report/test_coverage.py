@@ -57,6 +57,15 @@ def test_the_stock_task_counts_an_unreadable_video_as_wrong_and_the_report_does_
     ]
 
 
+def test_the_harness_says_how_many_questions_a_stock_task_has(tmp_path):
+    rows = [row(i, videomme(i, True, f"v{i}", "short"), [counts()]) for i in range(2)]
+    written = {"task": "videomme", "coverage": {"asked": 2, "in_all": 2700, "unreadable": 0}, "fps": 1}
+    (run,) = read_results(local_run(tmp_path, rows, 100.0, task="videomme", protocol=written))
+    assert caveats([run]) == ["videomme, Full model at 1: 2 of 2,700 questions scored; 2,698 questions not asked."]
+    assert not {"task", "coverage", "coverage.asked"} & run.condition.protocol.keys()
+    assert run.condition.protocol["fps"] == "1"
+
+
 def test_nothing_to_say_where_everything_was_asked(tmp_path):
     (run,) = read_results(local_run(tmp_path, [local_row(i, i, in_all=2) for i in range(2)]))
     assert run.coverage.complete
