@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import torch
@@ -71,8 +72,10 @@ class Attachment:
             self._hook(self.head, self._enter_head, before=True)
             self._hook(self.text_model, self._enter, before=True)
             self._hook(self.text_model, self._leave, before=False, always_call=True)
+            adds_features = "deepstack_visual_embeds" in signature(self.text_model.forward).parameters
             for index, layer in enumerate(self.text_model.layers):
-                self._watch_layer(index, layer, scored=index in scored_layers)
+                scored = index in scored_layers
+                self._watch_layer(index, layer, scored=scored, changed=scored or adds_features)
         except BaseException:
             self.remove()
             raise
@@ -86,7 +89,9 @@ class Attachment:
         register = module.register_forward_pre_hook if before else module.register_forward_hook
         self.handles.append(register(hook, with_kwargs=True, **options))
 
-    def _watch_layer(self, index: int, layer: nn.Module, *, scored: bool) -> None:
+    def _watch_layer(self, index: int, layer: nn.Module, *, scored: bool, changed: bool) -> None:
+        """scored: whether the method acts after the layer. changed: whether its output may be another then."""
+
         def before_layer(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
             return self._enter_layer(index, args, kwargs)
 
@@ -94,7 +99,8 @@ class Attachment:
             return self._leave_layer(index, module, output)
 
         self._hook(layer, before_layer, before=True)
-        self._hook(layer, after_layer, before=False)
+        if changed:
+            self._hook(layer, after_layer, before=False)
         if scored:
             self._hook(layer.self_attn, self._tap_attention, before=True)
 

@@ -284,6 +284,8 @@ class ForwardPass:
 
     def _layer_mask(self, index: int, hidden: torch.Tensor) -> torch.Tensor | None:
         past, view = self.seen[index]
+        if view.length == 1 and past.valid is None and view.valid is None:
+            return None  # one token sees all that is held
         key = (past.held, past.removed, id(past.valid), id(view))
         if self._mask is None or self._mask[0] != key:  # one at a time: a mask of a long batch is large
             self._mask = None
@@ -314,6 +316,12 @@ class ForwardPass:
         """Tells the cache, once all layers have added to it, what it holds and what it does not."""
         if not self.active or self.cache is None or len(self.seen) < len(self.cache.layers):
             return
+        if (
+            not self.packed
+            and self.view.valid is None
+            and all(isinstance(one, PrunedLayer) for one in self.cache.layers)
+        ):
+            return  # a step of the decoding: the layers' own account still holds
         validities: dict[tuple[int, int], torch.Tensor | None] = {}
         for index, layer in enumerate(self.cache.layers):
             past, view = self.seen[index]

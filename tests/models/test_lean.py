@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from reference import decoder_of
 from test_devices import Reads
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy_methods import EveryOther
@@ -91,3 +92,23 @@ def test_where_the_tokens_go_is_known_without_asking_the_device(rows):
                     zoo.model(**inputs)
         reads.append(counted.count)
     assert reads[2] == reads[1] <= reads[0] + 3
+
+
+@pytest.mark.parametrize("name", ["LLaVA-Video", "Qwen3-VL"])
+def test_a_step_of_the_decoding_leaves_the_cache_as_it_is(name):
+    zoo = ZOO[name]
+    token = torch.tensor([[11]])
+    with torch.no_grad(), compress(zoo.model, EveryOther(after=(0,))):
+        cache = zoo.model(**zoo.prompt(ROW).inputs, use_cache=True).past_key_values
+        layers, held = list(cache.layers), [layer.held for layer in cache.layers]
+        decoder = getattr(zoo.model, "language_model", zoo.model)
+        for _ in range(2):
+            decoder(input_ids=token, past_key_values=cache)
+    assert all(now is before for now, before in zip(cache.layers, layers, strict=True))
+    assert [layer.held for layer in cache.layers] == [count + 2 for count in held]
+
+
+def test_only_layers_after_which_something_happens_are_watched_behind():
+    layers = decoder_of(ZOO["LLaVA-Video"].model).layers
+    with compress(ZOO["LLaVA-Video"].model, EveryOther(after=(2,))):
+        assert [len(layer._forward_hooks) for layer in layers] == [0, 0, 1, 0]
