@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Evaluates a video LLM under ST-SimDiff with lmms-eval. The first run installs what it needs into .venv.
-#   bash run_eval.sh                                        the embedded checkpoint on two real clips
+# Evaluates video LLMs under ST-SimDiff and other methods with lmms-eval. The first run installs what it needs into .venv.
+# Killed and started again, the same command goes on where it stopped.
+#   bash run_eval.sh                                        the embedded trained model on its own questions
 #   MODEL_PATH=/path/to/llava-video bash run_eval.sh        VideoMME at retention 0.3
+#   bash run_eval.sh --config configs/table1.yaml --dry-run the runs of the paper's Table 1, and their hours
 #   bash run_eval.sh --model st_simdiff_qwen2_5_vl --model_path /path/to/qwen2.5-vl        another family
 #   bash run_eval.sh --help                                 everything else
 set -euo pipefail

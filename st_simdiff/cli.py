@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             evaluation.run(options, extra, os.environ, sys.stdout)
     except InputError as error:
         sys.exit(_fail(str(error), 2))
+    except KeyboardInterrupt:
+        sys.exit(_fail("stopped; the same command goes on from the answers that are there.", 130))
     except RunFailed as error:
         sys.exit(_fail(str(error), error.code))
 

@@ -151,11 +151,15 @@ def claimed(run: Run, writes: bool) -> Iterator[None]:
         return
     with one_sentence(run.model, InputError):
         run.begin()
+    lock = FileLock(run.folder / "lock")
     try:
-        with FileLock(run.folder / "lock", timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout:
         raise SystemExit(f"{run.model}: another process is at work in {run.folder}.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def save(run: Run, results: dict[str, Any], tracker: EvaluationTracker, stamp: str) -> None:

@@ -1,5 +1,7 @@
 """`st-simdiff eval` without a checkpoint, whole; and what it plans with options of every kind."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -216,3 +218,37 @@ def test_the_random_checkpoint_is_the_same_every_time_and_never_stale(tmp_path):
     random_checkpoint(tmp_path)
     assert {path.name: path.read_bytes() for path in first.iterdir()} == contents
     assert [path.name for path in tmp_path.iterdir()] == [first.name]
+
+
+def test_a_run_that_fails_does_not_cost_the_others(start, checkpoint):
+    """The model has four layers, so that one run of two cannot be; it takes the loaded model with it."""
+    arguments = ["--model_path", checkpoint, "--tasks", "clips", "--limit", "2", "--sweep", "prune_layer=9,2"]
+    done = start(["st_simdiff", "eval", *arguments]).result()
+    assert done.code == 1
+    assert "prune_layer must be below the model's" in done.output
+    (row,) = (line.split() for line in done.output.splitlines() if line.startswith("clips "))
+    assert row[1:3] == ["st_simdiff", "(prune_layer=2)"]
+    last = done.output.splitlines()[-1]
+    assert last.startswith(
+        "st-simdiff: clips, st_simdiff, retention 0.3, prune_layer 9: lmms-eval ended with exit code 1"
+    )
+    assert len(list(done.folder.rglob("*_results.json"))) == 1
+
+
+def test_nobody_else_writes_in_a_runs_folder(tmp_path, checkpoint):
+    from st_simdiff.harness.sweep import claimed
+
+    (run,) = plan(tmp_path, "--model_path", str(checkpoint), "--tasks", "clips").runs
+    hold = f"import time, filelock; lock = filelock.FileLock({str(run.folder / 'lock')!r}); lock.acquire(); "
+    with claimed(run, writes=True):
+        assert (run.folder / "run.json").is_file()
+    command = [sys.executable, "-c", hold + "print('held', flush=True); time.sleep(60)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(SystemExit, match="another process is at work in"), claimed(run, writes=True):
+            pytest.fail("claimed twice")
+        with claimed(run, writes=False):
+            pass
+        other.kill()
+    with claimed(run, writes=True):
+        pass
