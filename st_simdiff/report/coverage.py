@@ -10,6 +10,10 @@ UNREADABLE = "unreadable"
 """The count that a harness model of this project sets for a question whose video it could not read."""
 
 
+LEFT_OUT = "questions left out"
+"""Entry of the protocol of a run that did not ask all questions of its task, for want of their videos."""
+
+
 @dataclass(frozen=True)
 class LeftOut:
     """A question that was not asked, the video that it needs, and why."""

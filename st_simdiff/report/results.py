@@ -5,86 +5,26 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.report.coverage import Coverage, add_coverages, is_unreadable, read_coverage
+from st_simdiff.report.coverage import LEFT_OUT, Coverage, is_unreadable, read_coverage
+from st_simdiff.report.mvbench import join_mvbench
 from st_simdiff.report.names import stock_task
+from st_simdiff.report.records import Document, Logs, TaskRun
 from st_simdiff.report.scoring import Scored, score_row
 from st_simdiff.report.settings import Condition, read_condition
 
 logger = logging.getLogger(__name__)
 
-MVBENCH = "mvbench_"
-"""How the tasks of MVBench's twenty parts begin."""
-
-LEFT_OUT = "questions left out"
-"""Entry of the protocol of a run that did not ask all questions of its task, for want of their videos."""
+ACCURACY = "egoschema_accuracy.txt"
+"""File for the accuracy of a submission to EgoSchema, whose answers are not public."""
 
 SUMMED = frozenset({"seconds", "output_tokens"})
 """Counts that add up over the requests of one question; of all others the mean is taken."""
-
-
-@dataclass(frozen=True)
-class Document:
-    """One question. correct: in [0, 1], None where the right answer is not public.
-
-    question: tells it from the others of its task, in every run where the row has an id. video: questions about the
-    same one are not independent. counts: what the model recorded, such as `visual_tokens`, `visual_tokens_kept`,
-    `realised_retention`, `seconds`.
-    """
-
-    doc_id: int
-    correct: float | None
-    question: str
-    video: str
-    groups: Mapping[str, str]
-    counts: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class TaskRun:
-    """One task of one run. reported: percent, as the results file has it. documents: sorted by doc_id, each once.
-
-    task: lmms-eval's name, also where this project's task with the same questions was run, whose name is `asked_as`.
-    documents: without those whose video could not be read; coverage tells how many those are. date: the stamp in the
-    file's name. padding: rows that repeated a question of another process.
-    """
-
-    path: Path
-    date: str
-    condition: Condition
-    task: str
-    metric: str
-    reported: float | None
-    documents: tuple[Document, ...]
-    coverage: Coverage
-    asked_as: str = ""
-    padding: int = 0
-
-    def mean_count(self, key: str) -> float | None:
-        """Mean of a count over the questions; None unless every question has it."""
-        values = [document.counts[key] for document in self.documents if key in document.counts]
-        return fmean(values) if values and len(values) == len(self.documents) else None
-
-    def greatest_count(self, key: str) -> float | None:
-        """The largest value of a count; None if no question has it."""
-        return max((document.counts[key] for document in self.documents if key in document.counts), default=None)
-
-    def group_values(self, key: str) -> list[str]:
-        """The values that the documents' group `key` takes, in order of appearance."""
-        return list(dict.fromkeys(document.groups[key] for document in self.documents if key in document.groups))
-
-
-@dataclass(frozen=True)
-class Logs:
-    """Everything readable under a folder, oldest first, and one sentence for everything that was not."""
-
-    runs: tuple[TaskRun, ...]
-    problems: tuple[str, ...]
 
 
 def read_logs(folder: Path) -> Logs:
@@ -123,38 +63,6 @@ def read_results(path: Path) -> list[TaskRun]:
     return join_mvbench([_read_task(path, results, task) for task in _tasks(results)])
 
 
-def join_mvbench(runs: Sequence[TaskRun]) -> list[TaskRun]:
-    """The runs of one results file, with MVBench's parts joined to one run where it has several.
-
-    Its documents have a group `part`; what lmms-eval reports of it is the mean over the parts, as the benchmark's is.
-    """
-    parts = [run for run in runs if run.task.startswith(MVBENCH)]
-    if len(parts) < 2:
-        return list(runs)
-    documents = []
-    for run in parts:
-        part = run.task.removeprefix(MVBENCH)
-        for document in run.documents:
-            groups, number = {**document.groups, "part": part}, len(documents)
-            documents.append(replace(document, doc_id=number, question=f"{part}: {document.question}", groups=groups))
-    reported = [run.reported for run in parts if run.reported is not None]
-    first = parts[0]
-    left_out = sum(len(run.coverage.left_out) for run in parts)
-    protocol = {key: value for key, value in first.condition.protocol.items() if key not in ("prompt", LEFT_OUT)}
-    protocol |= {LEFT_OUT: str(left_out)} if left_out else {}
-    joined = replace(
-        first,
-        condition=replace(first.condition, protocol=protocol),
-        task=MVBENCH.rstrip("_"),
-        asked_as=MVBENCH.rstrip("_") + ("_local" if first.asked_as != first.task else ""),
-        reported=fmean(reported) if reported else None,
-        documents=tuple(documents),
-        coverage=add_coverages([run.coverage for run in parts]),
-        padding=sum(run.padding for run in parts),
-    )
-    return [run for run in runs if run not in parts] + [joined]
-
-
 def _tasks(results: Mapping[str, Any]) -> list[str]:
     """The tasks with documents of their own: no groups of tasks."""
     groups = results.get("group_subtasks") or {}
@@ -184,6 +92,8 @@ def _read_task(path: Path, results: Mapping[str, Any], task: str) -> TaskRun:
     found = [_document(row, one, scale) for (_, row), one in zip(readable, scored, strict=True)]
     documents = _each_once(samples, found)
     coverage = read_coverage(rows, len(documents), _stated_questions(results, task))
+    if value is None and stock_task(task) == "egoschema":
+        value = _server_accuracy(path)
     return TaskRun(
         path=path,
         date=stamp,
@@ -203,6 +113,22 @@ def _stated_questions(results: Mapping[str, Any], task: str) -> int | None:
     stated = (results.get("protocol") or {}).get("coverage") or {}
     number = stated.get(task, stated).get("in_all")
     return number if isinstance(number, int) else None
+
+
+def _server_accuracy(path: Path) -> float | None:
+    """What EgoSchema's server made of the run's submission, in percent: written by hand into the run's folder."""
+    for folder in (path.parent, path.parent.parent):
+        file = folder / ACCURACY
+        if not file.is_file():
+            continue
+        try:
+            value = float(file.read_text(encoding="utf-8").strip().removesuffix("%"))
+        except ValueError:
+            value = -1.0
+        if 0 <= value <= 100:
+            return value
+        raise InputError(f"{file} holds no accuracy in percent, such as 57.3.")
+    return None
 
 
 def _condition(path: Path, results: Mapping[str, Any], task: str, coverage: Coverage) -> Condition:

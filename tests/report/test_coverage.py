@@ -3,6 +3,7 @@
 import pytest
 from lmms_logs import METRICS, counts, model_args, results_json, row, videomme, write
 
+from st_simdiff.errors import InputError
 from st_simdiff.harness.tasks_table import TASKS
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, comparable, name_protocols, newest
@@ -165,6 +166,24 @@ def mvbench_row(doc_id, score, readable=True):
     told = {"question": f"q{doc_id}", "video": f"v{doc_id}.mp4", "in_all": 4, "left_out": [], "readable": readable}
     entry = {"pred_answer": "A", "gt_answer": "A", "score": score, "question_id": f"q{doc_id}", "video": "v"}
     return row(doc_id, {"coverage": told, **({"mvbench_accuracy": entry} if readable else {})})
+
+
+def test_the_servers_accuracy_of_a_submission_is_read_from_the_runs_folder(tmp_path):
+    METRICS["egoschema_local"] = METRICS["egoschema"]
+    rows = [row(i, {"submission": {f"v{i}": 1}, "score": {"pred": 1, "ground_truth": None}}) for i in range(200)]
+    results = results_json("egoschema_local", "/x/submissions/egoschema.json", model_args())
+    path = write(tmp_path / "run" / "model", "s", results, {"egoschema_local": rows})
+    (run,) = read_results(path)
+    assert run.reported is None
+    assert Comparer().estimate(run) is None
+    file = tmp_path / "run" / "egoschema_accuracy.txt"
+    file.write_text("57.5 %\n")
+    (run,) = read_results(path)
+    assert (run.task, run.reported) == ("egoschema", 57.5)
+    assert Comparer().estimate(run).low < 57.5 < Comparer().estimate(run).high
+    file.write_text("0.575 or so")
+    with pytest.raises(InputError, match=r"egoschema_accuracy\.txt holds no accuracy in percent, such as 57\.3"):
+        read_results(path)
 
 
 def test_names_agree_with_the_harness():
