@@ -22,6 +22,7 @@ from st_simdiff.harness.twins.base import placement
 from st_simdiff.harness.twins.generation import count_rows
 from st_simdiff.harness.unreadable import UNREADABLE, unreadable_videos
 from st_simdiff.methods.full import Full
+from st_simdiff.models.clock import STAGES
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.selection.budget import ModelShape
 from st_simdiff.selection.grid import TokenGrid
@@ -94,6 +95,9 @@ def check_counts(samples):
             assert counts["visual_tokens_kept"] == math.ceil(tokens * 3 / 10)
             assert counts["input_tokens"] > tokens
             assert counts["seconds"] > 0
+            assert 0 < counts["flops"] < counts["full_flops"]
+            assert counts["prefill_ms"] > 0
+            assert counts["total_ms"] == pytest.approx(sum(counts[f"{stage}_ms"] for stage in STAGES), abs=0.1)
 
 
 def test_nvila_answers_and_scores(start, checkpoint_of):

@@ -41,6 +41,8 @@ class Twin:
     """
 
     stock: ClassVar[str]
+    warm = False
+    """Whether a generation has ended: the first one's time includes what happens once."""
 
     def __init__(self, method: Method, **stock_arguments: Any) -> None:
         """Raises SystemExit, in one sentence, for a model that cannot be compressed by `method`."""
@@ -102,8 +104,9 @@ class Twin:
     def _generate(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         copies, order = note_order(requests)
         with nothing_swallowed(self.name()):
-            with compressed_generation(self.model, self.method, self.name()) as rows:
+            with compressed_generation(self.model, self.method, self.name(), warm_up=not self.warm) as rows:
                 answers = super().generate_until(copies)
+            self.warm = True
             if not len(requests) == len(answers) == len(rows) == len(order):
                 raise RuntimeError(
                     f"Of {len(requests)} questions, {len(rows)} were generated, {len(answers)} answered."
