@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,6 +16,10 @@ from llava.errors import unknown
 
 Backend = Literal["auto", "decord", "pyav"]
 Sampling = Callable[[int, float], tuple[list[int], list[float]]]
+
+
+_WORTH_A_JUMP = 64
+"""Frames that are decoded rather than jumped over, since a jump empties the decoder."""
 
 
 class VideoError(ValueError):
@@ -121,22 +126,63 @@ def _read_with_pyav(path: Path, sampling: Sampling) -> SampledVideo:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             avg_fps = float(stream.average_rate or 0)
-            total = sum(packet.size > 0 for packet in container.demux(stream))
+            packets = [
+                (packet.pts, packet.is_keyframe, packet.is_discard)
+                for packet in container.demux(stream)
+                if packet.size > 0
+            ]
     except (av.FFmpegError, IndexError) as error:
         raise VideoError(f"{path}: no video can be read from this file.") from error
-    indices, times = sampling(total, avg_fps)
-    wanted = set(indices)
-    decoded: dict[int, np.ndarray] = {}
+    total, numbers = len(packets), _numbers_by_time(packets)
+    keys = sorted(numbers[time] for time, begins, _ in packets if begins) if numbers else []
+    times = {number: time for time, number in numbers.items()}
+    indices, seconds = sampling(total, avg_fps)
     try:
-        with av.open(str(path)) as container:
-            container.streams.video[0].thread_type = "AUTO"
-            for number, frame in enumerate(container.decode(video=0)):
-                if number in wanted:
-                    decoded[number] = frame.to_ndarray(format="rgb24")
-                if len(decoded) == len(wanted):
-                    break
+        decoded = _decode(path, sorted(set(indices)), keys, numbers, times)
+        if decoded is None:  # the file's times do not say which frame is which
+            decoded = _decode(path, sorted(set(indices)), [], {}, {})
     except av.FFmpegError as error:
         raise VideoError(f"{path}: the video breaks off or is damaged: a frame could not be decoded.") from error
-    if len(decoded) < len(wanted):
+    if decoded is None:
         raise VideoError(f"{path}: the video breaks off or is damaged: a frame could not be decoded.")
-    return SampledVideo(np.stack([decoded[index] for index in indices]), times, total / avg_fps)
+    return SampledVideo(np.stack([decoded[index] for index in indices]), seconds, total / avg_fps)
+
+
+def _numbers_by_time(packets: Sequence[tuple[int | None, bool, bool]]) -> dict[int, int]:
+    """Which frame is shown at which time; empty where a packet has no time of its own or is not to be shown.
+
+    packets: time, whether decoding can begin there, whether it is not to be shown.
+    """
+    times = sorted(time for time, _, discarded in packets if time is not None and not discarded)
+    numbers = {time: number for number, time in enumerate(times)}
+    return numbers if len(numbers) == len(packets) else {}
+
+
+def _decode(
+    path: Path, wanted: list[int], keys: list[int], numbers: Mapping[int, int], times: Mapping[int, int]
+) -> dict[int, np.ndarray] | None:
+    """The frames `wanted`, ascending, by number; None if one of them does not turn up.
+
+    keys: the frames that decoding can begin at, ascending; decoding goes on there where that leaves out `_WORTH_A_JUMP`
+    frames or more. numbers, times: of the frames by their times, and the other way round; empty to count frames.
+    """
+    import av
+
+    decoded: dict[int, np.ndarray] = {}
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        frames, place = enumerate(container.decode(stream)), -1
+        for number in wanted:
+            before = bisect_right(keys, number)
+            if before and keys[before - 1] - place > _WORTH_A_JUMP:
+                container.seek(times[keys[before - 1]], stream=stream)
+                frames = enumerate(container.decode(stream))
+            for count, frame in frames:
+                place = numbers.get(frame.pts, -1) if numbers else count
+                if place >= number:
+                    break
+            if place != number:
+                return None
+            decoded[number] = frame.to_ndarray(format="rgb24")
+    return decoded

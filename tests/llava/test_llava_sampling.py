@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llava import video
 from llava.video import VideoError, frame_indices, sample_frames, time_instruction
 
 BACKENDS = ("decord", "pyav")
@@ -87,6 +88,33 @@ def test_frames_are_those_of_the_indices(backend: str, real_clips: list[Path]) -
     assert np.array_equal(sampled.frames, np.stack([frames[index] for index in indices]))
     assert sampled.times == times
     assert sampled.duration == pytest.approx(len(frames) / rate)
+
+
+@pytest.mark.parametrize("name", ["jumps.mp4", "times.mkv", "without_times.avi"])
+def test_jumping_to_a_frame_gives_that_frame(name: str, tmp_path: Path, monkeypatch) -> None:
+    """Whether the file says when a frame is shown or not, and with frames that are stored out of order."""
+    av = pytest.importorskip("av")
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"g": "12", "bf": "3"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for picture in np.random.default_rng(0).integers(0, 256, (200, 48, 64, 3), dtype=np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    jumps = []
+    decode = video._decode
+
+    def watched(path, wanted, keys, *rest):
+        jumps.append(len(keys))
+        return decode(path, wanted, keys, *rest)
+
+    monkeypatch.setattr(video, "_decode", watched)
+    monkeypatch.setattr(video, "_WORTH_A_JUMP", 1)
+    sampled = sample_frames(path, 9, force_sample=True, backend="pyav")
+    assert np.array_equal(sampled.frames, np.stack([every[index] for index in np.linspace(0, 199, 9, dtype=int)]))
+    assert name.endswith("avi") or (len(jumps) == 1 and jumps[0] > 5)
 
 
 def test_short_and_slow_videos(backend: str, write_clip, tmp_path: Path) -> None:
