@@ -86,6 +86,9 @@ settings. Besides the registry:
 
 {besides}
 
+Rows named after another method's compute keep as many tokens as let the layers process on average what those of that
+method process at the same r.
+
 In brackets: 95 % intervals by bootstrap over clips (percentile, 5,000 resamples). Differences are paired: both
 answered the same questions; bold ones have an interval that excludes zero. Nothing is corrected for the number of
 comparisons: of twenty that are truly zero, one is expected to be bold.
