@@ -52,7 +52,7 @@ def read_request(options: argparse.Namespace, environment: Mapping[str, str]) ->
     """Writes the random embedded checkpoint where it is needed. Raises `InputError` for what contradicts itself."""
     config = read_config_file(Path(options.config)) if options.config else ConfigFile()
     flags = read_flags(options)
-    limit = options.limit or config.limit
+    limit = _limit(options.limit or config.limit)
     models = _models(config.blocks, flags)
     paths = _paths(options.model_path, config, flags, models, environment)
     if not paths and options.config and options.dry_run:
@@ -64,6 +64,15 @@ def read_request(options: argparse.Namespace, environment: Mapping[str, str]) ->
             raise InputError(f"No checkpoint is given for {model}: add --model_path {model}=<folder>.")
     checkpoints = {model: Checkpoint(path, checkpoint_name(path)) for model, path in paths.items()}
     return Request(tuple(_grid(join(block, flags)) for block in config.blocks), checkpoints, limit)
+
+
+def _limit(given: str | None) -> str | None:
+    try:
+        if given is None or float(given) > 0:
+            return given
+    except ValueError:
+        pass
+    raise InputError(f"--limit is a number of questions, or a share of them below 1, got {given!r}.")
 
 
 def _embedded_request(

@@ -93,6 +93,7 @@ OPTIONS = {
     "swept retention": ("--sweep retention=0.8", "give its values with --retention."),
     "of another method": ("--method fastv --sweep tau_sim=0.8", "tau_sim is no setting of method fastv"),
     "empty value": ("--retention 0.3,,0.5", "--retention is a comma-separated list, got '0.3,,0.5'."),
+    "limit": ("--limit many", "--limit is a number of questions, or a share of them below 1, got 'many'."),
     "processes": ("--num_processes 0", "--num_processes must be at least 1, got 0"),
     "machines": ("--num_processes 3 --num_machines 2", "the same number on each, got 3 on 2."),
     "no address": ("--num_processes 2 --num_machines 2", "need --main_process_ip and --main_process_port"),

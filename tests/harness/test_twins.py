@@ -18,9 +18,10 @@ from st_simdiff.harness.embedded import TASKS_FOLDER
 from st_simdiff.harness.evaluation import make_plan
 from st_simdiff.harness.models import MODELS
 from st_simdiff.harness.nvila_video import NvilaAnswerer, sample_evenly
-from st_simdiff.harness.twins.base import placement
+from st_simdiff.harness.twins.base import placement, stock_defaults
 from st_simdiff.harness.twins.generation import count_rows
 from st_simdiff.harness.unreadable import UNREADABLE, unreadable_videos
+from st_simdiff.harness.wrappers import wrapper_arguments
 from st_simdiff.methods.full import Full
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.trace import VideoTrace
@@ -400,6 +401,13 @@ def test_every_model_of_the_command_is_known_to_lmms_eval():
     assert WRITERS.keys() | {"llava_video"} == MODELS.keys()
 
 
+def test_arguments_of_the_wrappers_are_read_from_their_source():
+    for name in ("qwen2_5_vl", "qwen3_vl", "llava_hf"):
+        twin = get_model(f"st_simdiff_{name}", force_simple=True)
+        assert wrapper_arguments(name) == stock_defaults(twin.__mro__[2].__init__).keys()
+    assert wrapper_arguments("no_such_wrapper") is None
+
+
 def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path):
     arguments = ["--model", "st_simdiff_qwen3_vl", "--model_path", "owner/name"]
     (run,) = plan(tmp_path, *arguments, "--model_args", "max_num_frames=8,cost=0.5").runs
@@ -416,6 +424,10 @@ def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path):
         (["--model", "nvila"], "Only llava_video has an embedded checkpoint"),
         (["--model", "nvilla", "--model_path", "x"], "Did you mean 'nvila'?"),
         (["--model", "st_simdiff_llava_hf", "--model_path", "o/x", "--retention", "2"], "in (0, 1], got 2"),
+        (
+            ["--model", "st_simdiff_qwen2_5_vl", "--model_path", "o/x", "--model_args", "max_num_frame=8"],
+            "Unknown model_args key 'max_num_frame'. Did you mean 'max_num_frames'?",
+        ),
     ],
 )
 def test_the_command_refuses(tmp_path, arguments, sentence):
