@@ -62,11 +62,11 @@ class Preparer:
     protocol: Mapping[str, Any]
 
     def __call__(
-        self, path: str, inputs: frozenset[VisionInput], *, wait: bool = False, stage: Stage = lambda _: nullcontext()
+        self, path: str, method: Method, *, wait: bool = False, stage: Stage = lambda _: nullcontext()
     ) -> Prepared:
-        """The video in the file `path`, with `inputs` recorded.
+        """The video in the file `path`, for `method`.
 
-        wait: for another process that is computing its features, rather than say that it is busy.
+        wait: for another process that is at its features or the method's choice, rather than say that it is busy.
         Raises `llava.video.VideoError` for a video that cannot be read.
         """
         identity = identify(path)
@@ -77,10 +77,12 @@ class Preparer:
                 content = _digest(identity)
             except OSError:  # the reader says what is wrong with it
                 return self._checked(path, Prepared(None, pixels=self.reader(path, stage)))
+            inputs = method.vision_inputs
             key = key_of({**self.protocol, "content": content, "inputs": sorted(inputs)})
-            features = self._stored(key, inputs)
-            if features is not None:
-                return self._checked(path, Prepared(identity, features, key=key))
+            if not chooses(method) or _choice_key(key, method) in self.cache:
+                features = self._stored(key, inputs)
+                if features is not None:
+                    return self._checked(path, Prepared(identity, features, key=key))
             claim = self.cache.claim(key, wait=wait)
             if claim is None:
                 return Prepared(identity, busy=True)
@@ -101,9 +103,10 @@ class Preparer:
             tensors |= {name: tensor for name, tensor in named.items() if tensor is not None}
         self.cache.store(key, Entry(tensors, {"times": features.times, "duration": features.duration}))
 
-    def stored_choice(self, key: str, method: Method) -> list[Reduction]:
+    def stored_choice(self, key: str, method: Method) -> list[Reduction | None]:
         """What `method` chose at the decoder's input from the features `key`, in a list; an empty one if not known."""
-        entry = self.cache.load(_choice_key(key, method)) if self.cache is not None else None
+        wanted = self.cache is not None and chooses(method)
+        entry = self.cache.load(_choice_key(key, method)) if wanted else None
         if entry is None:
             return []
         try:
@@ -112,7 +115,7 @@ class Preparer:
             logger.warning("The stored choice of %s cannot be read (%r): it is made anew.", method.name, error)
             return []
 
-    def store_choice(self, key: str, method: Method, choice: Reduction) -> None:
+    def store_choice(self, key: str, method: Method, choice: Reduction | None) -> None:
         """Puts what `method` chose beside the features `key`."""
         tensors: dict[str, Any] = {}
         try:
@@ -153,6 +156,11 @@ def identify(path: str) -> FileIdentity | None:
 def _digest(identity: FileIdentity) -> str:
     """Of the file's bytes; once for a video that is looked at again because another process was at it."""
     return digest_of_file(identity[0])
+
+
+def chooses(method: Method) -> bool:
+    """Whether `method` acts at the decoder's input."""
+    return type(method).reduce_input is not Method.reduce_input
 
 
 def _choice_key(key: str, method: Method) -> str:

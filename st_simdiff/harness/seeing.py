@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from llava.modeling import EncodedVideo, LlavaVideo
 from st_simdiff.harness.decode_ahead import DecodeAhead
 from st_simdiff.harness.plain import moved
-from st_simdiff.harness.preparing import Features, FileIdentity, Prepared, Preparer, identify
+from st_simdiff.harness.preparing import Features, FileIdentity, Prepared, Preparer, chooses, identify
 from st_simdiff.harness.video_cache import Claim
 from st_simdiff.methods.base import Method
 from st_simdiff.models.clock import StageClock
@@ -24,15 +24,16 @@ Counts = dict[str, int | float]
 class Seen:
     """A video that the vision tower has seen, and what questions about it have left behind.
 
-    features: on the model's device. method: chooses among the video's tokens once; stored: whether that choice is in
-    the cache, under `key`. prefix: the last prompt's.
+    features: on the model's device. method: chooses among the video's tokens once. key: of the features in the cache;
+    features_stored, choice_stored: whether they are there. prefix: the last prompt's.
     """
 
     identity: FileIdentity | None
     features: Features
     method: ChoosesOnce
     key: str | None = None
-    stored: bool = False
+    features_stored: bool = False
+    choice_stored: bool = False
     prefix: Prefix | None = None
 
     @property
@@ -71,7 +72,7 @@ class Viewer:
 
         Questions about a path are to be asked before the next one is taken.
         """
-        queue = DecodeAhead(lambda path: self.prepare(path, method.vision_inputs), paths, self.ahead)
+        queue = DecodeAhead(lambda path: self.prepare(path, method), paths, self.ahead)
         self._queue = queue
         try:
             yield iter(queue)
@@ -93,6 +94,7 @@ class Viewer:
         if last is not None and None is not identity == last.identity and method.vision_inputs <= last.features.noted:
             if last.method.method != method:
                 self.last = self._under(method, last.identity, last.features, last.key)
+                self.last.features_stored = last.features_stored
             return self.last, {"reused_features": 1, "waited_ms": round(1e3 * self.queued, 3), "read_ms": 0.0}
         self.last = last = None
         asked = time.perf_counter()
@@ -106,9 +108,8 @@ class Viewer:
             with clock.stage("projector"):
                 video = encode_video(self.model, pixels, method.vision_inputs)
             features = Features(video, prepared.pixels.times, prepared.pixels.duration, method.vision_inputs)
-            if prepared.key is not None:
-                self.prepare.store_features(prepared.key, features)
         self.last = self._under(method, prepared.identity, features, prepared.key)
+        self.last.features_stored = prepared.features is not None
         return self.last, {
             "reused_features": int(prepared.features is not None),
             "waited_ms": round(1e3 * waited, 3),
@@ -116,12 +117,16 @@ class Viewer:
         }
 
     def settle(self) -> None:
-        """Stores what has been chosen, and lets other processes at the video. After every question."""
+        """Stores what is new, and lets other processes at the video. After every question."""
         seen = self.last
-        if seen is not None and seen.key is not None and not seen.stored and seen.method.choices:
-            seen.stored = True
-            if seen.method.choices[0] is not None:
-                self.prepare.store_choice(seen.key, seen.method.method, seen.method.choices[0])
+        if seen is not None and seen.key is not None:
+            method = seen.method.method
+            if seen.method.choices and not seen.choice_stored and chooses(method):
+                self.prepare.store_choice(seen.key, method, seen.method.choices[0])
+                seen.choice_stored = True
+            if not seen.features_stored:  # last, so that whoever finds the features finds the choice
+                self.prepare.store_features(seen.key, seen.features)
+                seen.features_stored = True
         if self._claim is not None:
             self._claim.release()
             self._claim = None
@@ -135,7 +140,7 @@ class Viewer:
                 return prepared
             if prepared is not None:  # the file has changed since
                 prepared.release()
-        prepared = self.prepare(path, method.vision_inputs, wait=queue is None or not self.ahead, stage=clock.stage)
+        prepared = self.prepare(path, method, wait=queue is None or not self.ahead, stage=clock.stage)
         if prepared.busy:  # out of turn, and waiting while others wait for us would never end
             prepared = Prepared(prepared.identity, pixels=self.prepare.reader(path, clock.stage))
         return prepared
@@ -144,4 +149,4 @@ class Viewer:
         choosing = ChoosesOnce(method)
         choices = self.prepare.stored_choice(key, method) if key is not None else []
         choosing.choices += [moved(choice, self.device) for choice in choices]
-        return Seen(identity, features, choosing, key, stored=bool(choices))
+        return Seen(identity, features, choosing, key, choice_stored=bool(choices))

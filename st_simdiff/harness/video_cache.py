@@ -65,6 +65,10 @@ class VideoCache:
         except OSError as error:
             raise InputError(f"video_cache is a folder that can be written, got {str(folder)!r}: {error}.") from error
 
+    def __contains__(self, key: str) -> bool:
+        """Whether there is an entry called `key`; it may yet turn out to be damaged."""
+        return self._path(key).exists()
+
     def load(self, key: str) -> Entry | None:
         """The entry called `key`; None if there is none. A damaged one is reported and removed."""
         path = self._path(key)
@@ -72,7 +76,6 @@ class VideoCache:
             return None
         try:
             entry = _read(path, key)
-            os.utime(path)
         except FileNotFoundError:
             return None
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -80,6 +83,8 @@ class VideoCache:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
+        with suppress(OSError):  # the folder may be another's, to read only
+            os.utime(path)
         return entry
 
     def store(self, key: str, entry: Entry) -> None:

@@ -7,9 +7,11 @@ from collections import Counter
 import pytest
 import torch
 from made_videos import write_video
+from tiny_checkpoints import write_checkpoint
 
 from st_simdiff.harness.answering import VideoAnswerer
-from st_simdiff.harness.arguments import parse
+from st_simdiff.harness.arguments import NvilaArguments, parse
+from st_simdiff.harness.nvila_video import NvilaAnswerer
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.families import find_family
 
@@ -212,6 +214,26 @@ def test_a_question_that_fails_leaves_nothing_behind(answerer, videos):
     answer = ask(model, videos[0], QUESTIONS[1])
     assert answer.text == expected[1]
     assert answer.counts["reused_tokens"] == 0
+
+
+@pytest.mark.parametrize("name", ["full", "visionzip", "st_simdiff"])
+def test_nvila_shares_as_well(tmp_path_factory, videos, watch, name):
+    folder = tmp_path_factory.mktemp("nvila")
+    write_checkpoint("nvila", folder)
+    settings = {"pretrained": folder, "method": name} | ({} if name == "full" else {"retention": 0.5})
+    model = NvilaAnswerer(parse(settings, NvilaArguments), "cpu")
+    seen = watch(model)
+    together = [ask(model, videos[0], question) for question in QUESTIONS]
+    assert seen.calls == {"decode": 1, "vision": 1, "choice": 1}
+    logits = list(seen.logits)
+    seen.logits.clear()
+    alone = []
+    for question in QUESTIONS:
+        forget(model)
+        alone.append(ask(model, videos[0], question).text)
+    assert [answer.text for answer in together] == alone
+    torch.testing.assert_close(torch.cat(logits), torch.cat(seen.logits), atol=1e-4, rtol=1e-4)
+    assert (together[1].counts["reused_tokens"] > 0) == (name != "st_simdiff")
 
 
 def test_beams_share_the_features_alone(answerer, videos):

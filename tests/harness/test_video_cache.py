@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import shutil
+import threading
 from collections import Counter
 
 import pytest
@@ -300,6 +301,34 @@ def test_processes_that_write_at_once(tmp_path):
     cache = VideoCache(tmp_path, 5 * 4800)
     assert 0 < cache.size() <= 5 * 4800
     assert not list(tmp_path.glob("*.unfinished"))
+
+
+def test_two_at_once_share_the_work(answerer, tmp_path, calls):
+    """Both ask about all videos; between them every video is decoded, encoded and chosen from once."""
+    videos = [str(tmp_path / f"{number}.mp4") for number in range(6)]
+    for number, path in enumerate(videos):
+        write_video(path, 5 + number)
+    said = {}
+
+    def run(number, model):
+        with model.looking_ahead(videos) as turns:
+            for path in turns:
+                said[number, path] = [ask(model, path, question)[0].text for question in (QUESTION, "And then?")]
+
+    settings = {"method": "st_simdiff", "retention": 0.4}
+    threads = [
+        threading.Thread(target=run, args=(number, answerer(**settings, decode_ahead=ahead)), daemon=True)
+        for number, ahead in enumerate((1, 2))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(said) == 12
+    assert (calls["decode"], calls["vision"], calls["choice"]) == (6, 6, 6)
+    run("alone", answerer(**settings, video_cache=None))
+    for path in videos:
+        assert said[0, path] == said[1, path] == said["alone", path]
 
 
 @pytest.mark.parametrize("name", METHODS)
