@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
+from torch import distributed
 
 from st_simdiff.harness.unreadable import UNREADABLE
 from st_simdiff.harness.video_folders import FOLDERS, hf_home
@@ -75,7 +76,7 @@ class LocalVideos:
                 f"{self.benchmark}: no video of its {len(dataset):,} questions is in {folder}, "
                 f"where {FOLDERS[self.benchmark].videos} should be."
             )
-        if left_out:
+        if left_out and not (distributed.is_initialized() and distributed.get_rank()):
             logger.warning(describe(self.benchmark, len(kept), left_out))
         account = [""] * len(dataset)
         account[kept[0]] = json.dumps([[one.question, one.video, one.reason] for one in left_out])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from st_simdiff.errors import InputError
 from st_simdiff.harness.unreadable import unreadable_videos
-from st_simdiff.report.caveats import caveats
+from st_simdiff.report.caveats import coverage_caveats
 from st_simdiff.report.comparison import Comparer, Estimate, Paired
 from st_simdiff.report.published import FULL
 from st_simdiff.report.results import TaskRun, read_results
@@ -47,7 +47,7 @@ def summary(paths: Iterable[Path]) -> str:
         paired = None if full in (None, run) else comparer.paired(run, full)
         rows.append(_row(run, comparer.estimate(run), paired))
     unreadable = dict.fromkeys(reason for path in paths for _, reason in unreadable_videos(path.parents[1] / JOURNAL))
-    told = [*caveats(runs), *problems, *(f"Not read: {reason}" for reason in unreadable)]
+    told = [*coverage_caveats(runs), *problems, *(f"Not read: {reason}" for reason in unreadable)]
     return "\n".join([format_table(rows), "", FOOTNOTE, *([""] if told else []), *told])
 
 

@@ -14,15 +14,18 @@ MOST_NAMED = 5
 
 
 def caveats(runs: Iterable[TaskRun]) -> list[str]:
-    """A sentence for every run that is not about all questions of its task, and for every model that is not trained."""
+    """A sentence for a model that is not trained, and one for every run that is not about all questions of its task."""
     runs = list(runs)
+    untrained = f"{RANDOM_WEIGHTS} has random weights: its scores mean nothing, all else is real."
+    return [*([untrained] if any(has_random_weights(run) for run in runs) else []), *coverage_caveats(runs)]
+
+
+def coverage_caveats(runs: Iterable[TaskRun]) -> list[str]:
+    """A sentence for every run that is not about all questions of its task."""
     sentences = []
-    if any(has_random_weights(run) for run in runs):
-        sentences.append(f"{RANDOM_WEIGHTS} has random weights: its scores mean nothing, all else is real.")
     for run in runs:
         if sentence := coverage_sentence(run.coverage):
-            name = f"{run.asked_as}, {run.condition.label} at {run.condition.retention:g}"
-            sentences.append(f"{name}: {sentence}")
+            sentences.append(f"{run.asked_as}, {run.condition.label} at {run.condition.retention:g}: {sentence}")
     return list(dict.fromkeys(sentences))
 
 

@@ -44,8 +44,8 @@ class Coverage:
 
     @property
     def text(self) -> str:
-        """`2,688 of 2,700`, or just how many, where the whole is not known."""
-        return f"{self.scored:,}" if self.in_all is None else f"{self.scored:,} of {self.in_all:,}"
+        """`2,688 of 2,700`, or just how many, where that is all or the whole is not known."""
+        return f"{self.scored:,}" if self.in_all in (None, self.scored) else f"{self.scored:,} of {self.in_all:,}"
 
 
 def is_unreadable(row: Mapping[str, Any]) -> bool:

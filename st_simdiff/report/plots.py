@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from st_simdiff.errors import unknown
 from st_simdiff.report.benchmarks import BY_TASK, OVERALL
+from st_simdiff.report.caveats import has_random_weights
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
 from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
 from st_simdiff.report.figures import measured_costs, printed_costs, sweep_name, sweep_points
@@ -59,12 +60,13 @@ def make_figures(logs: Logs) -> dict[str, Figure]:
     protocols, comparer = name_protocols(runs), Comparer()
     figures = {}
     for (model, task), members in by_model_and_task(runs).items():
+        name = f"{task} on {model}" + (" (random weights)" if has_random_weights(members[0]) else "")
         points = score_points(members, comparer, protocols)
         if len({point.retention for point in points if point.key != FULL}) > 1:
-            figures[slug(f"accuracy_{model}_{task}")] = accuracy_figure(points, f"{task} on {model}")
+            figures[slug(f"accuracy_{model}_{task}")] = accuracy_figure(points, name)
         parts = ablation_points(members, comparer, protocols)
         if any(point.key in PARTS for point in parts):
-            figures[slug(f"ablation_{model}_{task}")] = accuracy_figure(parts, f"Ablation: {task} on {model}")
+            figures[slug(f"ablation_{model}_{task}")] = accuracy_figure(parts, f"Ablation: {name}")
     for model in dict.fromkeys(run.condition.model for run in runs):
         own = [run for run in runs if run.condition.model == model]
         if points := sweep_points(own, comparer, protocols):
