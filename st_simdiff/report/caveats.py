@@ -21,12 +21,16 @@ def caveats(runs: Iterable[TaskRun]) -> list[str]:
 
 
 def coverage_caveats(runs: Iterable[TaskRun]) -> list[str]:
-    """A sentence for every run that is not about all questions of its task."""
-    sentences = []
+    """A sentence for the runs of a task that lack the same questions, because of their videos."""
+    lacking: dict[tuple[str, str], list[str]] = {}
     for run in runs:
         if sentence := coverage_sentence(run.coverage):
-            sentences.append(f"{run.asked_as}, {run.condition.label} at {run.condition.retention:g}: {sentence}")
-    return list(dict.fromkeys(sentences))
+            name = f"{run.condition.label} at {run.condition.retention:g}"
+            lacking.setdefault((run.asked_as, sentence), []).append(name)
+    return [
+        f"{task}, {names[0] if len(names) == 1 else f'{len(names)} runs'}: {sentence}"
+        for (task, sentence), names in lacking.items()
+    ]
 
 
 def has_random_weights(run: TaskRun) -> bool:
@@ -35,8 +39,8 @@ def has_random_weights(run: TaskRun) -> bool:
 
 
 def coverage_sentence(coverage: Coverage) -> str:
-    """Which questions a score is not about, and why; empty where it is about all."""
-    if coverage.complete:
+    """Which questions a score is not about for want of their videos; empty where there are none of these."""
+    if not coverage.left_out and not coverage.unreadable:
         return ""
     parts = []
     if coverage.left_out:

@@ -38,11 +38,6 @@ class Coverage:
     counted_wrong: bool = False
 
     @property
-    def complete(self) -> bool:
-        """Whether nothing is known to be missing."""
-        return not self.unreadable and not self.left_out and self.in_all in (None, self.scored)
-
-    @property
     def text(self) -> str:
         """`2,688 of 2,700`, or just how many, where that is all or the whole is not known."""
         return f"{self.scored:,}" if self.in_all in (None, self.scored) else f"{self.scored:,} of {self.in_all:,}"

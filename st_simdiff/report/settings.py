@@ -41,7 +41,7 @@ PROTOCOL_KEYS = frozenset(
         *("fps", "force_sample", "add_time_instruction", "conv_template", "mm_spatial_pool_mode"),
         *("mm_newline_position", "dtype", "attn_implementation", "max_pixels", "min_pixels", "system_prompt"),
         *("video", "use_custom_video_loader", "max_image_size", "interleave_visuals", "reasoning_prompt"),
-        *("total_pixels", "enable_thinking", "revision", "chat_template"),
+        *("total_pixels", "enable_thinking", "revision", "chat_template", "share_prefix"),
     }
 )
 """model_args that change what every method sees or how it computes."""
@@ -71,6 +71,7 @@ HARNESS_DEFAULTS: dict[str, Setting] = {
     "conv_template": "qwen_1_5",
     "dtype": "auto",
     "attn_implementation": "sdpa",
+    "share_prefix": True,
 }
 """What its model_args are when they are not given."""
 

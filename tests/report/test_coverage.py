@@ -37,7 +37,6 @@ def test_counted_named_and_not_scored(tmp_path):
     assert (run.task, run.asked_as) == ("videomme", "videomme_local")
     assert [document.correct for document in run.documents] == [1, 0]
     assert (run.coverage.in_all, run.coverage.unreadable, len(run.coverage.left_out)) == (10, ("data/v7.mp4",), 2)
-    assert not run.coverage.complete
     assert caveats([run]) == [
         "videomme_local, Full model at 1: 2 of 10 questions scored; 2 questions left out, videos not there: "
         "data/v8.mp4 (missing), data/v9.mp4 (empty); 1 question not scored, videos not readable: data/v7.mp4; "
@@ -62,15 +61,25 @@ def test_the_harness_says_how_many_questions_a_stock_task_has(tmp_path):
     rows = [row(i, videomme(i, True, f"v{i}", "short"), [counts()]) for i in range(2)]
     written = {"task": "videomme", "coverage": {"asked": 2, "in_all": 2700, "unreadable": 0}, "fps": 1}
     (run,) = read_results(local_run(tmp_path, rows, 100.0, task="videomme", protocol=written))
-    assert caveats([run]) == ["videomme, Full model at 1: 2 of 2,700 questions scored; 2,698 questions not asked."]
+    assert run.coverage.text == "2 of 2,700"
+    assert caveats([run]) == []
     assert not {"task", "coverage", "coverage.asked"} & run.condition.protocol.keys()
     assert run.condition.protocol["fps"] == "1"
 
 
 def test_nothing_to_say_where_everything_was_asked(tmp_path):
     (run,) = read_results(local_run(tmp_path, [local_row(i, i, in_all=2) for i in range(2)]))
-    assert run.coverage.complete
+    assert run.coverage.text == "2"
     assert caveats([run]) == []
+
+
+def test_runs_that_lack_the_same_share_a_sentence(tmp_path):
+    for number, method in enumerate(("full", "fastv", "random")):
+        rows = [local_row(0, 0, in_all=2), local_row(1, 1, readable=number == 2, in_all=2)]
+        local_run(tmp_path / method, rows, method=method)
+    assert caveats(read_logs(tmp_path).runs) == [
+        "videomme_local, 2 runs: 1 of 2 questions scored; 1 question not scored, videos not readable: data/v1.mp4."
+    ]
 
 
 def test_no_readable_video_at_all(tmp_path):
