@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from llava.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
@@ -26,62 +24,16 @@ from st_simdiff.harness.preparing import Preparer
 from st_simdiff.harness.protocol import feature_protocol
 from st_simdiff.harness.reading import FrameReader, Pixels
 from st_simdiff.harness.seeing import Seen, Viewer
+from st_simdiff.harness.turns import Answer, Counts, Likelihood, Prompt, Turn
 from st_simdiff.harness.video_cache import VideoCache
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.costs import flop_counts, model_cost
 from st_simdiff.models.flops import ModelCost
 from st_simdiff.models.prefix import Prefix, new_cache
-from st_simdiff.models.trace import Trace, VideoTrace
+from st_simdiff.models.trace import Trace
 
 MAX_NEW_TOKENS = 1024
 """Where a task sets none; the number of lmms-eval's own LLaVA wrappers."""
-
-Counts = dict[str, int | float]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model said, and what it cost: token counts, visual token counts, times, peak memory, seconds in all."""
-
-    text: str
-    counts: Counts
-
-
-@dataclass(frozen=True)
-class Likelihood:
-    """loss: mean negative log-likelihood of the continuation's tokens. greedy: whether each was the most likely one."""
-
-    loss: float
-    greedy: bool
-    counts: Counts
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """ids: int64 (1, L) with -200 where the video goes. images: [T, 3, S, S] in the model's dtype, encoded, or None."""
-
-    text: str
-    ids: torch.Tensor
-    images: list[torch.Tensor | EncodedVideo] | None
-
-
-@dataclass
-class Turn:
-    """One prompt's way through the decoder.
-
-    prompt: of which `ids`, int64 (1, L'), and `images` go through it, behind the first `reused` positions of `cache`.
-    seen, seeing: the video, and the counts of looking at it. trace: what became of its tokens. times: of the stages.
-    """
-
-    prompt: Prompt
-    seen: Seen | None
-    seeing: Counts
-    ids: torch.Tensor
-    images: list[torch.Tensor | EncodedVideo] | None
-    cache: DynamicCache | None
-    reused: int = 0
-    trace: VideoTrace | None = None
-    times: Counts = field(default_factory=dict)
 
 
 class VideoAnswerer:
@@ -188,8 +140,8 @@ class VideoAnswerer:
 
     @contextmanager
     def _asking(self, video: str | None, question: str, *, share: bool = True) -> Iterator[Turn]:
-        """What is to be done for `question`, timed. share: whether keys and values may be shared with other prompts."""
-        started = time.perf_counter()
+        """What is to be done for `question`, timed. share: whether keys and values can be shared with other prompts."""
+        started, share = time.perf_counter(), share and self.arguments.share_prefix
         try:
             with StageClock(self.model, warm_up=not self.warm) as clock:
                 turn = self._turn(video, question, clock, share)

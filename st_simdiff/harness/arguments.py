@@ -48,6 +48,7 @@ class AnsweringArguments:
     video_cache: folder in which the features of every video are kept for other processes and later runs, at most
         video_cache_gb of them; None keeps those of the last video alone, in memory.
     decode_ahead: videos that are read while the model works on another one.
+    share_prefix: go on from the keys and values of an earlier prompt about the same video, where the method allows it.
     """
 
     pretrained: str
@@ -61,6 +62,7 @@ class AnsweringArguments:
     video_cache: str | None = None
     video_cache_gb: float = 20
     decode_ahead: int = 2
+    share_prefix: bool = True
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):

@@ -166,6 +166,19 @@ def test_the_options_of_one_question_share_its_prefill(answerer, videos, watch, 
     assert len({round(each.loss, 4) for each in alone}) == 3
 
 
+def test_sharing_prompts_can_be_turned_off(answerer, videos, watch):
+    model = answerer("full")
+    seen = watch(model)
+    model.arguments = dataclasses.replace(model.arguments, share_prefix=False)
+    try:
+        answers = [ask(model, videos[0], question) for question in QUESTIONS[:2]]
+    finally:
+        model.arguments = dataclasses.replace(model.arguments, share_prefix=True)
+    assert seen.fed[4] == answers[1].counts["input_tokens"]
+    assert [answer.counts["reused_features"] for answer in answers] == [0, 1]
+    assert answers[1].counts["reused_tokens"] == 0
+
+
 def test_another_video_another_method_and_no_video(answerer, videos):
     model = answerer("full")
     texts = {}
