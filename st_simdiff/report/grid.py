@@ -16,6 +16,14 @@ from st_simdiff.report.statistics import FEWEST_VIDEOS
 MOST_GROUP_VALUES = 4
 """Groups of up to so many values get a column a value."""
 
+ROUNDING = 0.05
+"""Of lmms-eval's scores, some of which have few digits, in points."""
+
+OWN_SCORE = (
+    "As the task counts: lmms-eval's own score, which for MLVU and MVBench is the mean over the kinds of question, and "
+    "which counts unreadable videos as wrong where the task does not leave them out."
+)
+
 COST_COUNTS = (
     ("tokens in", "visual_tokens", 0),
     ("tokens kept", "visual_tokens_kept", 0),
@@ -64,12 +72,14 @@ def _scores(
     parts = parts_of(runs)
     frames = any(run.condition.frames != runs[0].condition.frames for run in runs)
     in_all = any(run.coverage.in_all is not None for run in runs)
+    own_score = any(_reports_another(run, comparer) for run in runs)
     costs = [cost for cost in COST_COUNTS if any(run.mean_count(cost[1]) is not None for run in runs)]
     columns = (
         *(Column("method"), Column("r", digits=2)),
         *((Column("frames"),) if frames else ()),
         *((Column("protocol"),) if mixed else ()),
         *(Column("questions"), *((Column("of"),) if in_all else ()), Column("score"), Column("95 % interval")),
+        *((Column("as the task counts"),) if own_score else ()),
         *(Column(f"{part.group}: {part.value}") for part in parts),
         *(Column(title, digits=digits) for title, _, digits in costs),
     )
@@ -83,11 +93,19 @@ def _scores(
             *((protocols.letter(run),) if mixed else ()),
             *(len(run.documents), *((run.coverage.in_all,) if in_all else ())),
             *((None, None) if estimate is None else (estimate.score, (estimate.low, estimate.high))),
+            *((run.reported,) if own_score else ()),
             *(None if score is None else score.score for score in scores),
             *(run.mean_count(key) for _, key, _ in costs),
         )
         rows.append(row)
-    return Table(name, title, columns, tuple(rows), (_note(runs),))
+    notes = (_note(runs), *((OWN_SCORE,) if own_score else ()))
+    return Table(name, title, columns, tuple(rows), notes)
+
+
+def _reports_another(run: TaskRun, comparer: Comparer) -> bool:
+    """Whether lmms-eval's score of the task is not the mean over the questions."""
+    estimate = comparer.estimate(run)
+    return estimate is not None and run.reported is not None and abs(run.reported - estimate.score) > ROUNDING
 
 
 def _note(runs: Sequence[TaskRun]) -> str:

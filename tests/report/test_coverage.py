@@ -51,6 +51,9 @@ def test_the_stock_task_counts_an_unreadable_video_as_wrong_and_the_report_does_
     (run,) = read_results(local_run(tmp_path, rows, 100 / 3, task="videomme"))
     assert run.reported == pytest.approx(100 / 3)
     assert Comparer().estimate(run).score == pytest.approx(50)
+    table = grid_sheet("g", [run], Comparer(), name_protocols([run])).tables[0]
+    shown = dict(zip((column.title for column in table.columns), table.rows[0], strict=True))
+    assert (shown["score"], shown["as the task counts"]) == (pytest.approx(50), pytest.approx(100 / 3))
     assert caveats([run]) == [
         "videomme, Full model at 1: 2 questions scored; 1 question not scored, videos not readable: the video of "
         "question 2; lmms-eval's own score counts these as wrong."
