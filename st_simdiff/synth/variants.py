@@ -24,6 +24,8 @@ FASTV_AS_ADAPTIVE = ("fastv k=1, adaptive's compute", "fastv k=2, adaptive's com
 
 LAYERS = 5
 """Of the tiny model's decoder."""
+RELEASE, LEAST_RELEASE_COST = "st_simdiff_release", 0.1
+"""Below it the release refuses some clips: two of five layers cost more than the average over all may be."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class Variant:
         return make_method(self.method, retention=retention, **self.settings)
 
     def affordable(self, retention: float) -> bool:
-        """Whether the layers that run before the pruning leave something of the budget."""
+        """Whether the layers that run before the pruning leave something of the budget, on every clip."""
+        if self.method == RELEASE:
+            return retention >= LEAST_RELEASE_COST
         return self.compute_of != "adaptive" or LAYERS * adaptive_share(retention) > self.settings["k"]
 
 
