@@ -1,5 +1,6 @@
 """`st-simdiff eval` without a checkpoint, whole; and what it plans with options of every kind."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,11 @@ def plan(tmp_path, *arguments, extra=(), environment=None):
     return make_plan(options, extra, environment or {"HF_HOME": str(tmp_path / "hf")})
 
 
+def rows_of(done, task):
+    """The final table's lines about `task`, cell by cell."""
+    return [re.split(r"\s{2,}", line) for line in done.output.splitlines() if line.startswith(f"{task}  ")]
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -30,12 +36,12 @@ def test_the_embedded_default_ends_in_a_table_and_is_not_run_again(start):
     command = ["st_simdiff", "eval", "--limit", "12", "--", "--verbosity", "INFO"]
     done = start(command).result()
     assert done.code == 0, done.output
-    table = [line.split() for line in done.output.splitlines() if line.startswith("synthevents ")]
+    table = rows_of(done, "synthevents")
     full, *compressed = table
-    assert full[1:4] == ["full", "1", "12"]
-    assert [row[1:4] for row in compressed] == [["st_simdiff", "0.5", "12"], ["st_simdiff", "0.3", "12"]]
+    assert full[1:4] == ["full", "1", "12 of 300"]
+    assert [row[1:3] for row in compressed] == [["st_simdiff", "0.5"], ["st_simdiff", "0.3"]]
     assert float(full[4]) > 75  # chance is 25
-    assert [row[-3:-1] for row in table] == [["320", "320"], ["320", "160"], ["320", "96"]]
+    assert [row[8:10] for row in table] == [["320", "320"], ["320", "160"], ["320", "96"]]
     assert "means nothing" not in done.output
     assert len(list((done.folder / "logs").rglob("*_results.json"))) == 3
     assert done.output.count("checkpoint on cpu in torch.float32: ") == 1  # said when a model is loaded
@@ -44,14 +50,14 @@ def test_the_embedded_default_ends_in_a_table_and_is_not_run_again(start):
     assert again.code == 0, again.output
     assert again.output.count("finished before") == 3
     assert " on cpu in torch" not in again.output
-    assert [line.split() for line in again.output.splitlines() if line.startswith("synthevents ")] == table
+    assert rows_of(again, "synthevents") == table
 
 
 def test_real_clips_without_a_checkpoint_say_that_the_score_means_nothing(start):
     done = start(["st_simdiff", "eval", "--tasks", "clips", "--limit", "2", "--method", "full"]).result()
     assert done.code == 0, done.output
-    (row,) = (line.split() for line in done.output.splitlines() if line.startswith("clips "))
-    assert row[1:4] == ["full", "1", "2"]
+    (row,) = rows_of(done, "clips")
+    assert row[1:4] == ["full", "1", "2 of 12"]
     assert "means nothing" in done.output
 
 
@@ -226,8 +232,8 @@ def test_a_run_that_fails_does_not_cost_the_others(start, checkpoint):
     done = start(["st_simdiff", "eval", *arguments]).result()
     assert done.code == 1
     assert "prune_layer must be below the model's" in done.output
-    (row,) = (line.split() for line in done.output.splitlines() if line.startswith("clips "))
-    assert row[1:3] == ["st_simdiff", "(prune_layer=2)"]
+    (row,) = rows_of(done, "clips")
+    assert row[1] == "st_simdiff (prune_layer=2)"
     last = done.output.splitlines()[-1]
     assert last.startswith(
         "st-simdiff: clips, st_simdiff, retention 0.3, prune_layer 9: lmms-eval ended with exit code 1"
