@@ -87,8 +87,8 @@ settings. Besides the registry:
 {besides}
 
 Rows named after another method's compute keep as many tokens as let the layers process on average what those of that
-method process at the same r. Where the layers before the pruning leave nothing of a budget there is no row: FastV at the
-adaptive rule's lowest compute, and the release, whose r is an average over the layers, at 8 %.
+method process at the same r. Where the layers before the pruning leave nothing of a budget there is no row: FastV at
+the adaptive rule's lowest compute, and the release, whose r is an average over the layers, at 8 %.
 
 In brackets: 95 % intervals by bootstrap over clips (percentile, 5,000 resamples). Differences are paired: both
 answered the same questions; bold ones have an interval that excludes zero. Nothing is corrected for the number of
