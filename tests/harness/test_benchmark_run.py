@@ -84,7 +84,7 @@ def test_mvbench_is_one_benchmark(read):
     found = read[MVBENCH]
     assert set(MVBENCH_FOLDERS) <= set(found.group_values("part"))
     assert [Path(video).stem for video in found.coverage.unreadable].count("corrupt") == len(MVBENCH_FOLDERS)
-    assert not any(document.video.startswith("corrupt") for document in found.documents)
+    assert not any("corrupt" in document.video for document in found.documents)
 
 
 def test_lmms_evals_own_task_scores_an_unreadable_video_and_the_report_does_not(run, read):

@@ -31,12 +31,12 @@ def video_of(doc: dict) -> list[str]:
 
 
 def score(doc: dict, results: list[str]) -> dict:
-    """The stock row, with what it lacks: which question it is, and the video."""
+    """The stock row, with what it lacks: which question it is, and the video with its folder."""
     videos = videos_of(doc["part"])
 
     def stock(doc: dict, results: list[str]) -> dict:
         row = mvbench_process_results(doc, results)["mvbench_accuracy"]
-        more = {"question_id": videos.question(doc), "video": doc["video"], "part": doc["part"]}
+        more = {"question_id": videos.question(doc), "video": videos.places(doc)[0], "part": doc["part"]}
         return {"mvbench_accuracy": {**row, **more}}
 
     return videos.score(doc, results, stock, "mvbench_accuracy")
