@@ -9,9 +9,13 @@ import torch
 from made_videos import write_video
 from tiny_checkpoints import write_checkpoint
 
+from st_simdiff import compress
+from st_simdiff.errors import InputError
 from st_simdiff.harness.answering import VideoAnswerer
 from st_simdiff.harness.arguments import NvilaArguments, parse
 from st_simdiff.harness.nvila_video import NvilaAnswerer
+from st_simdiff.methods.base import Method
+from st_simdiff.methods.composed import Composed
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.families import find_family
 
@@ -287,3 +291,28 @@ def test_every_evaluation_times_its_stages(answerer, videos):
     assert first["waited_ms"] == pytest.approx(first["decode_ms"] + first["preprocess_ms"], rel=0.2, abs=5)
     assert second["waited_ms"] == 0
     assert 0 < first["flops"] < first["full_flops"]
+
+
+def test_which_methods_ask_the_query():
+    asking = {name for name, method in METHODS.items() if method().asks_query}
+    acting_inside = {
+        name for name, method in METHODS.items() if method.reduce_after_layer is not Method.reduce_after_layer
+    }
+    assert acting_inside - asking == {"sttm"}
+    assert asking <= acting_inside
+    inside, before = METHODS["fastv"](retention=0.5), METHODS["visionzip"](retention=0.5)
+    assert Composed(first=before, second=inside).asks_query
+    assert not Composed(first=before, second=METHODS["full"]()).asks_query
+
+
+def test_a_video_encoded_without_what_the_method_asks_for(answerer, videos):
+    model = answerer("full")
+    ask(model, videos[0], QUESTIONS[0])
+    encoded = model.viewer.last.video
+    ids = model.prompt(videos[0], QUESTIONS[0]).ids
+    with (
+        torch.inference_mode(),
+        compress(model.model, METHODS["visionzip"](retention=0.4)),
+        pytest.raises(InputError, match="give `encode_video` its vision_inputs"),
+    ):
+        model.model(input_ids=ids, images=[encoded])
