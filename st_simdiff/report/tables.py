@@ -124,7 +124,18 @@ def overview_sheet(logs: Logs, superseded: Sequence[TaskRun], protocols: Protoco
     notes = [*protocols.notes, *subset_note(logs.runs), *(f"Not read: {problem}" for problem in logs.problems)]
     notes += caveats(logs.runs)
     notes += [_padding_note(run) for run in logs.runs if run.padding]
-    return Sheet("runs", (Table("runs", "Runs that were read", columns, rows),), tuple(notes))
+    tables = (Table("runs", "Runs that were read", columns, rows), _missing_table(logs.runs))
+    return Sheet("runs", tuple(table for table in tables if table.rows), tuple(notes))
+
+
+def _missing_table(runs: Sequence[TaskRun]) -> Table:
+    """Every question that a run did not ask, and every video that it could not read; in CSV only."""
+    rows: dict[tuple[str, str, str, str], None] = {}
+    for run in runs:
+        rows |= {(run.asked_as, one.question, one.video, one.reason): None for one in run.coverage.left_out}
+        rows |= {(run.asked_as, "", video, "not readable"): None for video in run.coverage.unreadable}
+    columns = (Column("task"), Column("question"), Column("video"), Column("reason"))
+    return Table("left_out", "Questions without a score", columns, tuple(rows), for_machines=True)
 
 
 def _padding_note(run: TaskRun) -> str:

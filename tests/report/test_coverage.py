@@ -5,6 +5,7 @@ from lmms_logs import METRICS, counts, model_args, results_json, row, videomme, 
 
 from st_simdiff.errors import InputError
 from st_simdiff.harness.tasks_table import TASKS
+from st_simdiff.report import write_tables
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, comparable, name_protocols, newest
 from st_simdiff.report.grid import grid_sheet
@@ -146,6 +147,13 @@ def test_the_overview_counts(tmp_path):
     shown = dict(zip(titles, only, strict=True))
     assert (shown["task"], shown["questions"], shown["of"]) == ("videomme_local", 1, 10)
     assert (shown["left out"], shown["unreadable"]) == (2, 1)
+    write_tables(tmp_path, tmp_path / "out", ["csv"])
+    assert (tmp_path / "out" / "left_out.csv").read_text().splitlines() == [
+        "task,question,video,reason",
+        "videomme_local,q8-1,data/v8.mp4,missing",
+        "videomme_local,q9-1,data/v9.mp4,empty",
+        "videomme_local,,data/v7.mp4,not readable",
+    ]
 
 
 def test_a_newer_run_of_either_name_replaces_the_older(tmp_path):
