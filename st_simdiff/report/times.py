@@ -12,6 +12,9 @@ from st_simdiff.report.render import Column, Sheet, Table
 from st_simdiff.report.results import Document, TaskRun
 
 STAGES = ("decode", "preprocess", "vision", "projector", "selection", "prefill", "scoring", "decoding", "other")
+COMPUTING = ("vision", "projector", "selection", "prefill", "scoring")
+"""From pixels to the first token, which the FLOPs are of."""
+
 DEVICE_PEAK, HOST_PEAK = "peak_memory_bytes", "host_peak_bytes"
 
 
@@ -19,13 +22,16 @@ DEVICE_PEAK, HOST_PEAK = "peak_memory_bytes", "host_peak_bytes"
 class RunTime:
     """Means over a run's questions, the first one of every process left out.
 
-    milliseconds: by stage. flops, full_flops: of one question, as it is and uncompressed; None where not recorded.
+    milliseconds: by stage. computing: from pixels to the first token, and flops, full_flops: of one question, as it is
+    and uncompressed; the three of questions that shared nothing with one before them, None where there is none, or where
+    FLOPs were not recorded.
     device, host: greatest peak memory, bytes.
     """
 
     run: TaskRun
     questions: int
     milliseconds: Mapping[str, float]
+    computing: float | None
     flops: float | None
     full_flops: float | None
     device: float | None
@@ -40,15 +46,16 @@ class RunTime:
         """The speed-up over the full model that the FLOPs allow, reading the video left out."""
         return None if self.flops is None or self.full_flops is None else self.full_flops / self.flops
 
-    @property
-    def computing(self) -> float:
-        """Milliseconds from pixels to the first token, which the FLOPs are of."""
-        return sum(self.milliseconds[stage] for stage in ("vision", "projector", "selection", "prefill", "scoring"))
-
 
 def steady(documents: Sequence[Document]) -> Sequence[Document]:
     """The documents but for the first of every process, whose time includes what happens once; all if that is all."""
     return [document for document in documents if not document.counts.get("warm_up")] or documents
+
+
+def whole(documents: Sequence[Document]) -> Sequence[Document]:
+    """The documents whose questions went through tower and decoder whole, which is what the FLOPs are of."""
+    shared = ("reused_features", "reused_tokens")
+    return [each for each in documents if not any(each.counts.get(key) for key in shared)]
 
 
 def mean_of(documents: Sequence[Document], key: str) -> float | None:
@@ -64,9 +71,11 @@ def run_times(runs: Iterable[TaskRun]) -> list[RunTime]:
         documents = steady(run.documents)
         times = {stage: mean_of(documents, f"{stage}_ms") for stage in STAGES}
         if documents and None not in times.values():
-            flops = (mean_of(documents, "flops"), mean_of(documents, "full_flops"))
+            alone = whole(documents)
+            computing = sum(mean_of(alone, f"{stage}_ms") for stage in COMPUTING) if alone else None
+            flops = (mean_of(alone, "flops"), mean_of(alone, "full_flops"))
             peaks = (run.greatest_count(DEVICE_PEAK), run.greatest_count(HOST_PEAK))
-            found.append(RunTime(run, len(documents), times, *flops, *peaks))
+            found.append(RunTime(run, len(documents), times, computing, *flops, *peaks))
     return found
 
 
@@ -86,7 +95,8 @@ def time_sheet(name: str, model: str, runs: Iterable[TaskRun]) -> Sheet | None:
     for one in times:
         condition, reference = one.run.condition, full.get(_place(one))
         compared = reference is not None and reference is not one
-        computing = reference.computing / one.computing if compared and one.computing else None
+        known = compared and reference.computing and one.computing
+        computing = reference.computing / one.computing if known else None
         limit = one.limit if condition.variant != FULL else None
         rows.append(
             (
@@ -100,8 +110,9 @@ def time_sheet(name: str, model: str, runs: Iterable[TaskRun]) -> Sheet | None:
     notes = (
         "Means over the questions, the first of every process left out. Limit: full FLOPs over this run's, from pixels "
         "to the first token (vision, projector, selection, prefill, scoring), with which the speed-up of computing is "
-        "compared. Where questions share a video, it is decoded and seen once, so that means of runs with and without "
-        "shared videos differ. GB: 10^9 bytes, the greatest of all questions.",
+        "compared, both of the first question about each video. Later ones share its features, and where kept tokens do "
+        "not hang on the question also the prefill, the full model's too: the speed-up is of all questions. GB: 10^9 "
+        "bytes, the greatest of all questions.",
     )
     return Sheet(name, (Table(name, f"Where the time goes, {model}", columns, tuple(rows), notes),))
 

@@ -65,3 +65,19 @@ def test_the_first_question_of_a_process_is_left_out(logs):
     assert time.questions == SIZE - 1
     (alone,) = run_times([run.__class__(**vars(run) | {"documents": (first,)})])
     assert alone.questions == 1
+
+
+def test_computing_is_compared_where_nothing_was_shared(logs):
+    """The full model goes on from one prefill for all questions about a video: its later ones say nothing of FLOPs."""
+    run = next(run for run in logs.runs if run.condition.method == "full")
+    (before,) = run_times([run])
+    shared = {"vision_ms": 0.0, "prefill_ms": 4.0, "reused_features": 1, "reused_tokens": 900}
+    documents = [
+        document.__class__(**vars(document) | {"counts": document.counts | (shared if place % 3 else {})})
+        for place, document in enumerate(run.documents)
+    ]
+    (after,) = run_times([run.__class__(**vars(run) | {"documents": tuple(documents)})])
+    assert (before.computing, after.computing) == (200, 200)
+    assert after.total == pytest.approx(50 + (200 + 2 * 4) / 3)
+    (later,) = run_times([run.__class__(**vars(run) | {"documents": tuple(documents[1:3])})])
+    assert (later.computing, later.limit) == (None, None)
