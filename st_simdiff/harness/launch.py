@@ -85,7 +85,7 @@ class Sweep:
     """Runs of one loaded model, in their order.
 
     total: of the runs of the whole plan. tasks_folders: where lmms-eval looks for tasks beside its own. arguments: of
-    lmms-eval.
+    lmms-eval. later: the tasks of the plan's runs that come after these.
     """
 
     runs: tuple[Run, ...]
@@ -93,6 +93,7 @@ class Sweep:
     tasks_folders: tuple[Path, ...]
     machines: Machines
     arguments: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -100,6 +101,7 @@ class Sweep:
             "total": self.total,
             "tasks_folders": [str(folder) for folder in self.tasks_folders],
             "arguments": list(self.arguments),
+            "later": list(self.later),
         }
 
 

@@ -69,11 +69,13 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
         run.refuse_other_protocol()
     limit = [] if request.limit is None else ["--limit", request.limit]
     arguments = ("--batch_size", "1", "--verbosity", "WARNING", "--timezone", "UTC", *limit, *extra)
-    sweeps = tuple(
-        Sweep(tuple(shared), len(runs), folders, dataclasses.replace(machines, on_cpu=_on_cpu(shared[0])), arguments)
-        for shared in group_by_model([run for run in runs if run.results() is None])
-    )
-    return Plan(tuple(runs), sweeps, request.meaningful, request.stand_in)
+    groups = group_by_model([run for run in runs if run.results() is None])
+    sweeps = []
+    for number, shared in enumerate(groups, start=1):
+        here = dataclasses.replace(machines, on_cpu=_on_cpu(shared[0]))
+        later = tuple(run.task for others in groups[number:] for run in others)
+        sweeps.append(Sweep(tuple(shared), len(runs), folders, here, arguments, later))
+    return Plan(tuple(runs), tuple(sweeps), request.meaningful, request.stand_in)
 
 
 def list_tasks(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> list[Task]:

@@ -24,7 +24,9 @@ from st_simdiff.methods.base import Method
 Protocol = dict[str, Any]
 
 PACKAGES = ("st-simdiff", "lmms_eval", "torch", "transformers")
-DECODERS = {"decord": "decord", "pyav": "av"}
+DECODERS = {"decord": ("decord",), "pyav": ("av",)}
+WRAPPERS_DECODERS = ("qwen-vl-utils", "torchvision", "torchcodec", "decord", "av")
+"""What lmms-eval's wrappers may read videos with; it is theirs to choose among what is installed."""
 
 NOT_OF_THE_PROTOCOL = frozenset(
     {"method", "device", "device_map", "journal", "batch_size", "max_batch_size", "pretrained", "video_decode_backend"}
@@ -49,7 +51,7 @@ def plan_protocol(
         "checkpoint": {"name": checkpoint_name(path), "fingerprint": fingerprint_checkpoint(path)},
         **_asked(settings, arguments, has_gpu),
         **seen,
-        "software": software(_decoder(arguments)),
+        "software": software(_decoders(arguments)),
     }
 
 
@@ -73,17 +75,17 @@ def _sampling(arguments: AnsweringArguments) -> str:
     return f"{arguments.fps:g} a second, evenly spaced where that would be more than {arguments.max_frames_num}"
 
 
-def _decoder(arguments: AnsweringArguments | None) -> str | None:
+def _decoders(arguments: AnsweringArguments | None) -> tuple[str, ...]:
+    """The packages that read the videos."""
     if arguments is None:
-        return None
-    if arguments.video_decode_backend != "auto":
-        return arguments.video_decode_backend
-    return "decord" if find_spec("decord") else "pyav"
+        return tuple(package for package in WRAPPERS_DECODERS if find_spec(package.replace("-", "_")))
+    backend = arguments.video_decode_backend
+    return DECODERS["decord" if backend == "auto" and find_spec("decord") else backend.replace("auto", "pyav")]
 
 
-def software(decoder: str | None = None) -> dict[str, str]:
-    """Versions of what computes. decoder: decord or pyav, where this project reads the video itself."""
-    packages = [*PACKAGES, *([DECODERS[decoder]] if decoder else [])]
+def software(decoders: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of what computes. decoders: packages that read the videos."""
+    packages = dict.fromkeys((*PACKAGES, *decoders))
     return {"python": platform.python_version(), **{package: _version(package) for package in packages}}
 
 

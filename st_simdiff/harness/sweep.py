@@ -85,10 +85,10 @@ def main(plan_file: str, out: TextIO = sys.stdout) -> None:
         started = time.monotonic()
         evaluate(run, model, manager, arguments, accelerator)
         took[run.task].append(time.monotonic() - started)
-        left = runs[place + 1 :]
+        left = [*(other.task for other in runs[place + 1 :]), *plan["later"]]
         if model.rank == 0 and left:
-            rest = duration(seconds_left(took, [other.task for other in left]) or 0)
-            out.write(f"Took {duration(took[run.task][-1])}; {len(left)} to go with this model, about {rest}.\n")
+            rest = duration(seconds_left(took, left) or 0)
+            out.write(f"Took {duration(took[run.task][-1])}; {len(left)} more to go, about {rest}.\n")
     accelerator.end_training()
 
 

@@ -118,6 +118,7 @@ def test_settings_of_the_model_make_another_load(tmp_path, checkpoint):
         [f"st_simdiff, retention 0.3, tau_sim {tau}, max_frames_num {frames}" for tau in (0.7, 0.9)]
         for frames in (4, 8)
     ]
+    assert [sweep.later for sweep in made.sweeps] == [("clips", "clips"), ()]
 
 
 def test_the_same_command_means_the_same_folders_and_any_other_setting_another(tmp_path, checkpoint):

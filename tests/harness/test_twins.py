@@ -230,6 +230,12 @@ def test_the_journal_answers_for_a_twin_that_another_method_took_over(pair, tmp_
     assert {"dtype", "attn_implementation"} <= twin.protocol.keys()
 
 
+def test_cleaning_up_keeps_a_twins_model(pair):
+    twin, _ = pair
+    twin.clean()
+    assert twin.generate_until(requests(twin, 0))[0].text is not None
+
+
 def test_padding_requests_are_not_answered(pair):
     twin, _ = pair
     padding = requests(twin, 1, __padding_only__=True)

@@ -75,6 +75,10 @@ class Twin:
         self.method = method
         self.journal = Journal(journal, self.rank) if journal else None
 
+    def clean(self) -> None:
+        """Called after each evaluation. The model stays: several evaluations can share it."""
+        torch.cuda.empty_cache()
+
     @property
     def protocol(self) -> dict[str, Any]:
         """How the wrapper sees a video and computes, its own defaults included."""
