@@ -23,8 +23,8 @@ class RunTime:
     """Means over a run's questions, the first one of every process left out.
 
     milliseconds: by stage. computing: from pixels to the first token, and flops, full_flops: of one question, as it is
-    and uncompressed; the three of questions that shared nothing with one before them, None where there is none, or where
-    FLOPs were not recorded.
+    and uncompressed; the three of questions that shared nothing with one before them, None where there is none or
+    where FLOPs were not recorded.
     device, host: greatest peak memory, bytes.
     """
 
@@ -110,8 +110,8 @@ def time_sheet(name: str, model: str, runs: Iterable[TaskRun]) -> Sheet | None:
     notes = (
         "Means over the questions, the first of every process left out. Limit: full FLOPs over this run's, from pixels "
         "to the first token (vision, projector, selection, prefill, scoring), with which the speed-up of computing is "
-        "compared, both of the first question about each video. Later ones share its features, and where kept tokens do "
-        "not hang on the question also the prefill, the full model's too: the speed-up is of all questions. GB: 10^9 "
+        "compared, both of the first question about each video. Later ones share its features, and where kept tokens "
+        "do not hang on the question also the prefill, the full model's too: the speed-up is of all questions. GB: 10^9 "
         "bytes, the greatest of all questions.",
     )
     return Sheet(name, (Table(name, f"Where the time goes, {model}", columns, tuple(rows), notes),))
