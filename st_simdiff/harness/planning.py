@@ -19,7 +19,7 @@ from st_simdiff.harness.grid import Cell, expand
 from st_simdiff.harness.launch import Machines, Sweep
 from st_simdiff.harness.models import MODELS
 from st_simdiff.harness.request import EMBEDDED, Checkpoint, read_request
-from st_simdiff.harness.run_protocol import Protocol, describe_method, plan_protocol, short_hash
+from st_simdiff.harness.run_protocol import Protocol, changed_settings, describe_method, plan_protocol, short_hash
 from st_simdiff.harness.runs import Run
 from st_simdiff.harness.task_names import refuse_unknown_tasks
 from st_simdiff.harness.video_folders import hf_home, refuse_empty
@@ -146,7 +146,8 @@ def make_runs(
             asked = {"task": cell.task, "data": data, "limit": given.limit, "lmms_eval": " ".join(given.extra)}
             protocols[key] = planned | {name: value for name, value in asked.items() if value}
         described, label = describe_method(method), describe(method, cell.varied)
-        code = short_hash(protocols[key], described)
+        # Not every setting: a later version may have one more.
+        code = short_hash(protocols[key], {"name": method.name, **changed_settings(method)})
         if code not in runs:
             folder = output.joinpath(checkpoint.name, Path(cell.task).stem, f"{_file_name(label)}-{code}")
             place = (cell.model, model_args, cell.task, folder)
@@ -156,8 +157,7 @@ def make_runs(
 
 def describe(method: Method, varied: Mapping[str, Any]) -> str:
     """`fastv, retention 0.3`, and whatever is not as it is by default."""
-    fields = dataclasses.fields(method)
-    differing = {one.name: getattr(method, one.name) for one in fields if getattr(method, one.name) != one.default}
+    differing = changed_settings(method)
     differing.pop("retention", None)
     parts = [f"{key} {value}" for key, value in {**differing, **varied}.items()]
     kept = [] if isinstance(method, Full) else [f"retention {method.retention:g}"]

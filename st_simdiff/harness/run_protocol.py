@@ -101,6 +101,12 @@ def describe_method(method: Method) -> dict[str, Any]:
     return {"name": method.name, **dataclasses.asdict(method)}
 
 
+def changed_settings(method: Method) -> dict[str, Any]:
+    """The method's settings that are not as they are by default."""
+    fields = dataclasses.fields(method)
+    return {one.name: getattr(method, one.name) for one in fields if getattr(method, one.name) != one.default}
+
+
 def coverage(samples: Sequence[Mapping[str, Any]], questions: int | None) -> dict[str, int]:
     """How much of the task was asked: questions asked and in all, and those whose video could not be read.
 

@@ -6,7 +6,14 @@ import pytest
 
 from st_simdiff.harness.arguments import NvilaArguments, parse
 from st_simdiff.harness.checkpoints import check_checkpoint, fingerprint_checkpoint
-from st_simdiff.harness.run_protocol import coverage, describe_method, difference, plan_protocol, short_hash
+from st_simdiff.harness.run_protocol import (
+    changed_settings,
+    coverage,
+    describe_method,
+    difference,
+    plan_protocol,
+    short_hash,
+)
 from st_simdiff.methods.fastv import FastV
 
 
@@ -82,6 +89,8 @@ def test_every_setting_of_the_method_is_recorded():
     assert described["name"] == "fastv"
     assert described["retention"] == 0.3
     assert len(described) > 2
+    assert changed_settings(FastV(retention=0.3)) == {"retention": 0.3}
+    assert changed_settings(FastV()) == {}
 
 
 def test_differences_are_named():
