@@ -83,6 +83,12 @@ def test_every_question_records_what_was_kept(runs):
                 assert counts["seconds"] > 0
 
 
+def of_the_question(counts):
+    """What hangs neither on the clock nor on what the process was asked before."""
+    by_process = ("seconds", "warm_up", "reused_features", "reused_tokens", "host_peak_bytes")
+    return {key: count for key, count in counts.items() if key not in by_process and not key.endswith("_ms")}
+
+
 def test_two_processes_answer_every_question_as_one_does(runs):
     """An odd number of questions, so that one process has a padding request to skip."""
     one, two = runs
@@ -94,5 +100,5 @@ def test_two_processes_answer_every_question_as_one_does(runs):
             assert other["target"] == sample["target"]
             assert other["filtered_resps"] == sample["filtered_resps"]
             for counts, other_counts in zip(sample["token_counts"], other["token_counts"], strict=True):
-                assert {**counts, "seconds": 0} == {**other_counts, "seconds": 0}
+                assert of_the_question(counts) == of_the_question(other_counts)
     assert one.results()["clips"]["accuracy,none"] == two.results()["clips"]["accuracy,none"]
