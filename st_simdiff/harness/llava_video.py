@@ -21,7 +21,9 @@ from st_simdiff.harness.arguments import AnsweringArguments, LlavaVideoArguments
 from st_simdiff.harness.counts import VideoTokenCounts
 from st_simdiff.harness.device import choose_device
 from st_simdiff.harness.journal import Journal, fingerprint
+from st_simdiff.harness.record import bind
 from st_simdiff.harness.refusal import one_sentence
+from st_simdiff.harness.run_protocol import describe_method, plan_protocol
 from st_simdiff.harness.unreadable import UNREADABLE
 from st_simdiff.methods.base import Method
 
@@ -69,6 +71,10 @@ class LlavaVideo(lmms):
                 processes=self.accelerator.num_processes,
                 gpus=torch.cuda.device_count(),
             )
+            if arguments.journal:
+                settings = {"pretrained": arguments.pretrained}
+                protocol = plan_protocol(self.name, settings, arguments, has_gpu=device.startswith("cuda"))
+                bind(Path(arguments.journal), protocol, describe_method(arguments.method), self.rank)
             self.answerer = self.answerer_kind(arguments, device)
         self.journal = Journal(arguments.journal, self.rank) if arguments.journal else None
         logger.info(f"{arguments.pretrained} on {device} in {self.answerer.dtype}: {arguments.method}")

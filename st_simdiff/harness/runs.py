@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from st_simdiff.errors import InputError
 from st_simdiff.harness.journal import count_answers
+from st_simdiff.harness.record import bind, refuse_other_protocol
 from st_simdiff.harness.results import find_results
-from st_simdiff.harness.run_protocol import difference
-
-RECORD = "run.json"
-"""Under what conditions the answers in a run's folder were given."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +45,11 @@ class Run:
 
     def refuse_other_protocol(self) -> None:
         """Raises `InputError` if the folder holds a run under other conditions: its answers belong to those."""
-        record = self.folder / RECORD
-        if not record.is_file():
-            return
-        try:
-            written = json.loads(record.read_text(encoding="utf-8"))
-            other = difference(self.protocol, written["protocol"]) or difference(self.method, written["method"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{record} is damaged ({error}): remove {self.folder} to run it again.") from error
-        if other:
-            raise InputError(
-                f"{self.folder} holds a run under another protocol ({other}): choose another --output_path, or remove "
-                "the folder to run it again."
-            )
+        refuse_other_protocol(self.folder, self.protocol, self.method)
 
     def begin(self) -> None:
         """Writes down the conditions. Raises `InputError` as `refuse_other_protocol`."""
-        self.refuse_other_protocol()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f"{RECORD}.new"
-        unfinished.write_text(json.dumps({"protocol": self.protocol, "method": self.method}, indent=2, default=str))
-        os.replace(unfinished, self.folder / RECORD)
+        bind(self.folder, self.protocol, self.method)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "folder": str(self.folder)}

@@ -139,3 +139,13 @@ def test_another_method_takes_the_model_over(load, tmp_path):
     kept = [result.token_counts.to_dict()["visual_tokens_kept"] for result in (half, fifth)]
     assert kept == [50, 20]
     assert count_answers(tmp_path / "others") == 1
+
+
+def test_a_journal_belongs_to_one_method_and_protocol(checkpoint, tmp_path):
+    arguments = f"pretrained={checkpoint},journal={tmp_path / 'answers'},device=cpu"
+    LlavaVideo.create_from_arg_string(f"{arguments},retention=0.5")
+    LlavaVideo.create_from_arg_string(f"{arguments},cost=0.5,decode_ahead=0")
+    with pytest.raises(SystemExit, match=r"another protocol \(retention was 0.5 and is 0.3\)"):
+        LlavaVideo.create_from_arg_string(f"{arguments},retention=0.3")
+    with pytest.raises(SystemExit, match=r"another protocol \(max_frames_num was 64 and is 8\)"):
+        LlavaVideo.create_from_arg_string(f"{arguments},retention=0.5,max_frames_num=8")
