@@ -81,7 +81,7 @@ which takes any number of questions (1000 unless told):
 {_command(comparisons)}
 ```
 
-Settings are the methods' defaults; nothing was chosen on this split. `importance` and `fastv` are one rule at these
+Settings are the methods' defaults; none was chosen on this split. `importance` and `fastv` are one rule at these
 settings. Besides the registry:
 
 {besides}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
+from st_simdiff.report.statistics import Interval
 from st_simdiff.synth.compare import Comparison
 from st_simdiff.synth.scores import Scores, interval_text, markdown, share_text, signed_text
 from st_simdiff.synth.variants import (
@@ -67,6 +69,7 @@ the adaptive rule asks, which costs it far more.
 def parts_section(comparisons: Sequence[Comparison]) -> str:
     """What the graph and the events add to the adaptive rule, on every world."""
     rows = []
+    counts = {part: Counter() for part in PARTS}
     for comparison in comparisons:
         scores = Scores(comparison)
         for retention in comparison.retentions:
@@ -75,15 +78,31 @@ def parts_section(comparisons: Sequence[Comparison]) -> str:
             ours = comparison.row(ADAPTIVE, retention)
             for part, name in PARTS.items():
                 other = comparison.row(name, retention)
-                gaps = [signed_text(scores.difference(ours, other, kind)) for kind in ("all", "event")]
-                recalled = signed_text(scores.recall_difference(ours, other))
-                rows.append([f"{comparison.name}: {part}", f"{retention:g}", *gaps, recalled])
+                gaps = [scores.difference(ours, other, kind) for kind in ("all", "event")]
+                recalled = scores.recall_difference(ours, other)
+                counts[part].update({f"all {side(gaps[0])}": 1, f"kept {side(recalled)}": 1})
+                rows.append([f"{comparison.name}: {part}", f"{retention:g}", *map(signed_text, [*gaps, recalled])])
+    summary = [
+        [part, *(str(found[f"{what} {where}"]) for what in ("all", "kept") for where in ("above", "level", "below"))]
+        for part, found in counts.items()
+    ]
+    head = [f"{what}: {where}" for what in ("accuracy", "evidence kept") for where in ("above 0", "level", "below 0")]
     return f"""## What the graph and the events add
 
-`{ADAPTIVE}` minus the same rule without the part. Without the graph all tokens are one community, and what is left of
-communities are the boxes of 64 tokens that the cap makes; without the events no token is kept for its change.
+`{ADAPTIVE}` minus the same rule without the part. Without the graph all tokens are one community, of which the cap
+makes boxes of 64 tokens; without the events no token is kept for its change. In how many of the rows below the
+interval lies above zero, holds it, or lies below it:
+
+{markdown(["", *head], summary)}
 
 {markdown(["", "r", "all", "event questions", "evidence kept"], rows)}"""
+
+
+def side(interval: Interval | None) -> str:
+    """Where the interval of a difference lies: above, level with or below zero; none where there is no interval."""
+    if interval is None or interval.low is None or interval.high is None:
+        return "none"
+    return "above" if interval.low > 0 else "below" if interval.high < 0 else "level"
 
 
 def worlds_section(comparisons: Sequence[Comparison]) -> str:

@@ -14,12 +14,23 @@ from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.synth.__main__ import main
 from st_simdiff.synth.compare import Comparison, Row, compare, read, write
 from st_simdiff.synth.comparison_page import PAIRS, STEPS, page
+from st_simdiff.synth.comparison_worlds import parts_section
 from st_simdiff.synth.dataset import draw_split
 from st_simdiff.synth.embedded import CHECKPOINT
 from st_simdiff.synth.evaluate import Examinee
 from st_simdiff.synth.examiner import Examiner, onsets
 from st_simdiff.synth.scores import Scores
-from st_simdiff.synth.variants import BLIND, FULL, FURTHER, VARIANTS, Variant
+from st_simdiff.synth.variants import (
+    ADAPTIVE,
+    BLIND,
+    FULL,
+    FURTHER,
+    NEITHER,
+    NO_EVENTS,
+    NO_GRAPH,
+    VARIANTS,
+    Variant,
+)
 from st_simdiff.synth.world import Event, render
 
 QUESTIONS = 12
@@ -208,6 +219,20 @@ def test_the_page_says_who_is_ahead_and_who_behind(drawn):
     assert "`fastv` +" in ahead
     assert "`random` -" in behind
     assert "`importance`" in even
+
+
+def test_the_page_counts_where_a_part_of_the_rule_helps(drawn):
+    """Without events half of the questions on events go wrong and their tokens are lost; without the graph nothing."""
+    ours, clip = drawn.row("fastv", 0.3), np.arange(120) // 2
+    lost = marks(np.where((np.arange(120) % 2 == 1) & (clip % 2 == 0), 0, [int(c) for c in ours.correct]))
+    rows = {ADAPTIVE: ours, NO_GRAPH: ours, NO_EVENTS: ours, NEITHER: ours}
+    for name in (NO_EVENTS, NEITHER):
+        rows[name] = dataclasses.replace(ours, correct=lost, evidence_kept=[0] * 120)
+    named = [dataclasses.replace(row, name=name) for name, row in rows.items()]
+    section = parts_section([dataclasses.replace(drawn, rows=[*drawn.rows, *named])])
+    assert "| the graph | 0 | 1 | 0 | 0 | 1 | 0 |" in section
+    assert "| the events | 1 | 0 | 0 | 1 | 0 | 0 |" in section
+    assert "| plain: the graph | 0.3 | +0.000 [+0.000, +0.000] |" in section
 
 
 def test_a_world_without_events_has_a_page():
