@@ -32,7 +32,7 @@ def add_eval_command(commands: argparse._SubParsersAction) -> None:
         help="checkpoint folder, <model>=<folder> for each of several models; default: $MODEL_PATH, else the embedded "
         "checkpoint",
     )
-    what.add_argument("--tasks", help="lmms-eval tasks; default: videomme, or synthevents when embedded")
+    what.add_argument("--tasks", help="lmms-eval tasks; default: videomme_local, or synthevents when embedded")
     what.add_argument("--method", help="compression methods, see `st-simdiff methods`; default: st_simdiff")
     what.add_argument("--retention", help="shares of visual tokens to keep, in (0, 1]; default: 0.3")
     what.add_argument(

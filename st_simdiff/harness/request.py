@@ -17,7 +17,7 @@ from st_simdiff.harness.grid import Grid, method_keys
 from st_simdiff.harness.models import DEFAULT_MODEL, MODELS
 from st_simdiff.methods.full import Full
 
-DEFAULT_TASKS = ("videomme",)
+DEFAULT_TASKS = ("videomme_local",)
 EMBEDDED = "embedded"
 """The folder of the embedded checkpoints' results."""
 

@@ -41,14 +41,22 @@ def summary(paths: Iterable[Path]) -> str:
         except InputError as error:
             problems.append(f"Not in the table: {error}")
     comparer = Comparer()
-    rows = [(*HEAD, *COUNTS.values())]
+    rows = [("model", *HEAD, *COUNTS.values())]
     for run in runs:
-        full = next((other for other in runs if other.task == run.task and other.condition.method == FULL), None)
+        full = next((other for other in runs if _is_full_of(run, other)), None)
         paired = None if full in (None, run) else comparer.paired(run, full)
-        rows.append(_row(run, comparer.estimate(run), paired))
+        rows.append((run.condition.model, *_row(run, comparer.estimate(run), paired)))
+    if len({run.condition.model for run in runs}) < 2:
+        rows = [row[1:] for row in rows]
     unreadable = dict.fromkeys(reason for path in paths for _, reason in unreadable_videos(path.parents[1] / JOURNAL))
     told = [*coverage_caveats(runs), *problems, *(f"Not read: {reason}" for reason in unreadable)]
     return "\n".join([format_table(rows), "", FOOTNOTE, *([""] if told else []), *told])
+
+
+def _is_full_of(run: TaskRun, other: TaskRun) -> bool:
+    """Whether `other` is the full model that `run` compresses, asked the same."""
+    same = (run.task, run.condition.model, run.condition.frames)
+    return other.condition.method == FULL and same == (other.task, other.condition.model, other.condition.frames)
 
 
 def _row(run: TaskRun, estimate: Estimate | None, paired: Paired | None) -> tuple[str, ...]:

@@ -29,6 +29,9 @@ def rows_of(done, task):
 def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(embedded, "QUESTIONS", 6)
+    video = tmp_path / "hf" / "videomme" / "data" / "v.mp4"  # the default task asks about what is there
+    video.parent.mkdir(parents=True)
+    video.write_bytes(b"v")
 
 
 def test_the_embedded_default_ends_in_a_table_and_is_not_run_again(start):
@@ -74,7 +77,7 @@ def test_a_checkpoint_means_one_run_with_the_published_settings(tmp_path, checkp
     made = plan(tmp_path, environment=environment)
     (run,) = made.runs
     assert made.meaningful
-    assert run.task == "videomme"
+    assert run.task == "videomme_local"
     assert (run.method["name"], run.method["retention"]) == ("st_simdiff", 0.3)
     settings = split_model_args(run.model_args)
     expected = {"pretrained": str(checkpoint), "max_frames_num": "64", "mm_spatial_pool_mode": "bilinear"}
@@ -216,15 +219,15 @@ def test_a_comma_in_a_path_is_refused(tmp_path):
 
 
 def test_the_random_checkpoint_is_the_same_every_time_and_never_stale(tmp_path):
-    first = random_checkpoint(tmp_path)
+    first = random_checkpoint(tmp_path / "cache")
     contents = {path.name: path.read_bytes() for path in first.iterdir()}
     modified = {path.name: path.stat().st_mtime_ns for path in first.iterdir()}
-    assert random_checkpoint(tmp_path) == first
+    assert random_checkpoint(tmp_path / "cache") == first
     assert {path.name: path.stat().st_mtime_ns for path in first.iterdir()} == modified
     (first / "config.json").write_text("{}")
-    random_checkpoint(tmp_path)
+    random_checkpoint(tmp_path / "cache")
     assert {path.name: path.read_bytes() for path in first.iterdir()} == contents
-    assert [path.name for path in tmp_path.iterdir()] == [first.name]
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [first.name]
 
 
 def test_a_run_that_fails_does_not_cost_the_others(start, checkpoint):

@@ -6,14 +6,14 @@ from st_simdiff.harness.journal import Journal, count_answers
 from st_simdiff.harness.results import find_results, format_table, summary
 
 
-def write_run(folder, method, retention, scores, kept):
+def write_run(folder, method, retention, scores, kept, model="a"):
     """A run of a task of ours: two questions a video."""
     folder.mkdir(parents=True)
     metric = [{"metric": "accuracy"}]
     results = {
         "results": {"own": {"accuracy,none": sum(scores) / len(scores)}},
         "configs": {"own": {"metric_list": metric}},
-        "config": {"model": "llava_video", "model_args": f"pretrained=a,method={method},retention={retention}"},
+        "config": {"model": "llava_video", "model_args": f"pretrained={model},method={method},retention={retention}"},
     }
     (folder / "20260102_030405_results.json").write_text(json.dumps(results))
     rows = [
@@ -43,6 +43,20 @@ def test_runs_become_rows_with_intervals_and_the_difference_from_the_full_model(
     difference, low, high = (float(part.strip("[],")) for part in second[-6:-3])
     assert difference == -16.7
     assert low < difference < high <= 0
+
+
+def test_every_model_is_compared_with_itself(tmp_path):
+    """Two models in one table: the second one's difference is from its own full model."""
+    scores = {"a": ([100.0] * 20, [0.0] * 20), "b": ([0.0] * 20, [100.0] * 20)}
+    paths = []
+    for model, (full, half) in scores.items():
+        paths.append(write_run(tmp_path / model / "full", "full", 1, full, kept=100, model=model))
+        paths.append(write_run(tmp_path / model / "half", "st_simdiff", 0.5, half, kept=50, model=model))
+    head, _, *lines = summary(paths).splitlines()
+    assert head.split()[:2] == ["model", "task"]
+    rows = [line.split() for line in lines[:4]]
+    assert [row[0] for row in rows] == ["a", "a", "b", "b"]
+    assert [row[-6] for row in (rows[1], rows[3])] == ["-100.0", "+100.0"]
 
 
 def test_results_of_an_unknown_shape_cost_their_row_only(tmp_path):
