@@ -62,11 +62,11 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
     tasks = tuple(dict.fromkeys(cell.task for cell in cells))
     folders = _tasks_folders(tasks, options.full)
     refuse_unknown_tasks(tasks, [*folders, *_included(extra)])
-    refuse_empty(tasks, hf_home(environment))
     given = Given(request.limit, tuple(extra), tuple(folder.name for folder in folders[:-1]))
     runs = make_runs(cells, request.checkpoints, Path(options.output_path), given)
     for run in runs:
         run.refuse_other_protocol()
+    refuse_empty(tasks, hf_home(environment))
     limit = [] if request.limit is None else ["--limit", request.limit]
     arguments = ("--batch_size", "1", "--verbosity", "WARNING", "--timezone", "UTC", *limit, *extra)
     groups = group_by_model([run for run in runs if run.results() is None])
