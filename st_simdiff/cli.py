@@ -10,7 +10,7 @@ from pathlib import Path
 
 from st_simdiff.bench.cli import add_bench_command, run_bench
 from st_simdiff.errors import InputError
-from st_simdiff.harness.options import add_eval_command
+from st_simdiff.harness.plan.options import add_eval_command
 from st_simdiff.show.cli import add_show_command, run_show
 
 

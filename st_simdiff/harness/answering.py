@@ -20,12 +20,12 @@ from st_simdiff import compress
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.harness.arguments import AnsweringArguments, LlavaVideoArguments
 from st_simdiff.harness.device import choose_dtype
-from st_simdiff.harness.preparing import Preparer
-from st_simdiff.harness.protocol import feature_protocol
-from st_simdiff.harness.reading import FrameReader, Pixels
-from st_simdiff.harness.seeing import Seen, Viewer
 from st_simdiff.harness.turns import Answer, Counts, Likelihood, Prompt, Turn
-from st_simdiff.harness.video_cache import VideoCache
+from st_simdiff.harness.videos.feature_protocol import feature_protocol
+from st_simdiff.harness.videos.preparing import Preparer
+from st_simdiff.harness.videos.reading import FrameReader, Pixels
+from st_simdiff.harness.videos.seeing import Seen, Viewer
+from st_simdiff.harness.videos.video_cache import VideoCache
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.costs import flop_counts, model_cost
 from st_simdiff.models.flops import ModelCost

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from st_simdiff.harness.estimate import describe_plan, peak_flops
 from st_simdiff.harness.launch import Failure, RunFailed, carry_out
-from st_simdiff.harness.planning import Plan, list_tasks, make_plan
+from st_simdiff.harness.plan.estimate import describe_plan, peak_flops
+from st_simdiff.harness.plan.planning import Plan, list_tasks, make_plan
 from st_simdiff.harness.results import summary
 from st_simdiff.harness.video_folders import hf_home, without_videos
 from st_simdiff.methods.registry import METHODS

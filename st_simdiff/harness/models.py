@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.harness.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, parse, take_method
-from st_simdiff.harness.wrappers import wrapper_arguments
+from st_simdiff.harness.plan.wrappers import wrapper_arguments
 from st_simdiff.methods.base import Method
 
 DEFAULT_MODEL = "llava_video"

@@ -17,8 +17,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from st_simdiff.harness.arguments import AnsweringArguments, LlavaVideoArguments, read_value
-from st_simdiff.harness.checkpoints import check_checkpoint, checkpoint_name, fingerprint_checkpoint
 from st_simdiff.harness.device import choose_dtype
+from st_simdiff.harness.plan.checkpoints import check_checkpoint, checkpoint_name, fingerprint_checkpoint
 from st_simdiff.methods.base import Method
 
 Protocol = dict[str, Any]

@@ -35,11 +35,11 @@ from st_simdiff.errors import InputError
 from st_simdiff.harness.arguments import split_model_args
 from st_simdiff.harness.launch import LOADED
 from st_simdiff.harness.models import MODELS
+from st_simdiff.harness.plan.task_names import is_task_file
 from st_simdiff.harness.progress import duration, seconds_left
 from st_simdiff.harness.refusal import nothing_swallowed, one_sentence
 from st_simdiff.harness.run_protocol import coverage
 from st_simdiff.harness.runs import Run
-from st_simdiff.harness.task_names import is_task_file
 from st_simdiff.methods.base import Method
 
 LONGEST_WAIT = timedelta(seconds=60_000)

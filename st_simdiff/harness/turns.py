@@ -8,7 +8,7 @@ import torch
 from transformers import DynamicCache
 
 from llava.modeling import EncodedVideo
-from st_simdiff.harness.seeing import Seen
+from st_simdiff.harness.videos.seeing import Seen
 from st_simdiff.models.trace import VideoTrace
 
 Counts = dict[str, int | float]

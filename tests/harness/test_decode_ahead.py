@@ -13,12 +13,12 @@ from made_videos import write_video
 from llava.video import VideoError
 from st_simdiff.harness.answering import VideoAnswerer
 from st_simdiff.harness.arguments import parse
-from st_simdiff.harness.decode_ahead import DecodeAhead
 from st_simdiff.harness.llava_video import LlavaVideo
-from st_simdiff.harness.preparing import Prepared
-from st_simdiff.harness.reading import FrameReader, Pixels
 from st_simdiff.harness.unreadable import UNREADABLE
-from st_simdiff.harness.video_cache import VideoCache
+from st_simdiff.harness.videos.decode_ahead import DecodeAhead
+from st_simdiff.harness.videos.preparing import Prepared
+from st_simdiff.harness.videos.reading import FrameReader, Pixels
+from st_simdiff.harness.videos.video_cache import VideoCache
 
 LIMIT = 10
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from st_simdiff.errors import InputError
-from st_simdiff.harness.config_file import read_config_file
-from st_simdiff.harness.grid import Grid, expand, method_keys
 from st_simdiff.harness.models import MODELS
+from st_simdiff.harness.plan.config_file import read_config_file
+from st_simdiff.harness.plan.grid import Grid, expand, method_keys
+from st_simdiff.harness.plan.task_names import known_tasks
 from st_simdiff.harness.progress import duration, seconds_left
-from st_simdiff.harness.task_names import known_tasks
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from st_simdiff.harness.arguments import NvilaArguments, parse
-from st_simdiff.harness.checkpoints import check_checkpoint, fingerprint_checkpoint
+from st_simdiff.harness.plan.checkpoints import check_checkpoint, fingerprint_checkpoint
 from st_simdiff.harness.run_protocol import (
     changed_settings,
     coverage,

@@ -18,10 +18,10 @@ from st_simdiff.harness.embedded import TASKS_FOLDER
 from st_simdiff.harness.evaluation import make_plan
 from st_simdiff.harness.models import MODELS
 from st_simdiff.harness.nvila_video import NvilaAnswerer, sample_evenly
+from st_simdiff.harness.plan.wrappers import wrapper_arguments
 from st_simdiff.harness.twins.base import placement, stock_defaults
 from st_simdiff.harness.twins.generation import count_rows
 from st_simdiff.harness.unreadable import UNREADABLE, unreadable_videos
-from st_simdiff.harness.wrappers import wrapper_arguments
 from st_simdiff.methods.full import Full
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.trace import VideoTrace
@@ -415,7 +415,7 @@ def test_arguments_of_the_wrappers_are_read_from_their_source():
 
 
 def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path):
-    arguments = ["--model", "st_simdiff_qwen3_vl", "--model_path", "owner/name"]
+    arguments = ["--model", "st_simdiff_qwen3_vl", "--model_path", "owner/name", "--tasks", "videomme"]
     (run,) = plan(tmp_path, *arguments, "--model_args", "max_num_frames=8,cost=0.5").runs
     assert (run.model, run.task) == ("st_simdiff_qwen3_vl", "videomme")
     expected = ["max_num_frames=8", "method=st_simdiff", "pretrained=owner/name", "retention=0.5"]

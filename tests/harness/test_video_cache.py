@@ -14,12 +14,12 @@ import torch
 from made_videos import write_video
 
 from st_simdiff.errors import InputError
-from st_simdiff.harness import reading, seeing, video_cache
 from st_simdiff.harness.answering import VideoAnswerer
 from st_simdiff.harness.arguments import parse
-from st_simdiff.harness.plain import from_plain, to_plain
-from st_simdiff.harness.protocol import feature_protocol
-from st_simdiff.harness.video_cache import Entry, VideoCache, key_of
+from st_simdiff.harness.videos import reading, seeing, video_cache
+from st_simdiff.harness.videos.feature_protocol import feature_protocol
+from st_simdiff.harness.videos.plain import from_plain, to_plain
+from st_simdiff.harness.videos.video_cache import Entry, VideoCache, key_of
 from st_simdiff.methods.patches import PatchMethod
 from st_simdiff.methods.registry import METHODS, make_method
 
@@ -247,12 +247,12 @@ def test_one_claim_at_a_time(tmp_path):
 
 
 def test_without_locks_everyone_may_compute(tmp_path, monkeypatch, caplog):
-    class NoLocks(video_cache.FileLock):
+    class NoLocks(video_cache.EntryLock):
         def acquire(self, *_args, **_kwargs):
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     cache = VideoCache(tmp_path, 10**6)
-    monkeypatch.setattr(video_cache, "FileLock", NoLocks)
+    monkeypatch.setattr(video_cache, "EntryLock", NoLocks)
     assert [cache.claim("a", wait=False) is not None for _ in range(2)] == [True, True]
     assert "cannot be locked" in caplog.text
 

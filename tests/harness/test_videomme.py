@@ -52,20 +52,22 @@ def run(checkpoint, start, tmp_path_factory):
     return start(["st_simdiff", "eval", *options], {"MODEL_PATH": checkpoint}, folder).result()
 
 
-def test_the_stock_task_runs_and_its_score_is_the_samples_mean(run):
+def test_the_default_task_runs_and_its_score_is_the_samples_mean(run):
     assert run.code == 0, run.output
-    scores = [sample["videomme_perception_score"]["score"] for sample in run.samples("videomme").values()]
+    scores = [sample["videomme_perception_score"]["score"] for sample in run.samples("videomme_local").values()]
     assert len(scores) == len(QUESTIONS)
-    assert run.results()["videomme"]["videomme_perception_score,none"] == pytest.approx(100 * sum(scores) / len(scores))
+    assert run.results()["videomme_local"]["videomme_perception_score,none"] == pytest.approx(
+        100 * sum(scores) / len(scores)
+    )
 
 
 def test_a_video_shorter_than_the_frames_asked_for_works(run):
-    short = run.samples("videomme")[2]
+    short = run.samples("videomme_local")[2]
     assert short["token_counts"][0]["visual_tokens"] == 4 * 20
 
 
 def test_the_table_names_task_method_and_tokens(run):
-    (line,) = [line for line in run.output.splitlines() if line.startswith("videomme ")]
+    (line,) = [line for line in run.output.splitlines() if line.startswith("videomme_local ")]
     assert line.split()[1:4] == ["st_simdiff", "0.3", "3"]
     assert line.split()[8:10] == ["80", "24"]
     assert "means nothing" not in run.output

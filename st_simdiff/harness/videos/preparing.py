@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 from llava.modeling import EncodedVideo
-from st_simdiff.harness.plain import from_plain, to_plain
-from st_simdiff.harness.reading import FrameReader, Pixels, Stage
-from st_simdiff.harness.video_cache import Claim, Entry, VideoCache, digest_of_file, key_of
+from st_simdiff.harness.videos.plain import from_plain, to_plain
+from st_simdiff.harness.videos.reading import FrameReader, Pixels, Stage
+from st_simdiff.harness.videos.video_cache import Claim, Entry, VideoCache, digest_of_file, key_of
 from st_simdiff.methods.base import Method, Reduction, VisionInput
 from st_simdiff.models.vision import FrameRecord
 

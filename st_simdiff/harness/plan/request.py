@@ -11,10 +11,10 @@ from typing import Any
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.harness import embedded
 from st_simdiff.harness.arguments import resolve_names, split_model_args
-from st_simdiff.harness.checkpoints import checkpoint_name
-from st_simdiff.harness.config_file import ConfigFile, join, read_config_file
-from st_simdiff.harness.grid import Grid, method_keys
 from st_simdiff.harness.models import DEFAULT_MODEL, MODELS
+from st_simdiff.harness.plan.checkpoints import checkpoint_name
+from st_simdiff.harness.plan.config_file import ConfigFile, join, read_config_file
+from st_simdiff.harness.plan.grid import Grid, method_keys
 from st_simdiff.methods.full import Full
 
 DEFAULT_TASKS = ("videomme_local",)

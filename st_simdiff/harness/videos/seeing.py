@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from llava.modeling import EncodedVideo, LlavaVideo
-from st_simdiff.harness.decode_ahead import DecodeAhead
-from st_simdiff.harness.plain import moved
-from st_simdiff.harness.preparing import Features, FileIdentity, Prepared, Preparer, chooses, identify
-from st_simdiff.harness.video_cache import Claim
+from st_simdiff.harness.videos.decode_ahead import DecodeAhead
+from st_simdiff.harness.videos.plain import moved
+from st_simdiff.harness.videos.preparing import Features, FileIdentity, Prepared, Preparer, chooses, identify
+from st_simdiff.harness.videos.video_cache import Claim
 from st_simdiff.methods.base import Method
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.families.llava_video import encode_video

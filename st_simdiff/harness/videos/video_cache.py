@@ -36,6 +36,10 @@ class Entry:
     notes: Any
 
 
+class EntryLock(FileLock):
+    """A lock of its own: lmms-eval 0.7.3 makes all of `filelock.FileLock` on one path in a process one and the same."""
+
+
 class Claim:
     """The right to compute one entry. It ends with `release`, or with the process."""
 
@@ -96,7 +100,7 @@ class VideoCache:
             if len(data) > self.limit:
                 self._warn(f"An entry of {len(data)} bytes is more than the {self.limit} that {self.folder} may hold.")
                 return
-            with FileLock(self.folder / "locks" / "folder.lock"):
+            with EntryLock(self.folder / "locks" / "folder.lock"):
                 self._make_room(key, len(data))
                 unfinished = self.folder / f"{key}{_UNFINISHED}"
                 try:
@@ -118,7 +122,7 @@ class VideoCache:
 
         The system takes the right away from a process that dies. Where files cannot be locked everyone gets it.
         """
-        lock = FileLock(self.folder / "locks" / f"{key}.lock", thread_local=False)
+        lock = EntryLock(self.folder / "locks" / f"{key}.lock", thread_local=False)
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except Timeout:

@@ -16,7 +16,7 @@ import llava
 import nvila
 from llava.modeling import LlavaVideo
 from st_simdiff import methods, models, selection
-from st_simdiff.harness.video_cache import digest_of_tensors
+from st_simdiff.harness.videos.video_cache import digest_of_tensors
 
 _FORMAT = 1
 _SAME_FRAMES = "backend"

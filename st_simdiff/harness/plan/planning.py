@@ -14,14 +14,14 @@ import torch
 from st_simdiff.errors import InputError
 from st_simdiff.harness import embedded
 from st_simdiff.harness.arguments import join_model_args, split_model_args
-from st_simdiff.harness.estimate import Task
-from st_simdiff.harness.grid import Cell, expand
 from st_simdiff.harness.launch import Machines, Sweep
 from st_simdiff.harness.models import MODELS
-from st_simdiff.harness.request import EMBEDDED, Checkpoint, read_request
+from st_simdiff.harness.plan.estimate import Task
+from st_simdiff.harness.plan.grid import Cell, expand
+from st_simdiff.harness.plan.request import EMBEDDED, Checkpoint, read_request
+from st_simdiff.harness.plan.task_names import refuse_unknown_tasks
 from st_simdiff.harness.run_protocol import Protocol, changed_settings, describe_method, plan_protocol, short_hash
 from st_simdiff.harness.runs import Run
-from st_simdiff.harness.task_names import refuse_unknown_tasks
 from st_simdiff.harness.video_folders import hf_home, refuse_empty
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.full import Full

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from llava.video import VideoError
-from st_simdiff.harness.preparing import Prepared
+from st_simdiff.harness.videos.preparing import Prepared
 
 logger = logging.getLogger(__name__)
 
