@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +23,9 @@ from st_simdiff.harness.runs import Run
 
 LOADED = "loaded"
 """A file of this name beside the plan says that the model has been loaded."""
+
+LONGEST_GOODBYE = 30
+"""Seconds that processes which are told to end have to do so."""
 
 
 class RunFailed(RuntimeError):
@@ -140,8 +147,41 @@ def _start(sweep: Sweep) -> tuple[int, bool]:
         plan = Path(folder) / "plan.json"
         plan.write_text(json.dumps(sweep.to_json(), default=str), encoding="utf-8")
         command = sweep.machines.command("st_simdiff.harness.sweep", str(plan))
-        done = subprocess.run(command, env=sweep.machines.environment(), check=False)
-        return done.returncode, (plan.parent / LOADED).exists()
+        code = run_to_the_end(command, sweep.machines.environment())
+        return code, (plan.parent / LOADED).exists()
+
+
+def run_to_the_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """The exit code of `command`. It does not outlive this process when that is interrupted or terminated (SIGTERM)."""
+    process = subprocess.Popen(command, env=environment)
+    try:
+        with _terminated_as_exit():
+            return process.wait()
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(LONGEST_GOODBYE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+
+
+@contextmanager
+def _terminated_as_exit() -> Iterator[None]:
+    """Inside the block SIGTERM raises SystemExit, so that what was begun is ended. Signals are the main thread's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _exit_code(code: int) -> int:

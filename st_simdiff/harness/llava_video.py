@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,8 +176,9 @@ class LlavaVideo(lmms):
         be read; None ends the run there.
         """
         results = [GenerationResult(nothing) for _ in requests]
-        # A context, so that the bar ends its line before an error's sentence is printed.
-        with tqdm(total=len(requests), disable=self.rank != 0, desc="Answering", unit="question") as progress:
+        seconds = 0.2 if sys.stderr.isatty() else 30  # between two lines of a file that nobody watches
+        bar = tqdm(total=len(requests), disable=self.rank != 0, desc="Answering", unit="question", mininterval=seconds)
+        with bar as progress:  # a context, so that the bar ends its line before an error's sentence is printed
             places = [place for place, request in enumerate(requests) if not request.metadata.get("__padding_only__")]
             progress.update(len(requests) - len(places))
             with one_sentence(self.name, InputError):

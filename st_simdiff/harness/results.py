@@ -11,13 +11,15 @@ from st_simdiff.report.caveats import coverage_caveats
 from st_simdiff.report.comparison import Comparer, Estimate, Paired
 from st_simdiff.report.published import FULL
 from st_simdiff.report.results import TaskRun, read_results
+from st_simdiff.report.statistics import FEWEST_VIDEOS
 
 HEAD = ("task", "method", "retention", "questions", "score", "95% interval", "minus full", "95% interval")
 JOURNAL = "answers"
 """Folder, beside the one with the results, of what a run wrote down answer by answer."""
 COUNTS = {"visual_tokens": "tokens in", "visual_tokens_kept": "tokens kept", "seconds": "seconds"}
 FOOTNOTE = (
-    "Scores in percent; intervals by bootstrap over the videos, of the difference paired over the questions.\n"
+    f"Scores in percent; intervals by bootstrap over the videos, where there are {FEWEST_VIDEOS} or more; of the\n"
+    "difference paired over the questions. "
     "Tokens and seconds are means over the questions; seconds include decoding the video."
 )
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from st_simdiff.report.names import display_name
 from st_simdiff.report.published import FULL
 from st_simdiff.report.render import Column, Sheet, Table
 from st_simdiff.report.results import Document, TaskRun
@@ -100,7 +99,7 @@ def time_sheet(name: str, model: str, runs: Iterable[TaskRun]) -> Sheet | None:
         limit = one.limit if condition.variant != FULL else None
         rows.append(
             (
-                *(one.run.task, condition.frames, display_name(condition.variant), condition.retention, one.questions),
+                *(one.run.task, condition.frames, condition.label, condition.retention, one.questions),
                 *(one.milliseconds[stage] for stage in STAGES),
                 *(one.total, reference.total / one.total if compared and one.total else None, computing, limit),
                 None if computing is None or limit is None else 100 * computing / limit,
