@@ -39,7 +39,7 @@ def make_pictures(options: argparse.Namespace) -> list[Path]:
     patches = _patches(options.patches)
     _refuse_contradictions(options)
     folder = writable(output_folder(options))
-    with tqdm(total=2 * options.frames + len(methods) + 6, unit="step", leave=False, disable=None) as bar:
+    with tqdm(total=2 * options.frames + len(methods) + 6, unit="step", leave=False) as bar:
 
         def progress(words: str) -> None:
             bar.set_description(words)
