@@ -54,7 +54,10 @@ def upper_triangle(shape: ModelShape, lengths):
 
 
 def counted(zoo, frames, **method):
-    """By torch's counter: the tower, the rest of the encoding, and the decoder; and the length of the sequence."""
+    """By torch's counter: the tower, the rest of the encoding, and the decoder; and the length of the sequence.
+
+    Without the angles of the rotary embedding, which transformers 5.17 multiplies as matrices.
+    """
     model = zoo.model
     modules = dict(stage_modules(model)) | {"decoder": decoder_of(model)}
     flops = {}
@@ -63,6 +66,11 @@ def counted(zoo, frames, **method):
     for name, module in modules.items():
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: modes[name].__enter__() and None))
         handles.append(module.register_forward_hook(lambda *_, name=name: modes[name].__exit__(None, None, None)))
+    angles, angle_flops = FlopCounterMode(display=False), []
+    rotary = modules["decoder"].rotary_emb
+    handles.append(rotary.register_forward_pre_hook(lambda *_: angles.__enter__() and None))
+    handles.append(rotary.register_forward_hook(lambda *_: angles.__exit__(None, None, None)))
+    handles.append(rotary.register_forward_hook(lambda *_: angle_flops.append(angles.get_total_flops())))
     for layer in modules["decoder"].layers:
         handles.append(layer.register_forward_pre_hook(lambda _module, args: lengths.append(args[0].shape[1])))
     inputs = zoo.prompt([Text(TEXT // 2), Video(frames), Text(TEXT // 2)]).inputs
@@ -75,6 +83,7 @@ def counted(zoo, frames, **method):
     for handle in handles:
         handle.remove()
     flops = {name: mode.get_total_flops() for name, mode in modes.items()}
+    flops["decoder"] -= sum(angle_flops)
     return flops, lengths
 
 
