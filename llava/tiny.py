@@ -31,7 +31,7 @@ def write_tiny_checkpoint(
 ) -> Path:
     """Write a random checkpoint into the folder `path`: the same weights for the same arguments. Returns the folder.
 
-    tokenizer: else one token a byte. shape: as for `tiny_config`.
+    tokenizer: else one token a byte. shape: as for `random_config`.
     """
     tokenizer = tokenizer if tokenizer is not None else byte_tokenizer()
     model = tiny_model(tokenizer, seed=seed, **shape).to(dtype)
@@ -40,8 +40,8 @@ def write_tiny_checkpoint(
 
 
 def tiny_model(tokenizer: PreTrainedTokenizerBase, *, seed: int = 0, **shape: int | str) -> LlavaVideo:
-    """A random float32 model for `tokenizer`. shape: as for `tiny_config`."""
-    model = LlavaVideo(tiny_config(len(tokenizer), **shape))
+    """A random float32 model for `tokenizer`. shape: as for `random_config`."""
+    model = LlavaVideo(random_config(len(tokenizer), **shape))
     _randomize(model, seed)
     end = tokenizer.convert_tokens_to_ids([END_OF_TURN, END_OF_TEXT])
     model.generation_config = GenerationConfig(
@@ -50,7 +50,7 @@ def tiny_model(tokenizer: PreTrainedTokenizerBase, *, seed: int = 0, **shape: in
     return model.eval()
 
 
-def tiny_config(
+def random_config(
     vocabulary: int,
     *,
     image_size: int = 112,
@@ -58,6 +58,7 @@ def tiny_config(
     vision_hidden: int = 32,
     vision_layers: int = 4,
     vision_heads: int = 4,
+    vision_intermediate: int | None = None,
     hidden: int = 64,
     layers: int = 4,
     heads: int = 4,
@@ -67,7 +68,10 @@ def tiny_config(
     pool_mode: PoolMode = "bilinear",
     newline: NewlineMode = "grid",
 ) -> LlavaVideoConfig:
-    """The shape of a small model: by default 4 x 4 visual tokens a frame. vision_layers: with the unused last one."""
+    """The shape of a model for random weights: by default a small one, of 4 x 4 visual tokens a frame.
+
+    vision_layers: with the unused last one. vision_intermediate: None is twice `vision_hidden`.
+    """
     return LlavaVideoConfig(
         text=Qwen2Config(
             vocab_size=vocabulary,
@@ -82,7 +86,7 @@ def tiny_config(
         ),
         vision=SiglipVisionConfig(
             hidden_size=vision_hidden,
-            intermediate_size=2 * vision_hidden,
+            intermediate_size=vision_intermediate or 2 * vision_hidden,
             num_hidden_layers=vision_layers,
             num_attention_heads=vision_heads,
             image_size=image_size,

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from transformers import Qwen2Config, SiglipVisionConfig
 
 from llava.config import LlavaVideoConfig
 from llava.modeling import LlavaVideo
+from llava.tiny import random_config
 from st_simdiff.errors import unknown
 
 
@@ -82,26 +82,17 @@ def _config(text: tuple[int, ...], vision: tuple[int, ...]) -> LlavaVideoConfig:
     """text: layers, hidden, intermediate, heads, KV heads, vocabulary. vision: ..., heads, image size."""
     layers, hidden, intermediate, heads, kv_heads, vocabulary = text
     vision_layers, vision_hidden, vision_intermediate, vision_heads, image_size = vision
-    return LlavaVideoConfig(
-        text=Qwen2Config(
-            vocab_size=vocabulary,
-            hidden_size=hidden,
-            intermediate_size=intermediate,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=kv_heads,
-            max_position_embeddings=1 << 17,
-            tie_word_embeddings=False,
-            rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        ),
-        vision=SiglipVisionConfig(
-            hidden_size=vision_hidden,
-            intermediate_size=vision_intermediate,
-            num_hidden_layers=vision_layers,
-            num_attention_heads=vision_heads,
-            image_size=image_size,
-            patch_size=14,
-        ),
-        pool_mode="bilinear",
-        newline="grid",
+    return random_config(
+        vocabulary,
+        layers=layers,
+        hidden=hidden,
+        intermediate=intermediate,
+        heads=heads,
+        kv_heads=kv_heads,
+        max_length=1 << 17,
+        vision_layers=vision_layers,
+        vision_hidden=vision_hidden,
+        vision_intermediate=vision_intermediate,
+        vision_heads=vision_heads,
+        image_size=image_size,
     )

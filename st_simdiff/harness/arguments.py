@@ -12,12 +12,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import METHODS, make_method
-
-ALIASES = {"cost": "retention", "similarity_lower_bound": "tau_sim", "event_upper_bound": "tau_diff"}
-"""The published command line's names for settings that have a plainer name here."""
-
-MERGE_TYPES = {"new_topk": "st_simdiff_release"}
-"""The published `merge_type` and the method it means: what the authors' code computes."""
+from st_simdiff.report.settings import ALIASES, MERGE_TYPES
 
 PUBLISHED_FLAGS = {"right": True, "bottom": True, "spatial": True, "temporal": True, "strategy": 3}
 """Published switches. A method that lacks one computes what the published value stands for, and accepts no other."""

@@ -21,6 +21,7 @@ from torch import distributed
 
 from st_simdiff.harness.unreadable import UNREADABLE
 from st_simdiff.harness.video_folders import FOLDERS, hf_home
+from st_simdiff.report.coverage import LeftOut
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,15 +37,6 @@ MOST_NAMED = 10
 
 _guessing = threading.Lock()
 """lmms-eval scores in several threads, and the stock functions guess with the one global generator."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A question that is not asked, the video that it needs (below the benchmark's folder), and why."""
-
-    question: str
-    video: str
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ LEFT_OUT = "questions left out"
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A question that was not asked, the video that it needs, and why."""
+    """A question that was not asked, the video that it needs (below the benchmark's folder), and why."""
 
     question: str
     video: str

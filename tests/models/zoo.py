@@ -354,7 +354,7 @@ class LlavaVideo(Zoo):
     image_size = 112
 
     def build(self) -> torch.nn.Module:
-        config = tiny.tiny_config(
+        config = tiny.random_config(
             VOCABULARY, image_size=112, vision_hidden=16, vision_heads=2, hidden=32, intermediate=48
         )
         return stretched(modeling.LlavaVideo(config), 3)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.harness.arguments import ALIASES, DEFAULT_METHOD, PUBLISHED_FLAGS, resolve_names
+from st_simdiff.harness.arguments import DEFAULT_METHOD, PUBLISHED_FLAGS, resolve_names
 from st_simdiff.methods.full import Full
 from st_simdiff.methods.registry import METHODS
+from st_simdiff.report.settings import ALIASES
 
 DEFAULT_RETENTION = 0.3
 NOT_SWEPT = {"method": "--method", "retention": "--retention", "pretrained": "--model_path"}
