@@ -24,4 +24,4 @@ if [ ! -e "$target/complete" ]; then
     touch "$target/complete"
 fi
 echo "With transformers $oldest:"
-PYTHONPATH="$PWD/$target" "$python" -m pytest tests/llava tests/models tests/nvila
+PYTHONPATH="$PWD/$target" "$python" -m pytest tests/checkpoints tests/models
