@@ -9,7 +9,7 @@ source .ci/venv.sh
 take_newest "$@"
 
 # What touches transformers, the checkpoints' loaders, and the run of the embedded model from the command line to the table.
-of_transformers=(tests/models tests/llava tests/nvila)
+of_transformers=(tests/models tests/checkpoints)
 of_lmms_eval=(tests/harness)
 
 run_pytest() {
