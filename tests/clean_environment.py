@@ -1,4 +1,4 @@
-"""An environment with this project and what pip would install beside it, made of links to packages that are here already."""
+"""An environment with this project and what pip would install beside it: links to packages that are here already."""
 
 from __future__ import annotations
 
