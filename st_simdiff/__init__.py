@@ -10,11 +10,12 @@ _HOMES = {
     "InputError": "st_simdiff.errors",
     "METHODS": "st_simdiff.methods.registry",
     "STSimDiff": "st_simdiff.methods.st_simdiff",
+    "attach": "st_simdiff.models.attach",
     "compress": "st_simdiff.models.attach",
     "make_method": "st_simdiff.methods.registry",
 }
 
-__all__ = ["METHODS", "Composed", "InputError", "STSimDiff", "compress", "make_method"]
+__all__ = ["METHODS", "Composed", "InputError", "STSimDiff", "attach", "compress", "make_method"]
 
 
 def __getattr__(name: str) -> Any:

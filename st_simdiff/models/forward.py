@@ -108,6 +108,8 @@ class ForwardPass:
         self.videos: list[Video] = []
         self.deepstack: Deepstack | None = None
         self.rotary: Rotary | None = None
+        self.kept: torch.Tensor | None = None
+        self.scored = frozenset(method.layers(len(decoder_layers(text_model))))
         self.seen: dict[int, tuple[Past, View]] = {}
         self._mask: tuple[tuple, torch.Tensor | None] | None = None
 
@@ -199,6 +201,7 @@ class ForwardPass:
             if reduction.values is not None:
                 hidden[video.row, video.where] = reduction.values.to(hidden.dtype)
 
+        self.kept = packing.index if self.kept is None else packing.take(self.kept, 1)
         self.position_ids = packing.take_positions(self.position_ids)
         if self.deepstack is not None:
             self.deepstack.pack(packing)
@@ -252,6 +255,8 @@ class ForwardPass:
         """
         self.cache = cache
         past = self._past(index)
+        if cache is not None and index < len(cache.layers) and isinstance(cache.layers[index], PrunedLayer):
+            cache.layers[index].expected = True
         self.seen[index] = (past, self.view)
         if self.rotary is None:
             self.rotary = rotary

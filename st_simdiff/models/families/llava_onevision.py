@@ -37,7 +37,8 @@ class LlavaOnevisionFamily(TransformersFamily):
             video(grid, VisionRecord(*(_pooled(base, part) for part in (own.attention, own.keys)))) for own in frames
         ]
 
-    def recorder(self, base: nn.Module, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:
+    def recorder(self, model: nn.Module, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:
+        base = model.base_model
         kind, layer = base.config.vision_config.model_type, base.config.vision_feature_layer
         if kind != "siglip_vision_model" or not isinstance(layer, int):
             raise InputError(
@@ -47,7 +48,7 @@ class LlavaOnevisionFamily(TransformersFamily):
         layers = base.vision_tower.encoder.layers
         # hidden_states[0] are the embeddings, hidden_states[i] the output of layer i - 1
         index = layer - 1 if layer >= 0 else layer
-        return SiglipRecorder(layers[index].self_attn, vision_inputs, recording=False)
+        return SiglipRecorder(layers[index].self_attn)
 
 
 def _grid(base: nn.Module, given: dict[str, Any]) -> TokenGrid:
