@@ -7,9 +7,14 @@ from typing import Any
 
 from st_simdiff.errors import unknown
 from st_simdiff.methods.base import Method
+from st_simdiff.methods.divprune import DivPrune
+from st_simdiff.methods.dycoke import DyCoke
+from st_simdiff.methods.evs import EVS
 from st_simdiff.methods.fastervlm import FasterVLM
 from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.fastvid import FastVID
+from st_simdiff.methods.flashvid import FlashVID
+from st_simdiff.methods.former_names import FORMER_NAMES
 from st_simdiff.methods.framefusion import FrameFusion
 from st_simdiff.methods.full import Full
 from st_simdiff.methods.holitom import HoliTom
@@ -23,14 +28,29 @@ from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
 from st_simdiff.methods.st_simdiff_input import STSimDiffInput
 from st_simdiff.methods.st_simdiff_release import STSimDiffRelease, STSimDiffReleaseRandom, STSimDiffReleaseRanked
 from st_simdiff.methods.sttm import STTM
-from st_simdiff.methods.temporal_drop import TemporalDrop
+from st_simdiff.methods.unicomp import UniComp
 from st_simdiff.methods.uniform_frames import UniformFrames
+from st_simdiff.methods.v_cast import VCast
 from st_simdiff.methods.vidcom2 import VidCom2
+from st_simdiff.methods.vidcom2_vllm import VidCom2VLLM
 from st_simdiff.methods.visionzip import VisionZip
 from st_simdiff.methods.vispruner import VisPruner
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method
+
+class Registry(dict[str, type[Method]]):
+    """Methods by name. It is asked by former names too, and lists the present ones."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(FORMER_NAMES.get(name, name) if isinstance(name, str) else name)
+
+    def __missing__(self, name: str) -> type[Method]:
+        if name not in FORMER_NAMES:
+            raise KeyError(name)
+        return self[FORMER_NAMES[name]]
+
+
+METHODS = Registry(
+    (method.name, method)
     for method in (
         Full,
         STSimDiff,
@@ -41,7 +61,7 @@ METHODS: dict[str, type[Method]] = {
         STSimDiffReleaseRandom,
         Random,
         UniformFrames,
-        TemporalDrop,
+        EVS,
         Importance,
         FastV,
         PruMerge,
@@ -52,11 +72,17 @@ METHODS: dict[str, type[Method]] = {
         FrameFusion,
         STTM,
         VidCom2,
+        VidCom2VLLM,
         FastVID,
         HoliTom,
         LLaVAScissor,
+        DyCoke,
+        DivPrune,
+        FlashVID,
+        UniComp,
+        VCast,
     )
-}
+)
 
 
 def make_method(name: str, **settings: Any) -> Method:
