@@ -96,5 +96,6 @@ def describe_methods() -> str:
     for name, method in sorted(METHODS.items()):
         text = (inspect.getdoc(method) or "").partition("\n")[0]
         fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(method))
-        lines += [f"{name}: {text}", f"    {fields}"]
+        package = METHODS.package(name)
+        lines += [f"{name}: {text}", *([f"    of the package {package}"] if package else []), f"    {fields}"]
     return "\n".join(lines)

@@ -17,9 +17,9 @@ LAYERS = 28
 
 
 def methods_table() -> str:
-    """A Markdown table of all registered methods: what each does, where it acts, what it reads, keeps and takes."""
+    """A Markdown table of this package's methods: what each does, where it acts, what it reads, keeps and takes."""
     rows = ["| name | what it does | acts | reads from the tower | keeps | settings |", "|---|---|---|---|---|---|"]
-    rows += [f"| {' | '.join(_cells(method))} |" for method in METHODS.values()]
+    rows += [f"| {' | '.join(_cells(method))} |" for method in METHODS.own.values()]
     return "\n".join(rows)
 
 
