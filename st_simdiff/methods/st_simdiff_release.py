@@ -46,10 +46,8 @@ class STSimDiffRelease(Method):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise InputError(f"{name} is a number that cosines are compared with, got {value!r}.")
-        if self.strategy == 1 and not isinstance(self.strategy, bool):
-            raise InputError("strategy=1 has no result to reproduce, the authors' code fails with it: use 2 or 3.")
         if isinstance(self.strategy, bool) or self.strategy not in (2, 3):
-            raise InputError(f"strategy is 2 or 3, got {self.strategy!r}.")
+            raise InputError(f"strategy is 2 or 3 (with 1 the authors' code fails), got {self.strategy!r}.")
         for name in ("spatial", "temporal", "right", "bottom"):
             check_flag(name, getattr(self, name))
         check_choice("communities", self.communities, ReleaseCommunities)

@@ -33,7 +33,7 @@ def with_table(text: str) -> str:
 
 def _cells(method: type[Method]) -> list[str]:
     sample = _sample(method)
-    summary = inspect.getdoc(method).splitlines()[0]
+    summary = (inspect.getdoc(method) or "").partition("\n")[0]
     settings = [
         f"`{field.name}={field.default!r}`" for field in dataclasses.fields(method) if field.name != "retention"
     ]

@@ -12,7 +12,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.masking_utils import create_causal_mask
 
 from st_simdiff.errors import InputError
-from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens
+from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens, no_attention
 from st_simdiff.models.cache import PrunedLayer
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
@@ -159,7 +159,7 @@ class ForwardPass:
         return self._reduce(index, hidden, decide)
 
     def _visual_tokens(
-        self, video: Video, features: torch.Tensor, attention: Callable[[], torch.Tensor] | None = None
+        self, video: Video, features: torch.Tensor, attention: Callable[[], torch.Tensor] = no_attention
     ) -> VisualTokens:
         return VisualTokens(
             features=features,

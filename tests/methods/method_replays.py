@@ -138,7 +138,7 @@ def replay_fastervlm(case: Case) -> None:
         attention = case["in_attn_cls"].mean(-2).flatten(0, -2)
         frames, size = attention.shape
         choice = fastervlm.FasterVLM(retention=0.5).choose(
-            patches.Patches(features, attention, None, TokenGrid(frames, 1, size)),
+            patches.Patches(features, TokenGrid(frames, 1, size), {"attention": attention}),
             frames * case.params["visual_token_num"],
         )
         kept = choice.kept.view(frames, -1) % size
