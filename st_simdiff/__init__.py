@@ -42,6 +42,8 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time each nam
     from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive as STSimDiffAdaptive
     from st_simdiff.methods.st_simdiff_input import STSimDiffInput as STSimDiffInput
     from st_simdiff.methods.st_simdiff_release import STSimDiffRelease as STSimDiffRelease
+    from st_simdiff.methods.st_simdiff_release import STSimDiffReleaseRandom as STSimDiffReleaseRandom
+    from st_simdiff.methods.st_simdiff_release import STSimDiffReleaseRanked as STSimDiffReleaseRanked
     from st_simdiff.methods.sttm import STTM as STTM
     from st_simdiff.methods.temporal_drop import TemporalDrop as TemporalDrop
     from st_simdiff.methods.uniform_frames import UniformFrames as UniformFrames
@@ -74,7 +76,7 @@ _NAMES = {
     "st_simdiff.methods.st_simdiff": ["STSimDiff"],
     "st_simdiff.methods.st_simdiff_adaptive": ["STSimDiffAdaptive"],
     "st_simdiff.methods.st_simdiff_input": ["STSimDiffInput"],
-    "st_simdiff.methods.st_simdiff_release": ["STSimDiffRelease"],
+    "st_simdiff.methods.st_simdiff_release": ["STSimDiffRelease", "STSimDiffReleaseRandom", "STSimDiffReleaseRanked"],
     "st_simdiff.methods.sttm": ["STTM"],
     "st_simdiff.methods.temporal_drop": ["TemporalDrop"],
     "st_simdiff.methods.uniform_frames": ["UniformFrames"],

@@ -12,6 +12,7 @@ import torch
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisionInput, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
+from st_simdiff.methods.ranking import rank
 from st_simdiff.selection.grid import TokenGrid, spread
 
 
@@ -167,16 +168,6 @@ def touched_separators(kept: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
     if grid.separators in ("none", "end"):
         return separators
     return separators[torch.searchsorted(separators, kept).unique()]
-
-
-def rank(scores: torch.Tensor) -> torch.Tensor:
-    """Indices by descending score along the last dimension, int64. Earlier first among equals; NaN counts as -inf."""
-    return torch.sort(torch.where(scores.isnan(), -torch.inf, scores), dim=-1, descending=True, stable=True).indices
-
-
-def highest(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices of the `count` highest scores along the last dimension, int64, ascending."""
-    return rank(scores)[..., :count].sort(dim=-1).values
 
 
 def highest_per_frame(scores: torch.Tensor, quotas: list[int] | torch.Tensor) -> torch.Tensor:

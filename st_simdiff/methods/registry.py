@@ -29,7 +29,7 @@ from st_simdiff.methods.random import Random
 from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
 from st_simdiff.methods.st_simdiff_input import STSimDiffInput
-from st_simdiff.methods.st_simdiff_release import STSimDiffRelease
+from st_simdiff.methods.st_simdiff_release import STSimDiffRelease, STSimDiffReleaseRandom, STSimDiffReleaseRanked
 from st_simdiff.methods.sttm import STTM
 from st_simdiff.methods.temporal_drop import TemporalDrop
 from st_simdiff.methods.uniform_frames import UniformFrames
@@ -124,6 +124,8 @@ METHODS = MethodRegistry(
         STSimDiffAdaptive,
         STSimDiffInput,
         STSimDiffRelease,
+        STSimDiffReleaseRanked,
+        STSimDiffReleaseRandom,
         Random,
         UniformFrames,
         TemporalDrop,

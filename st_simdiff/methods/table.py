@@ -1,4 +1,4 @@
-"""The documentation's table of methods: `python -m st_simdiff.methods.table docs/methods.md` writes it anew."""
+"""The methods as text. `python -m st_simdiff.methods.table docs/methods.md` writes the documentation's table anew."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ from st_simdiff.methods.registry import METHODS
 BEGIN, END = "<!-- table of methods: begin -->", "<!-- table of methods: end -->"
 LAYERS = 28
 """Depth of the model for which the table says where a method acts."""
+
+
+def describe_methods() -> str:
+    """Every method, what it is, and its settings with their defaults."""
+    lines = []
+    for name, method in sorted(METHODS.items()):
+        text = (inspect.getdoc(method) or "").partition("\n")[0]
+        fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(method))
+        package = METHODS.package(name)
+        lines += [f"{name}: {text}", *([f"    of the package {package}"] if package else []), f"    {fields}"]
+    return "\n".join(lines)
 
 
 def methods_table() -> str:
