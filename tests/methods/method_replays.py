@@ -145,7 +145,7 @@ def replay_fastervlm(case: Case) -> None:
         attention = case["in_attn_cls"].mean(-2).flatten(0, -2)
         frames, size = attention.shape
         choice = fastervlm.FasterVLM(retention=0.5).choose(
-            patches.Patches(features, attention, None, TokenGrid(frames, 1, size)),
+            patches.Patches(features, TokenGrid(frames, 1, size), {"attention": attention}),
             frames * case.params["visual_token_num"],
         )
         kept = choice.kept.view(frames, -1) % size
@@ -537,7 +537,7 @@ def replay_flashvid(case: Case) -> None:
         budget="as_published",
     )
     grid = TokenGrid(frames, 1, size)
-    given = patches.Patches(case["in_features"], case["in_attention"], None, grid)
+    given = patches.Patches(case["in_features"], grid, {"attention": case["in_attention"]})
     quota = params["adts_tokens"] + params["other_tokens"]
     tokens = method.reduce(given, [quota] * frames, exact=False)
     same(tokens.chosen.nonzero()[:, 1].view(frames, -1), case["out_chosen"])
