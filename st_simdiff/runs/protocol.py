@@ -20,6 +20,7 @@ from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArgumen
 from st_simdiff.answering.checkpoints import check_checkpoint, checkpoint_name, fingerprint_checkpoint
 from st_simdiff.answering.device import choose_dtype
 from st_simdiff.methods.base import Method
+from st_simdiff.methods.registry import METHODS
 
 Protocol = dict[str, Any]
 
@@ -97,8 +98,9 @@ def _version(package: str) -> str:
 
 
 def describe_method(method: Method) -> dict[str, Any]:
-    """The method's name and every setting."""
-    return {"name": method.name, **dataclasses.asdict(method)}
+    """The method's name and every setting; of a method from another package also that package's version."""
+    package = METHODS.package(method.name)
+    return {"name": method.name, **dataclasses.asdict(method), **({"package": package} if package else {})}
 
 
 def changed_settings(method: Method) -> dict[str, Any]:
