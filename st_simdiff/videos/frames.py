@@ -1,0 +1,51 @@
+"""Frames of a video file: the way in for all that reads videos."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from st_simdiff.errors import InputError
+from st_simdiff.videos.decoders import read_here
+from st_simdiff.videos.record import SampledVideo
+from st_simdiff.videos.sampling import Sampling, frame_indices
+from st_simdiff.videos.settings import Decoder, ReadSettings
+
+if TYPE_CHECKING:
+    from st_simdiff.videos.workers import VideoWorkers
+
+
+def sample_frames(
+    path: str | Path,
+    max_frames: int,
+    fps: float = 1,
+    force_sample: bool = False,
+    decoder: Decoder = "auto",
+    *,
+    workers: VideoWorkers | None = None,
+    **settings: Any,
+) -> SampledVideo:
+    """Decode the frames that `frame_indices` chooses from the video file `path`.
+
+    decoder, settings: see `ReadSettings`. workers: processes in which a file that makes a decoder crash or hang does no
+    harm; None decodes in this one. Raises `VideoError` for a file that is missing, is no video, has no frames or is
+    damaged; `InputError`, a ValueError, for a setting out of range or a missing package.
+    """
+    if max_frames < 1 or not 0 < fps < math.inf:
+        raise InputError(f"max_frames must be at least 1 and fps above 0, got {max_frames} and {fps}.")
+    reading = ReadSettings(decoder=decoder, **settings)
+    return read_frames(
+        path, lambda total, rate: frame_indices(total, rate, max_frames, fps, force_sample), reading, workers
+    )
+
+
+def read_frames(
+    path: str | Path,
+    sampling: Sampling,
+    settings: ReadSettings | None = None,
+    workers: VideoWorkers | None = None,
+) -> SampledVideo:
+    """Decode the frames that `sampling` chooses from the video file `path`; the rest as in `sample_frames`."""
+    read = read_here if workers is None else workers.read
+    return read(path, sampling, settings or ReadSettings())
