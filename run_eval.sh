@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Evaluates video LLMs under ST-SimDiff and other methods with lmms-eval. The first run installs what it needs into .venv.
+# Evaluates video LLMs under ST-SimDiff and other methods with lmms-eval. The first run installs what it needs into .venv: the
+# versions of requirements/tested.txt, or with --newest the newest that pyproject.toml allows, into .venv-newest.
 # Killed and started again, the same command goes on where it stopped.
 #   bash run_eval.sh                                        the embedded trained model on its own questions
 #   MODEL_PATH=/path/to/llava-video bash run_eval.sh        VideoMME at retention 0.3
@@ -9,5 +10,6 @@
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$root/.ci/venv.sh"
-ensure_venv "$root" eval,clips,report,synth
-exec "$root/.venv/bin/python" -m st_simdiff eval "$@"
+take_newest "$@"
+ensure_venv "$root" "$set" eval,clips,report,synth
+exec "$python" -m st_simdiff eval ${arguments[@]+"${arguments[@]}"}

@@ -1,28 +1,65 @@
 # Sourced by run_eval.sh and run_tests.sh.
 
-# ensure_venv ROOT EXTRAS: makes ROOT/.venv with this project and the comma-separated EXTRAS, unless that was done before.
-# Done again when pyproject.toml changes or the checkout moves.
+# ensure_venv ROOT SET EXTRAS: makes an environment with this project and the comma-separated EXTRAS, unless that was done
+# before, and sets `python` to its interpreter. SET is tested (ROOT/.venv, the versions of requirements/tested.txt) or newest
+# (ROOT/.venv-newest, the newest versions that pyproject.toml allows). Done again when the versions asked for change, for the
+# newest once a day, and when the checkout moves.
 ensure_venv() {
-    local root="$1" extras="$2" venv="$1/.venv" base="" candidate
-    local stamp="$venv/.installed-${extras//,/-}" key
-    key="$root $(cksum < "$root/pyproject.toml")"
-    if [ "$(cat "$stamp" 2>/dev/null)" = "$key" ]; then
+    local root="$1" set="$2" extras="$3" venv="$1/.venv" stamp key base
+    local -a constraint=() upgrade=()
+    case "$set" in
+        tested)
+            key="$root $(cat "$root/pyproject.toml" "$root/requirements/tested.txt" | cksum)"
+            # By environment and not as options, since the building of packages heeds these too.
+            constraint=(PIP_CONSTRAINT=requirements/tested.txt PIP_BUILD_CONSTRAINT=requirements/tested.txt)
+            ;;
+        newest)
+            venv="$root/.venv-newest"
+            key="$root $(cksum < "$root/pyproject.toml") $(date +%F)"
+            upgrade=(--upgrade --upgrade-strategy eager)
+            ;;
+    esac
+    stamp="$venv/.installed-${extras//,/-}"
+    python="$venv/bin/python"
+    if [ "$(cat "$stamp" 2> /dev/null)" = "$key" ]; then
         return 0
     fi
-    if ! "$venv/bin/python" -m pip --version > /dev/null 2>&1; then
-        for candidate in python3 python3.13 python3.12 python3.11 python3.14 python; do
-            if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-                base="$candidate"
-                break
-            fi
-        done
-        if [ -z "$base" ]; then
-            echo "Python 3.11 or newer is needed, and none is on the PATH." >&2
-            return 1
-        fi
-        "$base" -m venv --clear "$venv"
+    if ! suits "$python" "$set" || ! "$python" -m pip --version > /dev/null 2>&1; then
+        base="$(find_python "$set")" || return 1
+        "$base" -m venv --clear "$venv" || return 1
     fi
-    echo "Installing into $venv, once (a few GB with PyTorch: this takes minutes) ..." >&2
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$root[$extras]"
+    echo "Installing the $set versions into $venv, once (a few GB with PyTorch: this takes minutes) ..." >&2
+    (cd "$root" && env ${constraint[@]+"${constraint[@]}"} "$python" -m pip install --quiet --disable-pip-version-check \
+        ${upgrade[@]+"${upgrade[@]}"} --editable ".[$extras]") || return 1
     echo "$key" > "$stamp"
+}
+
+# find_python SET: prints the name of a Python that the SET of versions is for.
+find_python() {
+    local candidate
+    for candidate in python3 python3.13 python3.12 python3.11 python3.14 python; do
+        if suits "$candidate" "$1"; then
+            echo "$candidate"
+            return 0
+        fi
+    done
+    echo "Python 3.11 to 3.14 is needed, and none is on the PATH." >&2
+    return 1
+}
+
+# suits PYTHON SET: whether there is such an interpreter and the SET of versions is for it.
+suits() {
+    local below="(3, 15)"
+    [ "$2" = tested ] || below="(4,)"
+    "$1" -c "import sys; sys.exit(not (3, 11) <= sys.version_info < $below)" 2> /dev/null
+}
+
+# take_newest ARGUMENT ...: sets `set` to newest if --newest is among the arguments, else to tested, and `arguments` to the others.
+take_newest() {
+    local argument
+    set=tested
+    arguments=()
+    for argument in "$@"; do
+        if [ "$argument" = --newest ]; then set=newest; else arguments+=("$argument"); fi
+    done
 }

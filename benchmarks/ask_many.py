@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-from llava.tiny import write_tiny_checkpoint
+from st_simdiff.answering.answering import VideoAnswerer
+from st_simdiff.answering.arguments import parse
 from st_simdiff.bench.results import hardware
-from st_simdiff.harness.answering import VideoAnswerer
-from st_simdiff.harness.arguments import parse
+from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 from st_simdiff.methods.registry import METHODS, make_method
 
 SHAPE = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from st_simdiff.bench.cli import add_bench_command, run_bench
 from st_simdiff.errors import InputError
-from st_simdiff.harness.plan.options import add_eval_command
+from st_simdiff.evaluate.options import add_eval_command
 from st_simdiff.show.cli import add_show_command, run_show
 
 
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(run_bench(options))
     # Imported here so that --help and a mistyped option answer at once: these import torch.
     from st_simdiff import report
-    from st_simdiff.harness import evaluation
-    from st_simdiff.harness.launch import RunFailed
+    from st_simdiff.evaluate import evaluation
+    from st_simdiff.evaluate.launch import RunFailed
 
     try:
         if options.command in ("tables", "plots"):

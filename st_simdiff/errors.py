@@ -10,9 +10,9 @@ class InputError(ValueError):
     """Something the caller gave cannot be used. The message is one sentence meant for that caller."""
 
 
-def unknown(kind: str, given: str, valid: Iterable[str]) -> InputError:
+def unknown(kind: str, given: object, valid: Iterable[str]) -> InputError:
     """An `InputError` for a name that is not among `valid`, with the closest valid name if one is close."""
-    names = sorted(valid)
-    close = difflib.get_close_matches(given, names, n=1)
+    names = sorted(map(str, valid))
+    close = difflib.get_close_matches(str(given), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return InputError(f"Unknown {kind} {given!r}.{hint} Valid: {', '.join(names)}.")

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from llava.constants import IMAGE_TOKEN_INDEX
-from llava.modeling import LlavaVideo
 from st_simdiff.bench.planted import PlantedVideo, plant, planted
 from st_simdiff.bench.rows import FULL, Row, Sample, sample_flops, summarise
+from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
+from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import make_method
 from st_simdiff.models.attach import compress

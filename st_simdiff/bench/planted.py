@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from llava.modeling import LlavaVideo
+from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.selection.select import select
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from llava.config import LlavaVideoConfig
-from llava.modeling import LlavaVideo
-from llava.tiny import random_config
+from st_simdiff.checkpoints.llava_video.config import LlavaVideoConfig
+from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
+from st_simdiff.checkpoints.llava_video.tiny import random_config
 from st_simdiff.errors import unknown
 
 

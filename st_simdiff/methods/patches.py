@@ -11,7 +11,7 @@ import torch
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisionInput, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
-from st_simdiff.selection.grid import TokenGrid
+from st_simdiff.selection.grid import TokenGrid, spread
 
 
 @dataclass(frozen=True)
@@ -148,15 +148,6 @@ def touched_separators(kept: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
     if grid.separators in ("none", "end"):
         return separators
     return separators[torch.searchsorted(separators, kept).unique()]
-
-
-def spread(items: torch.Tensor, count: int) -> torch.Tensor:
-    """`count` of `items` (n,), evenly spaced; all of them if `count` is n or more."""
-    total = items.numel()
-    if count >= total:
-        return items
-    step = torch.arange(count, device=items.device)
-    return items[(2 * step + 1) * total // max(2 * count, 1)]
 
 
 def rank(scores: torch.Tensor) -> torch.Tensor:

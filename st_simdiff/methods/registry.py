@@ -20,6 +20,7 @@ from st_simdiff.methods.prumerge_plus import PruMergePlus
 from st_simdiff.methods.random import Random
 from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
+from st_simdiff.methods.st_simdiff_input import STSimDiffInput
 from st_simdiff.methods.st_simdiff_release import STSimDiffRelease
 from st_simdiff.methods.sttm import STTM
 from st_simdiff.methods.temporal_drop import TemporalDrop
@@ -34,6 +35,7 @@ METHODS: dict[str, type[Method]] = {
         Full,
         STSimDiff,
         STSimDiffAdaptive,
+        STSimDiffInput,
         STSimDiffRelease,
         Random,
         UniformFrames,

@@ -13,8 +13,9 @@ from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted, between, nearest_threshold
 from st_simdiff.methods.checks import check_range, check_whole
-from st_simdiff.methods.patches import Choice, spread, to_slots
+from st_simdiff.methods.patches import Choice, to_slots
 from st_simdiff.methods.quadtree import BLOCK_PATCHES, Nodes, Pyramid, build_pyramid, cell_sizes, cosines, split
+from st_simdiff.selection.grid import spread
 
 LAYER = 1
 """0-based index of the decoder layer after which the tokens merge: they enter layer 2 merged."""

@@ -9,8 +9,7 @@ import torch
 
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
-from st_simdiff.methods.patches import spread
-from st_simdiff.selection.grid import TokenGrid
+from st_simdiff.selection.grid import TokenGrid, spread
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ def _siglip(model: nn.Module, tower: nn.Module, projector: nn.Module) -> tuple[V
     if hasattr(model, "frames_per_step"):  # NVILA: 2 x 2 patches a token, before the projector
         pooled, projected, separators = side // 2, (side // 2) ** 2, 1
     elif hasattr(model, "embedder"):
-        from llava.layout import pooled_side, span_length
+        from st_simdiff.checkpoints.llava_video.layout import pooled_side, span_length
 
         embedder = model.embedder
         pooled, projected = pooled_side(side, embedder.pool_mode), side**2

@@ -11,6 +11,7 @@ FAMILY = "st_simdiff"
 OTHER_NAMES = {
     RELEASE: "ST-SimDiff (release)",
     "st_simdiff_adaptive": "ST-SimDiff (adaptive)",
+    "st_simdiff_input": "ST-SimDiff (input)",
     "random": "Random",
     "uniform_frames": "Uniform frames",
     "temporal_drop": "Temporal drop",

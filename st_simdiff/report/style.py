@@ -73,6 +73,7 @@ _FIXED = {
     "st_simdiff": Look(VERMILION, "o", "-", 2.0),
     "st_simdiff_release": Look(VERMILION, "*", "--", 1.6),
     "st_simdiff_adaptive": Look(ORANGE, "o", "-", 2.0),
+    "st_simdiff_input": Look(ORANGE, "*", "--", 1.6),
 }
 FULL_LOOK = _FIXED["full"]
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from st_simdiff.errors import InputError
-from st_simdiff.selection.grid import TokenGrid
+from st_simdiff.selection.grid import TokenGrid, check_features
 
 _CPU_BLOCK_BYTES = 1 << 20
 """Features per block on a CPU: small enough for a block and its products to stay in the cache."""
@@ -38,8 +37,7 @@ def node_view(features: torch.Tensor, grid: TokenGrid, *, newline_column: bool =
     Separators after a frame or at the end have no place on the grid: they are nodes without neighbours.
     Raises `InputError` unless there is one feature vector a token.
     """
-    if features.dim() != 2 or features.shape[0] != grid.count:
-        raise InputError(f"The grid has {grid.count} tokens, but the features have the shape {tuple(features.shape)}.")
+    check_features(features, grid)
     row = grid.width + (grid.separators == "row")
     frames = features[: grid.frames * grid.frame_length].unflatten(0, (grid.frames, grid.frame_length))
     nodes = frames[:, : grid.height * row].unflatten(1, (grid.height, row))

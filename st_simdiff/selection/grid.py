@@ -61,3 +61,18 @@ class TokenGrid:
     def frame_of(self, device: torch.device | str = "cpu") -> torch.Tensor:
         """Frame index of every token, int64 (N,). A separator at the very end counts to the last frame."""
         return (torch.arange(self.count, device=device) // self.frame_length).clamp(max=self.frames - 1)
+
+
+def check_features(features: torch.Tensor, grid: TokenGrid) -> None:
+    """Raises `InputError` unless `features` has one vector a token, (N, D)."""
+    if features.dim() != 2 or features.shape[0] != grid.count:
+        raise InputError(f"The grid has {grid.count} tokens, but the features have the shape {tuple(features.shape)}.")
+
+
+def spread(items: torch.Tensor, count: int) -> torch.Tensor:
+    """`count` of `items` (n,), evenly spaced; all of them if `count` is n or more."""
+    total = items.numel()
+    if count >= total:
+        return items
+    step = torch.arange(count, device=items.device)
+    return items[(2 * step + 1) * total // max(2 * count, 1)]

@@ -15,7 +15,7 @@ from st_simdiff.selection.caps import split_large
 from st_simdiff.selection.communities import connected_components
 from st_simdiff.selection.farthest import farthest_order
 from st_simdiff.selection.graph import Planes, cosine_planes, enabled_planes, node_view, threshold
-from st_simdiff.selection.grid import TokenGrid
+from st_simdiff.selection.grid import TokenGrid, spread
 from st_simdiff.selection.modularity import modularity_communities
 from st_simdiff.selection.rule import SelectionRule
 from st_simdiff.selection.thresholds import resolve_threshold
@@ -149,6 +149,5 @@ def share_budget(
             f"newline='keep' keeps {kept} newline tokens, which leaves no patch in a budget of {target} tokens; "
             f"use newline='node' or 'drop', or a higher retention."
         )
-    steps = torch.arange(kept, device=device)
-    newline[offsets[(2 * steps + 1) * len(offsets) // max(2 * kept, 1)]] = True
+    newline[spread(offsets, kept)] = True
     return Fraction(target - kept, patches), newline

@@ -18,6 +18,7 @@ def from_hexadecimal(colour: str) -> RGB:
 
 SKY_BLUE = from_hexadecimal(style.SKY_BLUE)
 GREEN = from_hexadecimal(style.GREEN)
+ORANGE = from_hexadecimal(style.ORANGE)
 YELLOW = from_hexadecimal(style.YELLOW)
 BLUE = from_hexadecimal(style.BLUE)
 VERMILION = from_hexadecimal(style.VERMILION)

@@ -14,6 +14,8 @@ from st_simdiff.show.colours import (
     GREEN,
     INK,
     MUTED,
+    ORANGE,
+    PURPLE,
     RED,
     RGB,
     SKY_BLUE,
@@ -30,6 +32,8 @@ FATE_COLOURS: dict[Fate, RGB] = {
     Fate.ATTENTION: SKY_BLUE,
     Fate.CHOSEN: WHITE,
     Fate.MERGED: GREEN,
+    Fate.SEED: PURPLE,
+    Fate.FARTHEST: ORANGE,
 }
 ATTENTION_SCALE: tuple[RGB, RGB, RGB] = ((0, 34, 78), (124, 123, 120), (254, 232, 56))
 """Least, middle and most attention: cividis, which any colour vision sees alike (Nunez et al., PLoS ONE 2018)."""
@@ -79,7 +83,7 @@ def draw_fates(picture: Image.Image, fates: np.ndarray) -> Image.Image:
     thin = min(4, max(1, round(side / 11)))
     heavy = max(2, round(thin * 1.5))
     # Events come last: their box lies over those of their neighbours.
-    for fate in (Fate.CHOSEN, Fate.ATTENTION, Fate.REPRESENTATIVE, Fate.EVENT):
+    for fate in (Fate.CHOSEN, Fate.ATTENTION, Fate.REPRESENTATIVE, Fate.FARTHEST, Fate.SEED, Fate.EVENT):
         for row, column in np.argwhere(fates == fate).tolist():
             box = _cell(picture.size, fates.shape, row, column)
             draw.rectangle(box, outline=FATE_COLOURS[fate], width=heavy if fate == Fate.EVENT else thin)
@@ -158,7 +162,10 @@ def draw_legend(
 def legend_entries(provenances: list[Provenance], *, numbers: bool) -> list[tuple[Fate, str]]:
     """The fates that occur, the kept ones first, with their counts if `numbers` (of the first provenance)."""
     counts = [provenance.counts() for provenance in provenances]
-    order = (Fate.REPRESENTATIVE, Fate.EVENT, Fate.ATTENTION, Fate.CHOSEN, Fate.MERGED, Fate.DROPPED)
+    order = (
+        *(Fate.REPRESENTATIVE, Fate.FARTHEST, Fate.SEED, Fate.EVENT),
+        *(Fate.ATTENTION, Fate.CHOSEN, Fate.MERGED, Fate.DROPPED),
+    )
     return [
         (fate, f"{fate.label} ({counts[0][fate]:,})" if numbers and fate in counts[0] else fate.label)
         for fate in order

@@ -111,6 +111,7 @@ def _view_data(view: View) -> dict[str, Any]:
         "representative": _base64(story.representative, np.uint8),
         "community": _base64(story.community, np.int32) if known else None,
         "centrality": _base64(story.centrality, np.float32) if known else None,
+        "reach": None if bool(story.reach.isnan().all()) else _base64(story.reach, np.float32),
         "score": _base64(story.score, np.float32) if scored else None,
         "attention": _base64(story.attention, np.float32) if ranked else None,
         "rank": _base64(story.attention_rank, np.int32) if ranked else None,

@@ -21,6 +21,8 @@ class Fate(IntEnum):
     EVENT = 3
     ATTENTION = 4
     CHOSEN = 5
+    SEED = 6
+    FARTHEST = 7
 
     @property
     def kept(self) -> bool:
@@ -38,6 +40,8 @@ _LABELS = {
     Fate.EVENT: "event: differs from the frame before",
     Fate.ATTENTION: "kept by attention",
     Fate.CHOSEN: "kept by the method's rule",
+    Fate.SEED: "seed: nearest to the middle of the video",
+    Fate.FARTHEST: "farthest from the tokens kept before it",
 }
 
 
@@ -49,8 +53,10 @@ class Provenance:
     token, -1 if it was kept. owner: int64 (N,), the kept token that holds its content, itself if kept, -1 if dropped.
     representative, event: bool (N,), what the method found at its input, whatever came later.
     community: int64 (N,), smallest offset in the token's community. centrality: float64 (N,).
-    score: float64 (N,), the method's own score at the input. attention: float64 (N,), the last query's attention in
-    the first stage that ranked the token by it; attention_rank: int64 (N,), 0 for the highest.
+    seed: bool (N,), the token that farthest points start from. reach: float64 (N,), a farthest point's distance to
+    those chosen before it. score: float64 (N,), the method's own score at the input.
+    attention: float64 (N,), the last query's attention in the first stage that ranked the token by it;
+    attention_rank: int64 (N,), 0 for the highest.
     stages: a few words on where each stage took place.
     """
 
@@ -62,6 +68,8 @@ class Provenance:
     event: torch.Tensor
     community: torch.Tensor
     centrality: torch.Tensor
+    seed: torch.Tensor
+    reach: torch.Tensor
     score: torch.Tensor
     attention: torch.Tensor
     attention_rank: torch.Tensor
@@ -82,7 +90,7 @@ class Provenance:
         return {fate: numbers[fate] for fate in Fate if numbers[fate]}
 
     def per_frame(self) -> torch.Tensor:
-        """Tokens of each fate in each frame, int64 (T, 6). Separators count to their frame."""
+        """Tokens of each fate in each frame, int64 (T, 8). Separators count to their frame."""
         index = self.grid.frame_of() * len(Fate) + self.fate
         return torch.bincount(index, minlength=self.grid.frames * len(Fate)).view(self.grid.frames, len(Fate))
 
@@ -90,17 +98,18 @@ class Provenance:
 def trace_provenance(grid: TokenGrid, stages: Sequence[StageRecord]) -> Provenance:
     """The provenance that a method's stages tell, oldest first (`VideoTrace.stages`).
 
-    Details that look like a `Selection` give communities, representatives and events; a tensor with one number a token
-    (or a patch) gives scores: of the method at the input, of attention after a layer.
+    Details that look like a `Selection` give communities, representatives and events, those that look like an
+    `InputSelection` events, seed and reach; a tensor with one number a token (or a patch) gives scores: of the method
+    at the input, of attention after a layer.
     """
     count = grid.count
     alive = torch.arange(count)
     owner, lost = alive.clone(), torch.full((count,), -1)
     community, rank = lost.clone(), lost.clone()
     representative = torch.zeros(count, dtype=torch.bool)
-    event = representative.clone()
+    event, seed = representative.clone(), representative.clone()
     centrality = torch.full((count,), torch.nan, dtype=torch.float64)
-    score, attention = centrality.clone(), centrality.clone()
+    reach, score, attention = centrality.clone(), centrality.clone(), centrality.clone()
     reason = Fate.CHOSEN
     for index, stage in enumerate(stages):
         details = stage.reduction.details
@@ -110,6 +119,8 @@ def trace_provenance(grid: TokenGrid, stages: Sequence[StageRecord]) -> Provenan
                 (event, "event"),
                 (community, "community"),
                 (centrality, "centrality"),
+                (seed, "seed"),
+                (reach, "reach"),
             ):
                 if getattr(details, name, None) is not None:
                     target[alive] = getattr(details, name).cpu().to(target.dtype)
@@ -133,10 +144,25 @@ def trace_provenance(grid: TokenGrid, stages: Sequence[StageRecord]) -> Provenan
     fate[alive] = reason
     kept = owner == torch.arange(count)
     fate[kept & representative] = Fate.REPRESENTATIVE
+    fate[kept & representative & ~reach.isnan()] = Fate.FARTHEST
+    fate[kept & seed] = Fate.SEED
     fate[kept & event] = Fate.EVENT
     names = tuple(stage_name(stage.layer) for stage in stages)
     return Provenance(
-        grid, fate, lost, owner, representative, event, community, centrality, score, attention, rank, names
+        grid,
+        fate,
+        lost,
+        owner,
+        representative,
+        event,
+        community,
+        centrality,
+        seed,
+        reach,
+        score,
+        attention,
+        rank,
+        names,
     )
 
 

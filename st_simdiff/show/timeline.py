@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from st_simdiff.show.colours import BLUE, FAINT, INK, MUTED, PAPER, PURPLE, RED, RGB, SKY_BLUE, YELLOW
+from st_simdiff.show.colours import BLUE, FAINT, INK, MUTED, ORANGE, PAPER, PURPLE, RED, RGB, SKY_BLUE, YELLOW
 from st_simdiff.show.drawing import draw_legend, font, legend_entries, scaled, summary_words
 from st_simdiff.show.provenance import Fate, Provenance
 from st_simdiff.show.runs import Subject, View
@@ -18,6 +18,8 @@ from st_simdiff.show.video import Clip
 BAR_COLOURS: dict[Fate, RGB] = {
     Fate.EVENT: RED,
     Fate.REPRESENTATIVE: YELLOW,
+    Fate.FARTHEST: ORANGE,
+    Fate.SEED: PURPLE,
     Fate.ATTENTION: SKY_BLUE,
     Fate.CHOSEN: (150, 150, 156),
 }

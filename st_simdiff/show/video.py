@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from llava.video import sample_frames
 from st_simdiff.errors import InputError
+from st_simdiff.videos.frames import sample_frames
 
 WIDTH = 640
 """Frames are kept at most this wide."""

@@ -10,10 +10,10 @@ from typing import ClassVar
 import torch
 
 from st_simdiff import compress
+from st_simdiff.answering.answering import VideoAnswerer
+from st_simdiff.answering.arguments import parse, resolve_names, split_model_args
+from st_simdiff.answering.device import choose_device
 from st_simdiff.errors import InputError
-from st_simdiff.harness.answering import VideoAnswerer
-from st_simdiff.harness.arguments import parse, resolve_names, split_model_args
-from st_simdiff.harness.device import choose_device
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.selection.grid import TokenGrid

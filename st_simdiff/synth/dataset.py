@@ -129,7 +129,7 @@ def write_dataset(folder: Path, world: str, split: str, questions: int, seed: in
 
 
 def _task_source() -> Path:
-    return Path(__file__).parents[1] / "harness" / "tasks" / TASK
+    return Path(__file__).parents[1] / "lmms" / "tasks" / TASK
 
 
 def _question_row(question: Question) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Examinee:
 
     def __init__(self, checkpoint: Path, *, with_time: bool = False) -> None:
         """with_time: tell the frames' times in the prompt, as LLaVA-Video's evaluations do."""
-        from llava.loading import load_llava_video
+        from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 
         self.loaded: Any = load_llava_video(checkpoint, dtype=torch.float32)
         self.with_time = with_time
@@ -58,7 +58,7 @@ class Examinee:
         return [self._answer(question, pixels, instruction) for question in clip.questions]
 
     def _answer(self, question: Question, pixels: torch.Tensor, instruction: str | None) -> Answered:
-        from llava.prompt import build_prompt
+        from st_simdiff.checkpoints.llava_video.prompt import build_prompt
 
         seen = self._tokens(build_prompt(question.prompt, instruction))
         unseen = self._tokens(build_prompt(question.prompt, instruction, video=False))
@@ -77,7 +77,7 @@ class Examinee:
         return question.options[int(logits[words].argmax())]
 
     def _tokens(self, prompt: str) -> torch.Tensor:
-        from llava.prompt import tokenize_prompt
+        from st_simdiff.checkpoints.llava_video.prompt import tokenize_prompt
 
         return torch.tensor([tokenize_prompt(prompt, self.loaded.tokenizer)])
 

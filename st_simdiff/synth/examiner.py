@@ -50,8 +50,8 @@ class Examiner:
 
     def __init__(self, checkpoint: Path, frames: int, stress: str | None = None) -> None:
         """frames: of every clip. stress: one of `stress.STRESSES`, or None."""
-        from llava.layout import pooled_side
-        from llava.loading import load_llava_video
+        from st_simdiff.checkpoints.llava_video.layout import pooled_side
+        from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 
         self.loaded: Any = load_llava_video(checkpoint, dtype=torch.float32)
         self.stress = stress
@@ -106,7 +106,7 @@ class Examiner:
 
     def _prompts(self, *, video: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and attention mask of the clip's questions, int64 (questions, longest), padded on the left."""
-        from llava.prompt import build_prompt, tokenize_prompt
+        from st_simdiff.checkpoints.llava_video.prompt import build_prompt, tokenize_prompt
 
         prompts = [build_prompt(question.prompt, video=video) for question in self.clip.questions]
         rows = [torch.tensor(tokenize_prompt(prompt, self.loaded.tokenizer)) for prompt in prompts]

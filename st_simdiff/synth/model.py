@@ -1,6 +1,6 @@
 """The tiny LLaVA-Video as a module to train: transformers' SigLIP tower and Qwen2, joined as in the official model.
 
-`export.py` writes it in the official checkpoint layout; `llava.loading` reads that back as the model to use.
+`export.py` writes it in the official checkpoint layout; `checkpoints.llava_video` reads that back as the model to use.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
 
 if TYPE_CHECKING:
-    from llava.modeling import EncodedVideo
+    from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo
 
 OFFSET_NORMS = 2.0
 NOISE_DEVIATIONS = 0.5

@@ -1,4 +1,4 @@
-"""Messages between the process that wants a video and the one that reads it: JSON, and the pictures as shared memory."""
+"""Messages between the process that wants a video and the one that reads it: JSON, and pictures as shared memory."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ def read_with_decord(
     """
     import decord
 
+    decord.logging.set_level(decord.logging.QUIET)
     try:
         reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=settings.threads)
         count, rate = len(reader), float(reader.get_avg_fps())

@@ -51,7 +51,7 @@ def finish(command: Sequence[str], folder: Path, environment: Mapping[str, str] 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny checkpoint with random weights in the official layout."""
-    from llava.tiny import write_tiny_checkpoint
+    from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "llava-video-tiny"
     write_tiny_checkpoint(folder, seed=0)

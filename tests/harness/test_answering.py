@@ -4,13 +4,13 @@ import pytest
 import torch
 from made_videos import clip, write_video
 
-from llava.constants import IMAGE_TOKEN_INDEX
 from llava.conversation import conv_templates
 from llava.mm_utils import tokenizer_image_token
 from st_simdiff import compress
+from st_simdiff.answering.answering import VideoAnswerer
+from st_simdiff.answering.arguments import parse
+from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
 from st_simdiff.errors import InputError
-from st_simdiff.harness.answering import VideoAnswerer
-from st_simdiff.harness.arguments import parse
 from st_simdiff.models.attach import Attachment
 
 QUESTION = "What is seen?"

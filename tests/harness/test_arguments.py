@@ -2,8 +2,8 @@
 
 import pytest
 
+from st_simdiff.answering.arguments import join_model_args, parse, resolve_names, split_model_args
 from st_simdiff.errors import InputError
-from st_simdiff.harness.arguments import join_model_args, parse, resolve_names, split_model_args
 from st_simdiff.methods.full import Full
 from st_simdiff.methods.st_simdiff import STSimDiff
 
@@ -113,7 +113,7 @@ def test_refusals(text, sentence):
 
 def test_merge_type_names_the_release_mode(monkeypatch):
     """While the registry has no release mode it is refused; once it has, merge_type means it."""
-    from st_simdiff.harness import arguments
+    from st_simdiff.answering import arguments
 
     methods = {"st_simdiff": STSimDiff}
     monkeypatch.setattr(arguments, "METHODS", methods)

@@ -10,10 +10,10 @@ from made_videos import write_video
 from tiny_checkpoints import write_checkpoint
 
 from st_simdiff import compress
+from st_simdiff.answering.answering import VideoAnswerer
+from st_simdiff.answering.arguments import NvilaArguments, parse
 from st_simdiff.errors import InputError
-from st_simdiff.harness.answering import VideoAnswerer
-from st_simdiff.harness.arguments import NvilaArguments, parse
-from st_simdiff.harness.nvila_video import NvilaAnswerer
+from st_simdiff.lmms.nvila_video import NvilaAnswerer
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.composed import Composed
 from st_simdiff.methods.registry import METHODS

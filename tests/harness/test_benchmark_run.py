@@ -7,11 +7,11 @@ import pytest
 from benchmark_fixtures import MVBENCH_FOLDERS, make_benchmarks
 from made_videos import write_video
 
-from st_simdiff.harness.journal import Journal
-from st_simdiff.harness.tasks_table import MVBENCH, TASKS
-from st_simdiff.harness.unreadable import UNREADABLE, unreadable_videos
+from st_simdiff.lmms.tasks_table import MVBENCH, TASKS
 from st_simdiff.report.comparison import Comparer
 from st_simdiff.report.results import read_logs
+from st_simdiff.runs.journal import Journal
+from st_simdiff.runs.unreadable import UNREADABLE, unreadable_videos
 
 BENCHMARKS = [task for task in TASKS if "mvbench" not in task.name]
 OWN_VIDEOS = {

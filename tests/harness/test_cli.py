@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from st_simdiff.answering.arguments import split_model_args
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
-from st_simdiff.harness import embedded
-from st_simdiff.harness.arguments import split_model_args
-from st_simdiff.harness.embedded import TASKS_FOLDER, random_checkpoint, tasks_folder
-from st_simdiff.harness.evaluation import make_plan
+from st_simdiff.evaluate import embedded
+from st_simdiff.evaluate.embedded import TASKS_FOLDER, random_checkpoint, tasks_folder
+from st_simdiff.evaluate.evaluation import make_plan
 
 
 def plan(tmp_path, *arguments, extra=(), environment=None):
@@ -246,7 +246,7 @@ def test_a_run_that_fails_does_not_cost_the_others(start, checkpoint):
 
 
 def test_nobody_else_writes_in_a_runs_folder(tmp_path, checkpoint):
-    from st_simdiff.harness.sweep import claimed
+    from st_simdiff.lmms.sweep import claimed
 
     (run,) = plan(tmp_path, "--model_path", str(checkpoint), "--tasks", "clips").runs
     hold = f"import time, filelock; lock = filelock.FileLock({str(run.folder / 'lock')!r}); lock.acquire(); "

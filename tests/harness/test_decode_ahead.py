@@ -10,15 +10,15 @@ import torch
 from lmms_eval.api.instance import Instance
 from made_videos import write_video
 
-from llava.video import VideoError
-from st_simdiff.harness.answering import VideoAnswerer
-from st_simdiff.harness.arguments import parse
-from st_simdiff.harness.llava_video import LlavaVideo
-from st_simdiff.harness.unreadable import UNREADABLE
-from st_simdiff.harness.videos.decode_ahead import DecodeAhead
-from st_simdiff.harness.videos.preparing import Prepared
-from st_simdiff.harness.videos.reading import FrameReader, Pixels
-from st_simdiff.harness.videos.video_cache import VideoCache
+from st_simdiff.answering.answering import VideoAnswerer
+from st_simdiff.answering.arguments import parse
+from st_simdiff.answering.decode_ahead import DecodeAhead
+from st_simdiff.answering.preparing import Prepared
+from st_simdiff.lmms.llava_video import LlavaVideo
+from st_simdiff.runs.unreadable import UNREADABLE
+from st_simdiff.videos.frames import VideoError
+from st_simdiff.videos.reading import FrameReader, Pixels
+from st_simdiff.videos.video_cache import VideoCache
 
 LIMIT = 10
 

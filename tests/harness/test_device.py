@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from st_simdiff.answering.device import choose_device, choose_dtype
 from st_simdiff.errors import InputError
-from st_simdiff.harness.device import choose_device, choose_dtype
 
 
 def choose(asked, default="cpu", local_rank=0, processes=1, gpus=0):

@@ -5,7 +5,7 @@ import torch
 
 from st_simdiff.cli import main
 from st_simdiff.errors import InputError
-from st_simdiff.harness.plan.estimate import (
+from st_simdiff.evaluate.estimate import (
     Task,
     count_questions,
     describe_plan,

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from st_simdiff.errors import InputError
-from st_simdiff.harness.models import MODELS
-from st_simdiff.harness.plan.config_file import read_config_file
-from st_simdiff.harness.plan.grid import Grid, expand, method_keys
-from st_simdiff.harness.plan.task_names import known_tasks
-from st_simdiff.harness.progress import duration, seconds_left
+from st_simdiff.evaluate.config_file import read_config_file
+from st_simdiff.evaluate.grid import Grid, expand, method_keys
+from st_simdiff.evaluate.progress import duration, seconds_left
+from st_simdiff.lmms.models import MODELS
+from st_simdiff.lmms.task_names import known_tasks
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 

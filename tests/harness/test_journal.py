@@ -4,10 +4,10 @@ import pytest
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from made_videos import write_video
 
-from st_simdiff.harness.journal import Journal, count_answers, fingerprint, read_records
-from st_simdiff.harness.llava_video import LlavaVideo
-from st_simdiff.harness.unreadable import UNREADABLE
+from st_simdiff.lmms.llava_video import LlavaVideo
 from st_simdiff.methods.random import Random
+from st_simdiff.runs.journal import Journal, count_answers, fingerprint, read_records
+from st_simdiff.runs.unreadable import UNREADABLE
 
 RECORD = {"task": "made", "doc_id": 3, "index": 0, "asked": "ab", "answer": "Ünïcode\n", "counts": {"seconds": 0.1}}
 

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from st_simdiff.harness.launch import run_to_the_end
+from st_simdiff.evaluate.launch import run_to_the_end
 
 CHILD = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(600)"
 PARENT = f"""
 import os, sys
-from st_simdiff.harness.launch import run_to_the_end
+from st_simdiff.evaluate.launch import run_to_the_end
 run_to_the_end([sys.executable, "-c", {CHILD!r}], os.environ)
 """
 

@@ -6,7 +6,7 @@ import pytest
 from lmms_eval.api.instance import GenerationResult, Instance, unwrap_generation_output
 from made_videos import write_video
 
-from st_simdiff.harness.llava_video import LlavaVideo, one_video
+from st_simdiff.lmms.llava_video import LlavaVideo, one_video
 
 
 @pytest.fixture(scope="module")

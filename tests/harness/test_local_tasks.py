@@ -13,10 +13,10 @@ from benchmark_fixtures import GOOD, MVBENCH_FOLDERS, make_benchmarks
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 
-from llava.video import VideoError, sample_frames
-from st_simdiff.harness.local_videos import LeftOut, coverage_percent, describe, settled_guess, sort_out
-from st_simdiff.harness.tasks_table import BY_NAME, MVBENCH, MVBENCH_PARTS, TASKS
-from st_simdiff.harness.unreadable import UNREADABLE
+from st_simdiff.lmms.local_videos import LeftOut, coverage_percent, describe, settled_guess, sort_out
+from st_simdiff.lmms.tasks_table import BY_NAME, MVBENCH, MVBENCH_PARTS, TASKS
+from st_simdiff.runs.unreadable import UNREADABLE
+from st_simdiff.videos.frames import VideoError, sample_frames
 
 RUN = [task.name for task in TASKS if not task.name.startswith("mvbench")]
 RUN += [f"mvbench_{part}_local" for part in MVBENCH_FOLDERS]

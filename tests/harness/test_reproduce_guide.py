@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from st_simdiff.cli import main
-from st_simdiff.harness.tasks_table import MVBENCH, TASKS
-from st_simdiff.harness.video_folders import FOLDERS
+from st_simdiff.lmms.tasks_table import MVBENCH, TASKS
+from st_simdiff.lmms.video_folders import FOLDERS
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "reproduce.md").read_text()

@@ -2,8 +2,8 @@
 
 import json
 
-from st_simdiff.harness.journal import Journal, count_answers
-from st_simdiff.harness.results import find_results, format_table, summary
+from st_simdiff.evaluate.summary import find_results, format_table, summary
+from st_simdiff.runs.journal import Journal, count_answers
 
 
 def write_run(folder, method, retention, scores, kept, model="a"):

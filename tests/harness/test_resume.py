@@ -12,7 +12,7 @@ import psutil
 import pytest
 from conftest import OFFLINE, finish
 
-from st_simdiff.harness.journal import read_records
+from st_simdiff.runs.journal import read_records
 
 QUESTIONS = 12
 DEADLINE = 240

@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 
-from st_simdiff.harness.arguments import NvilaArguments, parse
-from st_simdiff.harness.plan.checkpoints import check_checkpoint, fingerprint_checkpoint
-from st_simdiff.harness.run_protocol import (
+from st_simdiff.answering.arguments import NvilaArguments, parse
+from st_simdiff.answering.checkpoints import check_checkpoint, fingerprint_checkpoint
+from st_simdiff.methods.fastv import FastV
+from st_simdiff.runs.protocol import (
     changed_settings,
     coverage,
     describe_method,
@@ -14,11 +15,10 @@ from st_simdiff.harness.run_protocol import (
     plan_protocol,
     short_hash,
 )
-from st_simdiff.methods.fastv import FastV
 
 
 def protocol(checkpoint, text=""):
-    from st_simdiff.harness.arguments import split_model_args
+    from st_simdiff.answering.arguments import split_model_args
 
     settings = {"pretrained": str(checkpoint), **split_model_args(text)}
     return plan_protocol("llava_video", settings, parse(settings), has_gpu=False)
@@ -34,7 +34,7 @@ def protocol(checkpoint, text=""):
     ],
 )
 def test_pooling_and_newlines_are_those_of_the_checkpoint_as_loaded(checkpoint, text, tokens):
-    from llava.loading import load_llava_video
+    from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 
     made = protocol(checkpoint, text)
     assert made["visual_tokens"] == tokens
@@ -59,7 +59,7 @@ def test_settings_are_resolved(checkpoint):
 
 
 def test_nvila_says_how_many_frames_become_one(tmp_path):
-    from nvila.tiny import write_tiny_checkpoint
+    from st_simdiff.checkpoints.nvila.tiny import write_tiny_checkpoint
 
     folder = write_tiny_checkpoint(tmp_path / "nvila", num_video_frames=16)
     settings = {"pretrained": str(folder)}

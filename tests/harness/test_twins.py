@@ -11,20 +11,20 @@ from lmms_eval.tasks import TaskManager
 from made_videos import clip, write_video
 from tiny_checkpoints import WRITERS, write_checkpoint
 
+from st_simdiff.answering.arguments import NvilaArguments, parse
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
-from st_simdiff.harness.arguments import NvilaArguments, parse
-from st_simdiff.harness.embedded import TASKS_FOLDER
-from st_simdiff.harness.evaluation import make_plan
-from st_simdiff.harness.models import MODELS
-from st_simdiff.harness.nvila_video import NvilaAnswerer, sample_evenly
-from st_simdiff.harness.plan.wrappers import wrapper_arguments
-from st_simdiff.harness.twins.base import placement, stock_defaults
-from st_simdiff.harness.twins.generation import count_rows
-from st_simdiff.harness.unreadable import UNREADABLE, unreadable_videos
+from st_simdiff.evaluate.embedded import TASKS_FOLDER
+from st_simdiff.evaluate.evaluation import make_plan
+from st_simdiff.lmms.models import MODELS
+from st_simdiff.lmms.nvila_video import NvilaAnswerer, sample_evenly
+from st_simdiff.lmms.twins.base import placement, stock_defaults
+from st_simdiff.lmms.twins.generation import count_rows
+from st_simdiff.lmms.wrappers import wrapper_arguments
 from st_simdiff.methods.full import Full
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.trace import VideoTrace
+from st_simdiff.runs.unreadable import UNREADABLE, unreadable_videos
 from st_simdiff.selection.budget import ModelShape
 from st_simdiff.selection.grid import TokenGrid
 

@@ -13,15 +13,16 @@ import pytest
 import torch
 from made_videos import write_video
 
+from st_simdiff.answering import seeing
+from st_simdiff.answering.answering import VideoAnswerer
+from st_simdiff.answering.arguments import parse
+from st_simdiff.answering.feature_protocol import feature_protocol
+from st_simdiff.answering.plain import from_plain, to_plain
 from st_simdiff.errors import InputError
-from st_simdiff.harness.answering import VideoAnswerer
-from st_simdiff.harness.arguments import parse
-from st_simdiff.harness.videos import reading, seeing, video_cache
-from st_simdiff.harness.videos.feature_protocol import feature_protocol
-from st_simdiff.harness.videos.plain import from_plain, to_plain
-from st_simdiff.harness.videos.video_cache import Entry, VideoCache, key_of
 from st_simdiff.methods.patches import PatchMethod
 from st_simdiff.methods.registry import METHODS, make_method
+from st_simdiff.videos import reading, video_cache
+from st_simdiff.videos.video_cache import Entry, VideoCache, key_of
 
 QUESTION = "What is seen?"
 SMALL = Entry({"values": torch.arange(1000.0)}, {"times": [0.5]})

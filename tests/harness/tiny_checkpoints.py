@@ -8,8 +8,8 @@ import torch
 import transformers
 from tokenizers import AddedToken
 
-from llava.tiny import byte_tokenizer
-from nvila.tiny import write_tiny_checkpoint as write_nvila
+from st_simdiff.checkpoints.llava_video.tiny import byte_tokenizer
+from st_simdiff.checkpoints.nvila.tiny import write_tiny_checkpoint as write_nvila
 
 HIDDEN = 32
 VISION_START, VISION_END, QWEN_IMAGE, QWEN_VIDEO = (

@@ -33,7 +33,7 @@ from st_simdiff.methods.sttm import PUBLISHED, STTM
 from st_simdiff.methods.uniform_frames import frame_subset
 from st_simdiff.methods.visionzip import split_quota
 from st_simdiff.methods.vispruner import select
-from st_simdiff.selection.grid import TokenGrid
+from st_simdiff.selection.grid import TokenGrid, spread
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import methods as readings
@@ -164,7 +164,7 @@ def test_touched_separators_close_rows_that_keep_a_patch(separators: str) -> Non
 @given(st.integers(0, 30), st.integers(0, 35))
 def test_spread(total: int, count: int) -> None:
     items = torch.arange(total) * 10
-    chosen = patches.spread(items, count)
+    chosen = spread(items, count)
     assert chosen.numel() == min(total, count)
     assert torch.equal(chosen, chosen.unique())
     if 0 < count < total:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from llava.modeling import LlavaVideo
+from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.methods.base import VisualTokens
 from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.selection.budget import target_count

@@ -12,9 +12,9 @@ from typing import ClassVar
 import torch
 import transformers
 
-from llava import modeling, tiny
-from nvila.config import NvilaConfig
-from nvila.modeling import Nvila as NvilaModel
+from st_simdiff.checkpoints.llava_video import modeling, tiny
+from st_simdiff.checkpoints.nvila.config import NvilaConfig
+from st_simdiff.checkpoints.nvila.modeling import Nvila as NvilaModel
 from st_simdiff.selection.grid import TokenGrid
 
 PAD, START, END, IMAGE, VIDEO = 0, 3, 4, 5, 6

@@ -4,7 +4,7 @@ import pytest
 from lmms_logs import METRICS, counts, model_args, results_json, row, videomme, write
 
 from st_simdiff.errors import InputError
-from st_simdiff.harness.tasks_table import TASKS
+from st_simdiff.lmms.tasks_table import TASKS
 from st_simdiff.report import write_tables
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, comparable, name_protocols, newest

@@ -74,7 +74,7 @@ def test_what_counts_as_the_protocol():
 
 
 def test_defaults_are_those_of_the_harness_and_of_the_method():
-    from st_simdiff.harness.arguments import LlavaVideoArguments
+    from st_simdiff.answering.arguments import LlavaVideoArguments
     from st_simdiff.methods.st_simdiff import STSimDiff
 
     method = STSimDiff(retention=0.3)
@@ -89,13 +89,13 @@ def test_defaults_are_those_of_the_harness_and_of_the_method():
 @pytest.mark.parametrize("arguments", ["LlavaVideoArguments", "NvilaArguments"])
 def test_every_argument_of_the_harness_is_of_the_protocol_or_without_effect(arguments):
     """An argument that is neither would be taken for a setting of the method."""
-    kind = getattr(importlib.import_module("st_simdiff.harness.arguments"), arguments)
+    kind = getattr(importlib.import_module("st_simdiff.answering.arguments"), arguments)
     fields = {field.name for field in dataclasses.fields(kind)}
     assert fields - {"method"} <= PROTOCOL_KEYS | WITHOUT_EFFECT
 
 
 def test_harness_models_run_st_simdiff_when_no_method_is_named():
-    from st_simdiff.harness.models import MODELS
+    from st_simdiff.lmms.models import MODELS
 
     assert {condition(model=name).method for name in MODELS} == {"st_simdiff"}
 

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.selection.release import select_release
 from st_simdiff.selection.select import select
+from st_simdiff.selection.select_input import select_input
 
 
 class PeakMemory(TorchDispatchMode):
@@ -57,7 +58,7 @@ def noise(grid, dim):
 
 @pytest.mark.parametrize("make", [pairs, still, noise])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("mode", ["paper", "sqrt(N) parts", "adaptive", "release"])
+@pytest.mark.parametrize("mode", ["paper", "sqrt(N) parts", "adaptive", "release", "input"])
 def test_extra_memory_stays_under_three_times_the_features(make, dtype, mode):
     grid = TokenGrid(32, 14, 14)
     features = make(grid, 896).to(dtype)
@@ -69,6 +70,8 @@ def test_extra_memory_stays_under_three_times_the_features(make, dtype, mode):
     with PeakMemory(features) as memory:
         if mode == "release":
             select_release(features, grid, 0.3)
+        elif mode == "input":
+            select_input(features, grid, 1882)
         else:
             select(features, grid, 0.3, **settings[mode])
     size = features.numel() * features.element_size()

@@ -13,9 +13,11 @@ from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.full import Full
 from st_simdiff.methods.random import Random
 from st_simdiff.methods.st_simdiff import STSimDiff
+from st_simdiff.methods.st_simdiff_input import STSimDiffInput
 from st_simdiff.methods.visionzip import VisionZip
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.selection.select import select
+from st_simdiff.selection.select_input import select_input
 from st_simdiff.show.provenance import Fate, trace_provenance
 from st_simdiff.show.runs import Thresholds, run_on_features
 
@@ -128,3 +130,18 @@ def test_fates_follow_from_a_literal_reading_of_the_stages(case: tuple[TokenGrid
     assert ((story.stage < 0) == story.kept).all()
     assert sum(story.counts().values()) == grid.count
     assert story.per_frame().sum(1).tolist() == [grid.frame_length] * grid.frames
+
+
+@pytest.mark.parametrize("separators", ["none", "row"])
+def test_st_simdiff_input_tells_event_seed_and_reach(separators) -> None:
+    grid = TokenGrid(6, 4, 4, separators)
+    features = torch.randn(grid.count, 5, generator=torch.Generator().manual_seed(1))
+    story = run_on_features(STSimDiffInput(retention=0.3), features, grid).provenance
+    chosen = select_input(features, grid, story.kept.sum().item())
+    assert torch.equal(story.kept, chosen.kept)
+    assert torch.equal(story.fate == Fate.EVENT, chosen.event)
+    assert torch.equal(story.fate == Fate.SEED, chosen.seed & ~chosen.event)
+    assert torch.equal(story.fate == Fate.FARTHEST, chosen.representative & ~chosen.seed)
+    torch.testing.assert_close(story.reach, chosen.reach, equal_nan=True)
+    assert bool(chosen.event.any())
+    assert not story.reach[story.fate == Fate.FARTHEST].isnan().any()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from llava.tiny import write_tiny_checkpoint
 from st_simdiff import compress
+from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.random import Random
 from st_simdiff.methods.st_simdiff import STSimDiff

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from llava.loading import load_llava_video
-from llava.modeling import LlavaVideo
+from st_simdiff.checkpoints.llava_video.loading import load_llava_video
+from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.synth.dataset import draw_split
 from st_simdiff.synth.embedded import CHECKPOINT
 from st_simdiff.synth.evaluate import Accuracy, Answered, Examinee, summarize

@@ -118,7 +118,7 @@ def test_a_batch_on_a_replayed_tower_is_every_question_on_its_own(measured, clip
 
 
 def examinee_prompt(question):
-    from llava.prompt import build_prompt
+    from st_simdiff.checkpoints.llava_video.prompt import build_prompt
 
     return build_prompt(question.prompt)
 

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from llava.video import sample_frames
 from st_simdiff.errors import InputError
 from st_simdiff.synth import embedded
 from st_simdiff.synth.__main__ import main
 from st_simdiff.synth.dataset import draw_split, write_dataset, write_video
 from st_simdiff.synth.world import WORLDS, draw_clip, render
+from st_simdiff.videos.frames import sample_frames
 
 
 @pytest.fixture(scope="module")

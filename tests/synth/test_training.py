@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from llava.loading import load_llava_video
-from llava.prompt import build_prompt, tokenize_prompt
+from st_simdiff.checkpoints.llava_video.loading import load_llava_video
+from st_simdiff.checkpoints.llava_video.prompt import build_prompt, tokenize_prompt
 from st_simdiff.synth.export import export
 from st_simdiff.synth.language_training import Packer, answer_logits, draw_questions, time_text
 from st_simdiff.synth.model import ModelShape, TinyLlavaVideo

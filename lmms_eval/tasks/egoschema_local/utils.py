@@ -8,7 +8,7 @@ from lmms_eval.tasks._task_utils.file_utils import generate_submission_file
 from lmms_eval.tasks.egoschema.utils import egoschema_process_results_generation
 from loguru import logger
 
-from st_simdiff.harness.local_videos import LocalVideos
+from st_simdiff.lmms.local_videos import LocalVideos
 
 VIDEOS = LocalVideos(
     benchmark="egoschema",

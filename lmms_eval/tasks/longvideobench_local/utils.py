@@ -2,7 +2,7 @@
 
 from lmms_eval.tasks.longvideobench.utils import longvideobench_process_results
 
-from st_simdiff.harness.local_videos import LocalVideos
+from st_simdiff.lmms.local_videos import LocalVideos
 from st_simdiff.report.benchmarks import longvideobench_level
 
 VIDEOS = LocalVideos(

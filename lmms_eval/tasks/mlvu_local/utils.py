@@ -2,7 +2,7 @@
 
 from lmms_eval.tasks.mlvu.utils import mlvu_aggregate_results_dev, mlvu_process_results
 
-from st_simdiff.harness.local_videos import LocalVideos
+from st_simdiff.lmms.local_videos import LocalVideos
 
 KINDS = 7
 """Kinds of question (`task_type`) over whose accuracies MLVU takes the mean."""

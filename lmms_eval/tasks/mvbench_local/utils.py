@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from lmms_eval.tasks.mvbench.utils import DATA_LIST, mvbench_process_results
 
-from st_simdiff.harness.local_videos import LocalVideos
+from st_simdiff.lmms.local_videos import LocalVideos
 
 if TYPE_CHECKING:
     from datasets import Dataset

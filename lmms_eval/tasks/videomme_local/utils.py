@@ -2,7 +2,7 @@
 
 from lmms_eval.tasks.videomme.utils import videomme_process_results
 
-from st_simdiff.harness.local_videos import LocalVideos
+from st_simdiff.lmms.local_videos import LocalVideos
 
 VIDEOS = LocalVideos(
     benchmark="videomme",

@@ -14,7 +14,7 @@ from st_simdiff.models.vision import FrameRecord, SiglipRecorder
 from st_simdiff.selection.grid import Separators, TokenGrid
 
 if TYPE_CHECKING:
-    from llava.modeling import EncodedVideo, LlavaVideo, MultimodalEmbeds
+    from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo, LlavaVideo, MultimodalEmbeds
 
 _SEPARATORS: dict[str, Separators] = {"grid": "row", "frame": "frame", "one_token": "end", "no_token": "none"}
 
@@ -25,7 +25,10 @@ class LlavaVideoFamily(Family):
     name: ClassVar[str] = "LLaVA-Video"
 
     def matches(self, model: nn.Module) -> bool:
-        return type(model).__module__ == "llava.modeling" and type(model).__name__ == "LlavaVideo"
+        return (
+            type(model).__module__ == "st_simdiff.checkpoints.llava_video.modeling"
+            and type(model).__name__ == "LlavaVideo"
+        )
 
     def text_model(self, model: LlavaVideo) -> nn.Module:
         return model.language_model.model
@@ -71,7 +74,7 @@ def encode_video(
 
     For several prompts about one video: it stands in for the pixels in each of them. Call it outside `compress`.
     """
-    from llava.modeling import EncodedVideo
+    from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo
 
     if not vision_inputs:
         return EncodedVideo(model.encode_video(pixels))

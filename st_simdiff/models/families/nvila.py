@@ -9,7 +9,7 @@ from torch import nn
 from st_simdiff.models.families.llava_video import LlavaVideoFamily
 
 if TYPE_CHECKING:
-    from nvila.modeling import Nvila
+    from st_simdiff.checkpoints.nvila.modeling import Nvila
 
 
 class NvilaFamily(LlavaVideoFamily):
@@ -18,7 +18,7 @@ class NvilaFamily(LlavaVideoFamily):
     name: ClassVar[str] = "NVILA"
 
     def matches(self, model: nn.Module) -> bool:
-        return type(model).__module__ == "nvila.modeling" and type(model).__name__ == "Nvila"
+        return type(model).__module__ == "st_simdiff.checkpoints.nvila.modeling" and type(model).__name__ == "Nvila"
 
     def frames_per_step(self, model: Nvila) -> int:
         return model.frames_per_step

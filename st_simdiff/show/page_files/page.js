@@ -3,8 +3,8 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const grid = data.grid;
-const FATE = { dropped: 0, merged: 1, representative: 2, event: 3, attention: 4, chosen: 5 };
-const STACK = [FATE.event, FATE.representative, FATE.attention, FATE.chosen];
+const FATE = { dropped: 0, merged: 1, representative: 2, event: 3, attention: 4, chosen: 5, seed: 6, farthest: 7 };
+const STACK = [FATE.event, FATE.representative, FATE.farthest, FATE.seed, FATE.attention, FATE.chosen];
 const MODES = ["kept", "communities", "video", "attention"];
 const LONE = "#55555b";
 
@@ -48,6 +48,7 @@ const recorded = data.views.map((view) => withColours({
   owner: decode(view.owner, Int32Array),
   community: decode(view.community, Int32Array),
   centrality: decode(view.centrality, Float32Array),
+  reach: decode(view.reach, Float32Array),
   score: decode(view.score, Float32Array),
   attention: decode(view.attention, Float32Array),
   rank: decode(view.rank, Int32Array),
@@ -71,7 +72,7 @@ const viewOf = (pane) => (pane.method === 0 ? state.live : recorded[pane.method 
 // Adds what is drawn but not stored: sizes and colours of communities, counts per frame.
 function withColours(view) {
   const { fate, community } = view;
-  view.perFrame = Array.from({ length: grid.frames }, () => new Int32Array(6));
+  view.perFrame = Array.from({ length: grid.frames }, () => new Int32Array(data.fates.length));
   view.kept = 0;
   for (let offset = 0; offset < grid.count; offset++) {
     view.perFrame[frameOf(offset)][fate[offset]]++;
@@ -158,7 +159,7 @@ function drawPicture(canvas, view, mode) {
 function drawFates(context, canvas, view) {
   const side = Math.min(canvas.width / grid.width, canvas.height / grid.height);
   const thin = Math.min(4, Math.max(1, Math.round(side / 13)));
-  const boxes = { [FATE.chosen]: [], [FATE.attention]: [], [FATE.representative]: [], [FATE.event]: [] };
+  const boxes = Object.fromEntries(STACK.map((fate) => [fate, []]));
   eachPatch(canvas, (offset, box) => {
     const fate = view.fate[offset];
     if (fate >= FATE.representative) {
@@ -168,7 +169,7 @@ function drawFates(context, canvas, view) {
     context.fillStyle = fate === FATE.merged ? "rgba(8, 52, 40, 0.74)" : "rgba(14, 14, 16, 0.74)";
     context.fillRect(...box);
   });
-  for (const fate of [FATE.chosen, FATE.attention, FATE.representative, FATE.event]) {
+  for (const fate of [...STACK].reverse()) {
     const line = fate === FATE.event ? Math.ceil(thin * 1.5) : thin;
     context.strokeStyle = context.fillStyle = data.fates[fate].colour;
     context.lineWidth = line;
@@ -293,6 +294,7 @@ function tokenDetails(view, offset) {
     const cosine = view.live ? stored.planes.next[node] : previous[node];
     rows.push(["Likeness to the frame before", cosine.toFixed(4)]);
   }
+  if (view.reach && !Number.isNaN(view.reach[offset])) rows.push(["Distance to those kept before", view.reach[offset].toPrecision(4)]);
   if (view.score && !Number.isNaN(view.score[offset])) rows.push(["Method's own score", view.score[offset].toPrecision(4)]);
   if (view.rank && view.rank[offset] >= 0) {
     rows.push(["Attention rank", `${number(view.rank[offset] + 1)} (${view.attention[offset].toExponential(2)})`]);

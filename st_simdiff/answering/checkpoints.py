@@ -1,0 +1,114 @@
+"""Whether a folder holds a checkpoint of the model, and a fingerprint that tells one checkpoint from another."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments
+from st_simdiff.checkpoints.llava_video.config import read_config, read_json
+from st_simdiff.checkpoints.llava_video.layout import pooled_side, span_length
+from st_simdiff.checkpoints.llava_video.weights import find_weights
+from st_simdiff.checkpoints.nvila.config import read_config as read_nvila
+from st_simdiff.errors import InputError
+
+MODEL_TYPES = {
+    "st_simdiff_qwen2_5_vl": "qwen2_5_vl",
+    "st_simdiff_qwen3_vl": "qwen3_vl",
+    "st_simdiff_llava_hf": "llava_onevision",
+}
+"""`model_type` in the config.json of a twin's checkpoint."""
+
+TEXT_FILES = frozenset({".json", ".jinja", ".txt", ".model"})
+WEIGHT_FILES = frozenset({".safetensors", ".bin"})
+SAMPLES, SAMPLE_BYTES = 16, 4096
+"""Of every weights file: so many pieces of so many bytes, evenly spaced from the first to the last byte."""
+
+
+def check_checkpoint(model: str, path: str, arguments: AnsweringArguments | None) -> dict[str, Any]:
+    """How the checkpoint at `path` makes tokens of a video, as it will be loaded.
+
+    arguments: of a model that this project runs itself; None for a twin, whose wrapper alone knows (then the answer is
+    empty), and whose `path` may be a name on the Hugging Face hub. Raises `InputError` in one sentence for a folder
+    that holds no checkpoint of `model`.
+    """
+    folder = Path(path)
+    try:
+        if isinstance(arguments, LlavaVideoArguments):
+            facts = _llava_video(folder, arguments)
+            find_weights(folder)
+            return facts
+        if isinstance(arguments, NvilaArguments):
+            return _nvila(folder, arguments)
+        if is_hub_name(path):
+            return {}
+        kind = read_json(folder / "config.json", "a checkpoint").get("model_type")
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+    if kind != MODEL_TYPES[model]:
+        raise InputError(f"{folder} is no checkpoint for {model}: its model_type is {kind}, not {MODEL_TYPES[model]}.")
+    return {}
+
+
+def _llava_video(folder: Path, arguments: LlavaVideoArguments) -> dict[str, Any]:
+    config = read_config(folder, overwrite=arguments.overwrite_config)
+    side = pooled_side(config.patches_per_side, config.pool_mode)
+    tokens = span_length(1, side, side, config.newline) - (config.newline == "one_token")
+    return {
+        "mm_spatial_pool_mode": config.pool_mode,
+        "mm_newline_position": config.newline,
+        "visual_tokens": f"{tokens} a frame",
+    }
+
+
+def _nvila(folder: Path, arguments: NvilaArguments) -> dict[str, Any]:
+    config = read_nvila(folder, arguments.video)
+    frames = config.pool_frames
+    tokens = (config.patches_per_side // 2) ** 2 + 1  # 2 x 2 patches a token, and a newline
+    return {
+        "max_frames_num": arguments.max_frames_num or config.num_video_frames,
+        "video": config.video,
+        "visual_tokens": f"{tokens} a frame" if frames == 1 else f"{tokens} every {frames} frames",
+    }
+
+
+def is_hub_name(path: str) -> bool:
+    """Whether `path` is no folder here and reads as `owner/name`."""
+    return not Path(path).is_dir() and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path) is not None
+
+
+def checkpoint_name(path: str) -> str:
+    """The last part of the path or hub name."""
+    return Path(path).resolve().name if Path(path).is_dir() else Path(path).name
+
+
+def fingerprint_checkpoint(path: str) -> str:
+    """16 hex digits for the files in the folder `path`, at any depth; the name itself if it is one on the hub.
+
+    Text files (configs, tokenizer, index of the weights) count whole. A weights file counts with its name, its size and
+    `SAMPLES` pieces of `SAMPLE_BYTES`, so 15 GB take a few milliseconds; weights that differ only between the pieces
+    are not told apart.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return path
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*")):
+        if not file.is_file() or file.suffix not in TEXT_FILES | WEIGHT_FILES:
+            continue
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
+        digest.update(file.read_bytes() if file.suffix in TEXT_FILES else _samples(file, size))
+    return digest.hexdigest()[:16]
+
+
+def _samples(file: Path, size: int) -> bytes:
+    last = max(size - SAMPLE_BYTES, 0)
+    with file.open("rb") as stream:
+        pieces = []
+        for number in range(SAMPLES):
+            stream.seek(last * number // (SAMPLES - 1))
+            pieces.append(stream.read(SAMPLE_BYTES))
+    return b"".join(pieces)

@@ -1,0 +1,1 @@
+"""Checkpoints in the layout that they were published in -> transformers models."""

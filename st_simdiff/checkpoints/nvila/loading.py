@@ -1,0 +1,113 @@
+"""An NVILA checkpoint folder -> tokenizer, model, image processor. Nothing is ever downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen2ForCausalLM,
+    SiglipImageProcessorPil,
+    SiglipVisionModel,
+)
+
+from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
+from st_simdiff.checkpoints.nvila.config import VideoPath, read_config, read_json
+from st_simdiff.checkpoints.nvila.modeling import Nvila
+
+AttnImplementation = Literal["sdpa", "eager", "flash_attention_2"]
+PROJECTOR_FILE = "model.safetensors"
+
+
+class LoadedNvila(NamedTuple):
+    """max_length: tokens of a sequence, as the checkpoint says."""
+
+    tokenizer: PreTrainedTokenizerBase
+    model: Nvila
+    image_processor: SiglipImageProcessorPil
+    max_length: int
+
+
+def load_nvila(
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    device: str | torch.device = "cpu",
+    attn_implementation: AttnImplementation = "sdpa",
+    video: VideoPath | None = None,
+    frames_per_chunk: int = 16,
+) -> LoadedNvila:
+    """Load the checkpoint in the folder `path`: config.json, llm/, vision_tower/ and mm_projector/.
+
+    video: "tsp" averages every 8 frames after the projector, "frames" makes every frame an image of its own (the newest
+    code of the official repository); else as the checkpoint says. frames_per_chunk: frames that go through the tower at
+    once. Raises FileNotFoundError or ValueError, in one sentence, for a folder that is no such checkpoint, or whose
+    weights are not exactly the model's.
+    """
+    folder = Path(path)
+    config = read_config(folder, video)
+    options = {"dtype": dtype, "attn_implementation": attn_implementation}
+    language_model = _load_part(Qwen2ForCausalLM, folder / "llm", options)
+    vision_tower = _load_part(SiglipVisionModel, folder / "vision_tower", options)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "llm", local_files_only=True)
+    model = Nvila(config, language_model, vision_tower, _newline_id(tokenizer), frames_per_chunk=frames_per_chunk)
+    _load_projector(model, folder / "mm_projector" / PROJECTOR_FILE)
+    model.generation_config = _generation_config(folder, tokenizer)
+    max_length = config.text.max_position_embeddings
+    return LoadedNvila(tokenizer, model.to(device, dtype).eval(), build_image_processor(config.vision), max_length)
+
+
+def _load_part(kind: type[PreTrainedModel], folder: Path, options: dict[str, Any]) -> Any:
+    # sizes that differ are for the report, too: transformers' own complaint is a page
+    options = options | {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    try:
+        part, report = kind.from_pretrained(folder, **options)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{folder} has no weights that can be read ({' '.join(str(error).split())})."
+        ) from error
+    _check_keys(folder, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
+    return part
+
+
+def _load_projector(model: Nvila, file: Path) -> None:
+    if not file.is_file():
+        raise FileNotFoundError(f"{file.parent} has no {file.name}.")
+    weights = {name.removeprefix("layers."): tensor for name, tensor in load_file(file).items()}
+    own = model.projector.state_dict()
+    wrong = {name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape}
+    _check_keys(file.parent, own.keys() - weights.keys(), weights.keys() - own.keys(), wrong)
+    model.projector.load_state_dict(weights)
+
+
+def _check_keys(folder: Path, missing: Any, unexpected: Any, mismatched: Any) -> None:
+    """Raises ValueError unless the weights of a folder are exactly those of its model."""
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": mismatched}
+    faults = [f"{kind}: {', '.join(sorted(map(str, names))[:3])}" for kind, names in kinds.items() if names]
+    if faults:
+        raise ValueError(f"The weights in {folder} do not fit the model ({'; '.join(faults)}).")
+
+
+def _newline_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    ids = tokenizer("\n", add_special_tokens=False).input_ids
+    if len(ids) != 1:
+        raise ValueError(f"A newline, which ends every frame, must be one token; this tokenizer makes it {ids}.")
+    return ids[0]
+
+
+def _generation_config(folder: Path, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """The root's own settings. Those in llm/ are of the language model before it learned to see, and are not used."""
+    path = folder / "generation_config.json"
+    config = GenerationConfig.from_dict(read_json(path)) if path.is_file() else GenerationConfig()
+    if config.eos_token_id is None:
+        ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")}
+        config.eos_token_id = sorted(end for end in ends if end is not None)
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    return config

@@ -1,0 +1,34 @@
+"""The prompt of NVILA's Qwen2 models as text, and as ids with a placeholder per video."""
+
+from __future__ import annotations
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
+
+VIDEO_TOKEN = "<vila/video>"
+SYSTEM = "You are a helpful assistant"
+"""Without a full stop, as the model was trained."""
+
+
+def build_prompt(question: str, *, video: bool = True) -> str:
+    """The text that asks `question` about a video and leaves the answer to the assistant."""
+    turns = (("system", SYSTEM), ("user", (VIDEO_TOKEN if video else "") + question))
+    return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + "<|im_start|>assistant\n"
+
+
+def tokenize_prompt(prompt: str, tokenizer: PreTrainedTokenizerBase, placeholder: int = IMAGE_TOKEN_INDEX) -> list[int]:
+    """Ids of `prompt`, every video token replaced by `placeholder`. The pieces between are tokenized one by one."""
+    ids: list[int] = []
+    for number, piece in enumerate(prompt.split(VIDEO_TOKEN)):
+        if number:
+            ids.append(placeholder)
+        ids += tokenizer(piece, add_special_tokens=False).input_ids
+    return ids
+
+
+def frame_indices(total: int, num_frames: int) -> list[int]:
+    """Which of `total` frames to take: `num_frames` spread evenly from the first to the last, rounded; some twice if
+    the video is shorter."""
+    return np.round(np.linspace(0, total - 1, num_frames)).astype(int).tolist()

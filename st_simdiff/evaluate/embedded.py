@@ -1,0 +1,84 @@
+"""The evaluation that needs no download: small checkpoints of our own, and questions that can be asked offline."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
+from st_simdiff.errors import InputError
+from st_simdiff.synth.dataset import TASK
+from st_simdiff.synth.embedded import CHECKPOINT, prepare
+
+RETENTIONS = (0.5, 0.3)
+CACHE_FOLDER = Path(".cache") / "embedded"
+QUESTIONS, ALL_QUESTIONS = 300, 1000
+"""About the clips of SynthEvents: of a usual run, and of one with `--full`."""
+TASKS_FOLDER = Path(__file__).parents[1] / "lmms" / "tasks"
+"""This project's lmms-eval tasks; in the checkout a link to lmms_eval/tasks."""
+CLIPS_TASKS = frozenset({"clips", "clips_likelihood"})
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A checkpoint in the official LLaVA-Video layout and what it is asked.
+
+    tasks: of lmms-eval. model_args: how it sees a video. trained: whether its score means anything.
+    """
+
+    checkpoint: Path
+    tasks: str
+    model_args: Mapping[str, Any]
+    trained: bool
+
+
+def embedded_evaluation(tasks: str | None, cache: Path = CACHE_FOLDER) -> Embedded:
+    """What is evaluated without a checkpoint: the trained tiny model on SynthEvents, where no tasks are named.
+
+    Tasks on real clips get a checkpoint with random weights, written under `cache`: the trained one knows its own small
+    world only. Raises `InputError` for other tasks, which need a checkpoint.
+    """
+    names = {TASK} if tasks is None else set(tasks.split(","))
+    if names == {TASK}:
+        return Embedded(CHECKPOINT, TASK, {"max_frames_num": 16, "force_sample": True}, trained=True)
+    if names <= CLIPS_TASKS:
+        random = random_checkpoint(cache)
+        return Embedded(random, ",".join(sorted(names)), {"max_frames_num": 16, "fps": 2}, trained=False)
+    raise InputError(
+        f"Without a checkpoint (--model_path or MODEL_PATH) the tasks are {TASK}, or "
+        f"{' and '.join(sorted(CLIPS_TASKS))}, got {tasks}."
+    )
+
+
+def tasks_folder(tasks: str, questions: int, cache: Path = CACHE_FOLDER) -> Path:
+    """The folder in which lmms-eval finds this project's tasks among `tasks`, for its `--include_path`.
+
+    The clips of SynthEvents, and `questions` questions about them, are drawn under `cache` when they are not there yet.
+    Raises `InputError` where SynthEvents is not the only task: lmms-eval looks in one folder.
+    """
+    names = tasks.split(",")
+    if TASK not in names:
+        return TASKS_FOLDER
+    if len(names) > 1:
+        raise InputError(f"{TASK} is asked by itself, as its clips lie in a folder of their own, got {tasks}.")
+    return prepare(cache, questions)[1]
+
+
+def random_checkpoint(cache: Path = CACHE_FOLDER) -> Path:
+    """A checkpoint with random weights, written under `cache` when it is not there as this version writes it."""
+    folder = cache / "llava-video-random"
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cache) as scratch:
+        fresh = write_tiny_checkpoint(Path(scratch) / "fresh", seed=0, image_size=224)
+        if _contents(fresh) != _contents(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            fresh.rename(folder)
+    return folder
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*")}

@@ -1,0 +1,100 @@
+"""What `st-simdiff eval` does: from options to runs of lmms-eval, and from their results to a table."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from st_simdiff.evaluate.estimate import describe_plan, peak_flops
+from st_simdiff.evaluate.launch import Failure, RunFailed, carry_out
+from st_simdiff.evaluate.planning import Plan, list_tasks, make_plan
+from st_simdiff.evaluate.summary import summary
+from st_simdiff.lmms.video_folders import hf_home, without_videos
+from st_simdiff.methods.registry import METHODS
+
+MEANINGLESS = "The embedded checkpoint has random weights: the score means nothing, the rest is real."
+STAND_IN = (
+    "No checkpoint is given, so the embedded trained model answers its own questions in place of the ones that the "
+    "config file names; give them with --model_path <model>=<folder>."
+)
+
+MOST_NAMED = 3
+"""Runs that failed for one reason."""
+
+
+def run(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str], out: TextIO) -> None:
+    """Evaluates and writes the table to `out`.
+
+    Raises `InputError` before anything is started, and `RunFailed` after all other runs where one has failed.
+    """
+    if options.dry_run:
+        peak_flops(options.gpu)
+        runs = list_tasks(options, extra, environment)
+        out.write(describe_plan(runs, options.gpu, options.full))
+        return
+    plan = make_plan(options, extra, environment)
+    notes = [note for note, holds in ((STAND_IN, plan.stand_in), (MEANINGLESS, not plan.meaningful)) if holds]
+    out.write("".join(f"{line}\n" for line in (*notes, *_progress(plan))))
+    out.flush()
+    failures = [failure for sweep in plan.sweeps for failure in carry_out(sweep)]
+    written = [results for run in plan.runs if (results := run.results()) is not None]
+    if written:
+        out.write(f"\n{summary(written)}\n")
+        out.write("".join(f"{note}\n" for note in notes))
+        out.write("".join(f"Results: {path}\n" for path in written))
+    if failures:
+        code = failures[0].code
+        raise RunFailed("\n".join(explain(failures, hf_home(environment))), code)
+
+
+def _progress(plan: Plan) -> Iterable[str]:
+    """What is done already."""
+    for one in plan.runs:
+        results = one.results()
+        if results is not None:
+            yield f"[{one.number}/{len(plan.runs)}] {one.task}: {one.label}: finished before, in {results}"
+        elif answers := one.answers():
+            yield f"[{one.number}/{len(plan.runs)}] {one.task}: {one.label}: goes on from {answers} answers"
+
+
+def explain(failures: Sequence[Failure], home: Path) -> list[str]:
+    """A sentence for every reason, with the runs that it left without results. home: where lmms-eval keeps videos."""
+    reasons: dict[str, list[str]] = {}
+    for failure in failures:
+        reasons.setdefault(_reason(failure, home), []).append(f"{failure.run.task}, {failure.run.label}")
+    return [f"{_listed(names)}: {reason}" for reason, names in reasons.items()]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f"; and {len(names) - MOST_NAMED} more runs" if len(names) > MOST_NAMED else ""
+    return "; ".join(names[:MOST_NAMED]) + more
+
+
+def _reason(failure: Failure, home: Path) -> str:
+    one = failure.run
+    for task, folder in without_videos([one.task], home):
+        place = home / folder.cache
+        return (
+            f"no video of task {task} is present: {place} does not have {folder.videos}, and lmms-eval could not "
+            "download it (its error is printed above)."
+        )
+    answers = one.answers()
+    kept = f"; the answers so far ({answers}) are in {one.journal}, and the same command goes on from them"
+    return (
+        f"lmms-eval ended with exit code {failure.code} and no results; what went wrong is printed above"
+        f"{kept if answers else ''}."
+    )
+
+
+def describe_methods() -> str:
+    """Every method, what it is, and its settings with their defaults."""
+    lines = []
+    for name, method in sorted(METHODS.items()):
+        text = (inspect.getdoc(method) or "").partition("\n")[0]
+        fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(method))
+        lines += [f"{name}: {text}", f"    {fields}"]
+    return "\n".join(lines)

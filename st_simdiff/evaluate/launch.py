@@ -1,0 +1,188 @@
+"""Starts runs that share one loaded model, through accelerate where several processes share the questions.
+
+Only a results file counts as success: lmms-eval 0.7.3 catches most exceptions, prints them and goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from st_simdiff.errors import InputError
+from st_simdiff.runs.run import Run
+
+LOADED = "loaded"
+"""A file of this name beside the plan says that the model has been loaded."""
+
+LONGEST_GOODBYE = 30
+"""Seconds that processes which are told to end have to do so."""
+
+
+class RunFailed(RuntimeError):
+    """A run ended without results. code: a non-zero exit code to end with."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Machines:
+    """How many processes share the questions, on how many machines.
+
+    processes: on all machines together. rank: which machine this is, from 0. main_ip, main_port: where machine 0 is
+    reached by the others. on_cpu: whether the processes compute on CPUs.
+    """
+
+    processes: int = 1
+    machines: int = 1
+    rank: int = 0
+    main_ip: str | None = None
+    main_port: int | None = None
+    on_cpu: bool = False
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise InputError(f"--num_processes must be at least 1, got {self.processes}.")
+        if self.machines < 1 or self.processes % self.machines:
+            raise InputError(
+                f"--num_processes counts the processes of all machines, the same number on each, got {self.processes} "
+                f"on {self.machines}."
+            )
+        if not 0 <= self.rank < self.machines:
+            raise InputError(f"--machine_rank is from 0 to {self.machines - 1}, got {self.rank}.")
+        if self.machines > 1 and not (self.main_ip and self.main_port):
+            raise InputError("Several machines need --main_process_ip and --main_process_port, those of machine 0.")
+
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """The command line that runs a Python module in every process of this machine."""
+        if self.processes == 1:
+            return [sys.executable, "-m", module, *arguments]
+        options = {
+            "num_machines": self.machines,
+            "mixed_precision": "no",
+            "dynamo_backend": "no",
+            "num_processes": self.processes,
+            "main_process_port": self.main_port or 0,
+        }
+        if self.machines > 1:
+            options |= {"machine_rank": self.rank, "main_process_ip": self.main_ip}
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
+        launcher += [part for key, value in options.items() for part in (f"--{key}", str(value))]
+        return [*launcher, "-m", module, *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """Several processes on CPUs need ACCELERATE_USE_CPU: without it accelerate makes each the first of one."""
+        several_on_cpu = self.processes > 1 and self.on_cpu
+        return dict(os.environ) | ({"ACCELERATE_USE_CPU": "true"} if several_on_cpu else {})
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Runs of one loaded model, in their order.
+
+    total: of the runs of the whole plan. tasks_folders: where lmms-eval looks for tasks beside its own. arguments: of
+    lmms-eval. later: the tasks of the plan's runs that come after these.
+    """
+
+    runs: tuple[Run, ...]
+    total: int
+    tasks_folders: tuple[Path, ...]
+    machines: Machines
+    arguments: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "runs": [run.to_json() for run in self.runs],
+            "total": self.total,
+            "tasks_folders": [str(folder) for folder in self.tasks_folders],
+            "arguments": list(self.arguments),
+            "later": list(self.later),
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run without results, and the exit code of the process that should have written them."""
+
+    run: Run
+    code: int
+
+
+def carry_out(sweep: Sweep) -> list[Failure]:
+    """Runs them all, their output passing through, and returns those that failed.
+
+    A run that fails takes the process and its model with it, so that nothing is left half-done in any process; the runs
+    behind it get a new one. Where the model cannot be loaded, all have failed.
+    """
+    failures: list[Failure] = []
+    waiting = sweep.runs
+    while waiting:
+        code, loaded = _start(replace(sweep, runs=waiting))
+        if sweep.machines.rank > 0:  # only machine 0 writes results
+            return [Failure(run, _exit_code(code)) for run in waiting] if code else []
+        left = [run for run in waiting if run.results() is None]
+        if not left:
+            break
+        failed = left[:1] if loaded and sweep.machines.machines == 1 else left
+        failures += [Failure(run, _exit_code(code)) for run in failed]
+        waiting = tuple(left[len(failed) :])
+    return failures
+
+
+def _start(sweep: Sweep) -> tuple[int, bool]:
+    """The exit code, and whether the model was loaded."""
+    with TemporaryDirectory(prefix="st-simdiff-") as folder:
+        plan = Path(folder) / "plan.json"
+        plan.write_text(json.dumps(sweep.to_json(), default=str), encoding="utf-8")
+        command = sweep.machines.command("st_simdiff.lmms.sweep", str(plan))
+        code = run_to_the_end(command, sweep.machines.environment())
+        return code, (plan.parent / LOADED).exists()
+
+
+def run_to_the_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """The exit code of `command`. It does not outlive this process when that is interrupted or terminated (SIGTERM)."""
+    process = subprocess.Popen(command, env=environment)
+    try:
+        with _terminated_as_exit():
+            return process.wait()
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(LONGEST_GOODBYE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        raise
+
+
+@contextmanager
+def _terminated_as_exit() -> Iterator[None]:
+    """Inside the block SIGTERM raises SystemExit, so that what was begun is ended. Signals are the main thread's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit_code(code: int) -> int:
+    return code if 0 < code < 256 else 1

@@ -1,0 +1,58 @@
+"""The harness models: their names in lmms-eval and what `st-simdiff eval` has to know about each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, parse, take_method
+from st_simdiff.lmms.wrappers import wrapper_arguments
+from st_simdiff.methods.base import Method
+
+DEFAULT_MODEL = "llava_video"
+
+
+@dataclass(frozen=True)
+class HarnessModel:
+    """arguments: of a model that this project runs itself; None for a compressed twin of one of lmms-eval's wrappers,
+    whose own arguments are the wrapper's. stock: the name of that wrapper. defaults: `--model_args` where none are
+    given.
+    """
+
+    arguments: type[AnsweringArguments] | None = None
+    stock: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    def parse(self, settings: Mapping[str, Any]) -> AnsweringArguments | None:
+        """`settings` with their types; None for a twin. Raises `InputError` for settings that cannot be used."""
+        return None if self.arguments is None else parse(settings, self.arguments)
+
+    def split(self, settings: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
+        """The method that `settings` describe, and the settings of the model.
+
+        Raises `InputError` for settings that cannot be used; the values of a wrapper's own are left to the wrapper.
+        """
+        if self.arguments is None:
+            return take_method(settings, None if self.stock is None else wrapper_arguments(self.stock))
+        own = {one.name for one in dataclasses.fields(self.arguments)} - {"method"}
+        return take_method(settings, own)
+
+
+MODELS: dict[str, HarnessModel] = {
+    "llava_video": HarnessModel(
+        LlavaVideoArguments,
+        defaults={
+            "conv_template": "qwen_1_5",
+            "model_name": "llava_qwen",
+            "max_frames_num": 64,
+            "mm_spatial_pool_mode": "bilinear",
+        },
+    ),
+    "nvila": HarnessModel(NvilaArguments),
+    "st_simdiff_qwen2_5_vl": HarnessModel(stock="qwen2_5_vl"),
+    "st_simdiff_qwen3_vl": HarnessModel(stock="qwen3_vl"),
+    "st_simdiff_llava_hf": HarnessModel(stock="llava_hf"),
+}
+"""By name. The defaults of llava_video are the published command line's."""

@@ -1,0 +1,70 @@
+"""The lmms-eval model `nvila`: an NVILA checkpoint under a compression method, asked as `llava_video` is."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import ClassVar
+
+import torch
+
+from st_simdiff.answering.answering import VideoAnswerer
+from st_simdiff.answering.arguments import AnsweringArguments, DecodeBackend, NvilaArguments
+from st_simdiff.answering.device import choose_dtype
+from st_simdiff.checkpoints.nvila.loading import load_nvila
+from st_simdiff.checkpoints.nvila.prompt import build_prompt, frame_indices, tokenize_prompt
+from st_simdiff.errors import InputError
+from st_simdiff.lmms.llava_video import LlavaVideo
+from st_simdiff.videos.frames import SampledVideo, read_frames
+
+END_OF_TURN = "<|im_end|>\n"
+
+
+class NvilaAnswerer(VideoAnswerer):
+    """An NVILA checkpoint with everything that one question needs; only loading and the prompt are its own."""
+
+    arguments: NvilaArguments
+
+    def __init__(self, arguments: NvilaArguments, device: str) -> None:
+        """Raises `InputError`, ValueError or FileNotFoundError for a checkpoint or a setting that cannot be used."""
+        loaded = load_nvila(
+            arguments.pretrained,
+            dtype=choose_dtype(arguments.dtype, device),
+            device=device,
+            attn_implementation=arguments.attn_implementation,
+            video=arguments.video,
+        )
+        frames = arguments.max_frames_num or loaded.model.config.num_video_frames
+        step = loaded.model.frames_per_step
+        if frames % step:
+            raise InputError(
+                f"The model averages every {step} frames, so max_frames_num is a multiple of {step}, got {frames}."
+            )
+        sample = partial(sample_evenly, count=frames, backend=arguments.video_decode_backend)
+        self._set_up(arguments, device, loaded, sample)
+
+    def _conversation(self, question: str, video: str | None, answer: str | None) -> str:
+        return build_prompt(question, video=video is not None) + ("" if answer is None else answer + END_OF_TURN)
+
+    def _tokenize(self, text: str) -> torch.Tensor:
+        return torch.tensor([tokenize_prompt(text, self.tokenizer)], device=self.device)
+
+
+class NvilaVideo(LlavaVideo):
+    """Answers one request at a time; see `NvilaArguments` for its `--model_args`."""
+
+    name: ClassVar[str] = "nvila"
+    arguments_kind: ClassVar[type[AnsweringArguments]] = NvilaArguments
+    answerer_kind: ClassVar[type[VideoAnswerer]] = NvilaAnswerer
+
+
+def sample_evenly(path: str, count: int, backend: DecodeBackend = "auto") -> SampledVideo:
+    """`count` frames of the video file from the first to the last, some twice if it has fewer.
+
+    Raises `VideoError` for a file that cannot be read.
+    """
+
+    def sampling(total: int, rate: float) -> tuple[list[int], list[float]]:
+        indices = frame_indices(total, count)
+        return indices, [index / rate for index in indices]
+
+    return read_frames(path, sampling, backend)

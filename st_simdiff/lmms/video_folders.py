@@ -1,0 +1,64 @@
+"""Where the benchmarks' videos are looked for, by lmms-eval and by this project, to say so before a run has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from st_simdiff.errors import InputError
+from st_simdiff.lmms.tasks_table import LOCAL
+
+SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif"})
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+    """cache: the folder under $HF_HOME whose existence makes lmms-eval skip its download. videos: what is in it."""
+
+    cache: str
+    videos: str
+
+
+FOLDERS = {
+    "videomme": VideoFolder("videomme", "data/<videoID>.mp4"),
+    "longvideobench": VideoFolder("datasets/longvideobench", "videos/<video_path>"),
+    "egoschema": VideoFolder("egoschema", "videos/<video_idx>.mp4"),
+    "mlvu": VideoFolder("mlvu", "<video_name>"),
+    "mvbench": VideoFolder("mvbench_video", "<folder>/<video>"),
+}
+"""By the first part of the task's name: videomme_local, longvideobench_val_v, mvbench_state_change."""
+
+
+def hf_home(environment: Mapping[str, str]) -> Path:
+    """The folder under which lmms-eval keeps videos."""
+    return Path(environment.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+
+
+def refuse_empty(tasks: Iterable[str], home: Path) -> None:
+    """Raises `InputError` for a task without a single video that nothing will download.
+
+    lmms-eval downloads nothing where the folder exists, and nothing for this project's own tasks.
+    """
+    for task, folder in without_videos(tasks, home):
+        root = home / folder.cache
+        if task.endswith(LOCAL):
+            raise InputError(
+                f"No video of task {task} is present: it asks about those in {root / folder.videos} only; put them "
+                f"there, or name another folder than {home} in HF_HOME."
+            )
+        if root.is_dir():
+            raise InputError(
+                f"No video of task {task} is present: {root} exists, so lmms-eval downloads nothing, but there is no "
+                f"{folder.videos} in it; put the videos there, or remove the folder to have them downloaded."
+            )
+
+
+def without_videos(tasks: Iterable[str], home: Path) -> list[tuple[str, VideoFolder]]:
+    """The tasks among `FOLDERS` that have no video under `home`, and where it would be."""
+    known = [(task, FOLDERS[task.split("_")[0]]) for task in tasks if task.split("_")[0] in FOLDERS]
+    return [(task, folder) for task, folder in known if not _has_video(home / folder.cache)]
+
+
+def _has_video(root: Path) -> bool:
+    return any(path.suffix.lower() in SUFFIXES for path in root.rglob("*"))

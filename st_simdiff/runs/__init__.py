@@ -1,0 +1,1 @@
+"""An evaluation on the disk: what it is, the answers given so far, and under which conditions."""

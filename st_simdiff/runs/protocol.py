@@ -1,0 +1,145 @@
+"""Under which conditions a score was obtained: written into every results file, and what a run's journal belongs to.
+
+`protocol` is everything that must agree before two scores may be compared: model and checkpoint, what the model sees of
+a video and how it is asked, numerics, task, software, coverage. `method` is what is compared: its name and all of its
+settings, defaults included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, read_value
+from st_simdiff.answering.checkpoints import check_checkpoint, checkpoint_name, fingerprint_checkpoint
+from st_simdiff.answering.device import choose_dtype
+from st_simdiff.methods.base import Method
+
+Protocol = dict[str, Any]
+
+PACKAGES = ("st-simdiff", "lmms_eval", "torch", "transformers")
+DECODERS = {"decord": ("decord",), "pyav": ("av",)}
+WRAPPERS_DECODERS = ("qwen-vl-utils", "torchvision", "torchcodec", "decord", "av")
+"""What lmms-eval's wrappers may read videos with; it is theirs to choose among what is installed."""
+
+NOT_OF_THE_PROTOCOL = frozenset(
+    {"method", "device", "device_map", "journal", "batch_size", "max_batch_size", "pretrained", "video_decode_backend"}
+    | {"video_cache", "video_cache_gb", "decode_ahead"}
+)
+"""Arguments that are recorded elsewhere in it, or that say where and not what is computed."""
+
+
+def plan_protocol(
+    model: str, settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool
+) -> Protocol:
+    """What can be said of the model before it is loaded: everything but a wrapper's own defaults.
+
+    model: name of the harness model. settings: its `--model_args` without the method's. arguments: the same, parsed,
+    for a model that this project runs itself; None for a twin. has_gpu: whether this machine has one. Raises
+    `InputError` where the folder `settings["pretrained"]` holds no checkpoint of `model`.
+    """
+    path = str(settings["pretrained"])
+    seen = check_checkpoint(model, path, arguments)
+    return {
+        "model": model,
+        "checkpoint": {"name": checkpoint_name(path), "fingerprint": fingerprint_checkpoint(path)},
+        **_asked(settings, arguments, has_gpu),
+        **seen,
+        "software": software(_decoders(arguments)),
+    }
+
+
+def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool) -> Protocol:
+    if arguments is None:
+        return {key: read_value(value) for key, value in settings.items() if key not in NOT_OF_THE_PROTOCOL}
+    fields = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
+    asked = {key: value for key, value in fields.items() if key not in NOT_OF_THE_PROTOCOL}
+    device = "cuda" if arguments.device.startswith("cuda") or (arguments.device == "auto" and has_gpu) else "cpu"
+    asked["dtype"] = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
+    asked["sampling"] = _sampling(arguments)
+    return asked
+
+
+def _sampling(arguments: AnsweringArguments) -> str:
+    """In words, as names of settings alone do not say it."""
+    if not isinstance(arguments, LlavaVideoArguments):
+        return "evenly spaced, from the first frame to the last"
+    if arguments.force_sample:
+        return f"{arguments.max_frames_num} frames, evenly spaced"
+    return f"{arguments.fps:g} a second, evenly spaced where that would be more than {arguments.max_frames_num}"
+
+
+def _decoders(arguments: AnsweringArguments | None) -> tuple[str, ...]:
+    """The packages that read the videos."""
+    if arguments is None:
+        return tuple(package for package in WRAPPERS_DECODERS if find_spec(package.replace("-", "_")))
+    backend = arguments.video_decode_backend
+    return DECODERS["decord" if backend == "auto" and find_spec("decord") else backend.replace("auto", "pyav")]
+
+
+def software(decoders: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of what computes. decoders: packages that read the videos."""
+    packages = dict.fromkeys((*PACKAGES, *decoders))
+    return {"python": platform.python_version(), **{package: _version(package) for package in packages}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed as a package"
+
+
+def describe_method(method: Method) -> dict[str, Any]:
+    """The method's name and every setting."""
+    return {"name": method.name, **dataclasses.asdict(method)}
+
+
+def changed_settings(method: Method) -> dict[str, Any]:
+    """The method's settings that are not as they are by default."""
+    fields = dataclasses.fields(method)
+    return {one.name: getattr(method, one.name) for one in fields if getattr(method, one.name) != one.default}
+
+
+def coverage(samples: Sequence[Mapping[str, Any]], questions: int | None) -> dict[str, int]:
+    """How much of the task was asked: questions asked and in all, and those whose video could not be read.
+
+    samples: the rows of one task as lmms-eval logs them. questions: in the task as it was loaded; a task that leaves
+    out what is not on this machine says in its rows how many there are.
+    """
+    told = [sample["coverage"] for sample in samples if isinstance(sample.get("coverage"), Mapping)]
+    in_all = told[0].get("in_all", questions) if told else questions
+    unreadable = sum(
+        any(counts and counts.get("unreadable") for counts in sample.get("token_counts") or ()) for sample in samples
+    )
+    return {"asked": len({sample["doc_id"] for sample in samples}), "in_all": in_all, "unreadable": unreadable}
+
+
+def difference(planned: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
+    """The first entry that both have and that differs, as "max_frames_num was 32 and is 64"; empty if none does."""
+    for key in recorded:
+        if key in planned and _plain(planned[key]) != _plain(recorded[key]):
+            if isinstance(planned[key], Mapping) and isinstance(recorded[key], Mapping):
+                inner = difference(planned[key], recorded[key])
+                if inner:
+                    return f"{key}: {inner}"
+                continue
+            return f"{key} was {recorded[key]} and is {planned[key]}"
+    return ""
+
+
+def short_hash(*parts: Mapping[str, Any]) -> str:
+    """8 hex digits that tell one run from another: `parts` without software, whose change is refused, not hidden."""
+    kept = [{key: value for key, value in part.items() if key != "software"} for part in parts]
+    return hashlib.sha256(json.dumps(_plain(kept), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _plain(value: Any) -> Any:
+    """As it reads back from JSON, with 1 and 1.0 as one number."""
+    return json.loads(json.dumps(value, default=str), parse_int=float)

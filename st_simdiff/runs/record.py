@@ -1,0 +1,43 @@
+"""Under which conditions the answers in a folder were given: an answer of another method is no answer to go on from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from st_simdiff.errors import InputError
+from st_simdiff.runs.protocol import difference
+
+RECORD = "run.json"
+
+
+def refuse_other_protocol(folder: Path, protocol: Mapping[str, Any], method: Mapping[str, Any]) -> None:
+    """Raises `InputError` if `folder` holds answers given under other conditions."""
+    record = folder / RECORD
+    if not record.is_file():
+        return
+    try:
+        written = json.loads(record.read_text(encoding="utf-8"))
+        other = difference(protocol, written["protocol"]) or difference(method, written["method"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{record} is damaged ({error}): remove {folder} to run it again.") from error
+    if other:
+        raise InputError(
+            f"{folder} holds a run under another protocol ({other}): choose another folder, or remove this one to run "
+            "it again."
+        )
+
+
+def bind(folder: Path, protocol: Mapping[str, Any], method: Mapping[str, Any], rank: int = 0) -> None:
+    """Writes down under which conditions the answers in `folder` are given; every process may.
+
+    Raises `InputError` as `refuse_other_protocol`.
+    """
+    refuse_other_protocol(folder, protocol, method)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f"{RECORD}.{rank}"
+    unfinished.write_text(json.dumps({"protocol": protocol, "method": method}, indent=2, default=str))
+    os.replace(unfinished, folder / RECORD)
