@@ -17,8 +17,8 @@ from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.videos.video_cache import digest_of_tensors
 
 _FORMAT = 1
-_SAME_FRAMES = "backend"
-"""The sampling's setting that changes no frame."""
+_SAME_FRAMES = frozenset({"threads", "video_time_limit"})
+"""The sampling's settings that change no frame."""
 
 
 def feature_protocol(model: LlavaVideo, processor: Any, sample: Callable[..., Any], device: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def feature_protocol(model: LlavaVideo, processor: Any, sample: Callable[..., An
 def sampling_protocol(sample: Callable[..., Any]) -> dict[str, Any]:
     if not isinstance(sample, partial):
         raise TypeError(f"The sampling is a partial of a function, got {sample!r}.")
-    settings = {key: value for key, value in sample.keywords.items() if key != _SAME_FRAMES}
+    settings = {key: value for key, value in sample.keywords.items() if key not in _SAME_FRAMES}
     return {"function": f"{sample.func.__module__}.{sample.func.__qualname__}", **settings}
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from st_simdiff.videos.choice import choose
+from st_simdiff.videos.containers import open_video
 from st_simdiff.videos.errors import CannotDecode
-from st_simdiff.videos.pictures import Allocate, allowed_size, check_memory
+from st_simdiff.videos.pictures import Allocate, allowed_size, check_memory, display_matrix
 from st_simdiff.videos.record import ReadRecord, SampledVideo
 from st_simdiff.videos.sampling import Sampling
 from st_simdiff.videos.settings import ReadSettings
@@ -36,14 +37,14 @@ def read_with_decord(
         seen = replace(timeline, count=count, rate=rate) if count == timeline.count else timeline.counted(count)
         choice = choose(sampling, replace(seen, rate=rate), settings)
         height, width, _ = reader[0].shape
-        allowed_size(path, width, height, replace(settings, shrink=False))
+        allowed_size(path, width, height, replace(settings, shrink_frames=False))
         check_memory(path, len(choice.numbers), width, height)
         read = reader.get_batch(choice.numbers).asnumpy()
     except (decord.DECORDError, RuntimeError, UnicodeError) as error:
         raise CannotDecode(f"{path}: decord cannot decode this video.") from error
     frames = allocate(read.shape)
     frames[:] = read
-    doubts = "; ".join(doubt for doubt in _doubts(timeline, count, rate))
+    doubts = "; ".join((*_doubts(timeline, count, rate), *_mirrored(path)))
     record = ReadRecord(
         decoder="decord",
         shown=count,
@@ -71,3 +72,10 @@ def _doubts(timeline: Timeline, count: int, rate: float) -> Iterator[str]:
         yield f"it finds {count} frames, and the container shows {timeline.count}"
     if abs(rate / timeline.rate - 1) > 0.01:
         yield f"it takes {rate:.3f} frames a second, and the container shows {timeline.rate:.3f}"
+
+
+def _mirrored(path: str | Path) -> Iterator[str]:
+    with open_video(path) as (container, stream):
+        matrix = display_matrix(next(container.decode(stream)))
+    if matrix is not None and int(matrix[0]) * int(matrix[4]) < int(matrix[1]) * int(matrix[3]):
+        yield "it does not mirror the pictures"

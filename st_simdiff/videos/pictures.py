@@ -72,14 +72,14 @@ class Pictures:
 def allowed_size(path: str | Path, width: int, height: int, settings: ReadSettings) -> tuple[int, int]:
     """Width and height in which a frame of `width` x `height` is taken. Raises `VideoError` if it is too large."""
     pixels = width * height
-    if pixels <= settings.max_pixels:
+    if pixels <= settings.max_frame_pixels:
         return width, height
-    if not settings.shrink:
+    if not settings.shrink_frames:
         raise VideoError(
-            f"{path}: a frame has {width} x {height} pixels, more than the {settings.max_pixels:,} that are read; a "
-            f"higher max_pixels reads it, and shrink=True makes it smaller."
+            f"{path}: a frame has {width} x {height} pixels, and {settings.max_frame_pixels:,} are read at most; "
+            f"a higher max_frame_pixels reads it, and shrink_frames=True makes it smaller."
         )
-    factor = math.sqrt(settings.max_pixels / pixels)
+    factor = math.sqrt(settings.max_frame_pixels / pixels)
     return max(1, int(width * factor)), max(1, int(height * factor))
 
 
@@ -116,7 +116,7 @@ def to_rgb(frame: VideoFrame, width: int, height: int) -> np.ndarray:
 
 def upright(picture: np.ndarray, frame: VideoFrame) -> np.ndarray:
     """`picture`, (H, W, 3), turned and mirrored as the display matrix of `frame` says; quarter turns only."""
-    matrix = _display_matrix(frame)
+    matrix = display_matrix(frame)
     if matrix is None:
         return picture
     across, down = np.sign(matrix[0]), np.sign(matrix[4])
@@ -126,7 +126,7 @@ def upright(picture: np.ndarray, frame: VideoFrame) -> np.ndarray:
     return picture[:: int(down) or 1, :: int(across) or 1]
 
 
-def _display_matrix(frame: VideoFrame) -> np.ndarray | None:
+def display_matrix(frame: VideoFrame) -> np.ndarray | None:
     """The 9 numbers of the frame's display matrix, row by row, if it has one."""
     from av.sidedata.sidedata import Type
 

@@ -124,13 +124,13 @@ def _take_in_order(path: str | Path, timeline: Timeline, settings: ReadSettings,
                 pictures.take(number, frame)
     if not stamps:
         raise CannotDecode(f"{path}: no frame of the video could be decoded.")
-    if numbers is None:
+    if numbers is not None and stamps == sorted(set(stamps) & numbers.keys()):
         expected = len(stamps) == timeline.count
-        return _Found(expected, timeline.counted(len(stamps)), damaged)
-    if not set(stamps) <= numbers.keys() or len(set(stamps)) != len(stamps) or sorted(stamps) != stamps:
-        return _Found(False, timeline.counted(len(stamps), _seconds(stamps, time_base)), damaged)
-    expected = len(stamps) == timeline.count
-    return _Found(expected, timeline if expected else timeline.only(stamps), damaged)
+        return _Found(expected, timeline if expected else timeline.only(stamps), damaged)
+    seconds = _seconds(stamps, time_base) if timeline.has_times else None
+    there_are = timeline.counted(len(stamps), seconds)
+    told = timeline.seconds is not None or (there_are.regular and there_are.rate == timeline.rate)
+    return _Found(numbers is None and there_are.count == timeline.count and told, there_are, damaged)
 
 
 def _take_by_jumping(path: str | Path, timeline: Timeline, settings: ReadSettings, pictures: Pictures) -> bool:
@@ -253,7 +253,7 @@ def _frames(packets: Iterator[Packet | None], stream: VideoStream) -> Iterator[V
 
 
 def _seconds(stamps: Sequence[int | None], time_base: float) -> np.ndarray | None:
-    """When the frames are shown, from the first on; None if their stamps do not ascend."""
-    if None in stamps or any(later <= earlier for earlier, later in pairwise(stamps)):
+    """When the frames are shown, from the first on; None if their stamps do not say."""
+    if None in stamps or any(later < earlier for earlier, later in pairwise(stamps)) or stamps[0] == stamps[-1]:
         return None
     return (np.array(stamps) - stamps[0]) * time_base

@@ -29,10 +29,8 @@ class ReadRecord:
 
     def as_plain(self) -> dict[str, Any]:
         """As JSON, times in tenths of a millisecond."""
-        plain = asdict(self)
-        plain = asdict(self)
-        plain["taken_at"] = [round(time, 4) for time in self.taken_at]
-        return plain
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return plain | {"taken_at": [round(time, 4) for time in self.taken_at]}
 
 
 @dataclass(frozen=True)

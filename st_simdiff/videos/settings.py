@@ -21,8 +21,9 @@ class ReadSettings:
         nearest in time, which costs a fraction of the time in long videos, and records how far off it is.
     threads: of the decoder; the frames are the same for any number of them.
     damaged_share: of a video's frames that may be undecodable. Such frames are left out and counted.
-    max_pixels: the most pixels of one frame. shrink: make larger frames smaller while decoding rather than refuse them.
-    time_limit: seconds that one video may take in a process of its own.
+    max_frame_pixels: the most pixels of one frame. shrink_frames: make larger ones smaller while decoding, rather than
+        refuse the video.
+    video_time_limit: seconds that one video may take in a process of its own.
 
     Raises `InputError` for a value out of its range.
     """
@@ -31,9 +32,9 @@ class ReadSettings:
     frame_choice: FrameChoice = "exact"
     threads: int = 1
     damaged_share: float = 0.1
-    max_pixels: int = 2**25
-    shrink: bool = False
-    time_limit: float = 300
+    max_frame_pixels: int = 2**25
+    shrink_frames: bool = False
+    video_time_limit: float = 300
 
     def __post_init__(self) -> None:
         for name, value, kind in (("decoder", self.decoder, Decoder), ("frame choice", self.frame_choice, FrameChoice)):
@@ -43,7 +44,11 @@ class ReadSettings:
             raise InputError(f"threads is the number of the decoder's threads, at least 1, got {self.threads}.")
         if not 0 <= self.damaged_share <= 1:
             raise InputError(f"damaged_share is a share between 0 and 1, got {self.damaged_share}.")
-        if self.max_pixels < 1:
-            raise InputError(f"max_pixels is the most pixels of a frame, at least 1, got {self.max_pixels}.")
-        if not 0 < self.time_limit < math.inf:
-            raise InputError(f"time_limit is the seconds that a video may take, above 0, got {self.time_limit}.")
+        if self.max_frame_pixels < 1:
+            raise InputError(
+                f"max_frame_pixels is the most pixels of a frame, at least 1, got {self.max_frame_pixels}."
+            )
+        if not 0 < self.video_time_limit < math.inf:
+            raise InputError(
+                f"video_time_limit is the seconds that a video may take, above 0, got {self.video_time_limit}."
+            )

@@ -88,9 +88,15 @@ class Timeline:
             self, count=len(stamps), stamps=self.stamps[kept], seconds=_since_first(self.seconds[kept]), keys=keys
         )
 
+    @property
+    def has_times(self) -> bool:
+        """Whether the container says when a frame is shown at all."""
+        return not _UNTIMED & set(self.format.split(","))
+
     def counted(self, count: int, seconds: np.ndarray | None = None) -> Timeline:
         """With `count` frames that are known by their order alone. seconds: when they are shown, if that is known."""
-        return replace(self, count=count, stamps=None, seconds=seconds, keys=())
+        rate = self.rate if seconds is None else _rate(self.rate, seconds)
+        return replace(self, count=count, rate=rate, stamps=None, seconds=seconds, keys=())
 
 
 def read_timeline(path: str | Path, container: InputContainer, stream: VideoStream) -> Timeline:
@@ -113,17 +119,18 @@ def read_timeline(path: str | Path, container: InputContainer, stream: VideoStre
         raise VideoError(f"{path}: the video has no frames.")
     cut_off = max(0, stream.frames - len(rows)) if broken or end >= os.path.getsize(path) else 0
     shown = [pts for pts, _, _, discarded in rows if not discarded]
-    timed = not _UNTIMED & set(format.split(",")) and None not in shown and len(set(shown)) == count
-    if not timed:
-        rate = float(stream.guessed_rate or stream.average_rate or 0)
+    formats = set(format.split(","))
+    stated, guessed = float(stream.average_rate or 0), float(stream.guessed_rate or 0)
+    if _UNTIMED & formats or None in shown or len(set(shown)) < count:
+        rate = guessed or stated if RAW_STREAMS & formats else stated or guessed
         if not 0 < rate < math.inf:
             raise VideoError(f"{path}: the video states no frame rate.")
         return Timeline(count, rate, None, None, 0.0, (), hidden, 0, cut_off, format)
     stamps = np.array(sorted(shown), dtype=np.int64)
     seconds = _since_first(stamps * float(stream.time_base))
     keys, leading = _key_frames(rows, stamps)
-    start = float(stamps[0] * stream.time_base)
-    return Timeline(count, _rate(stream, seconds), stamps, seconds, start, keys, hidden, leading, cut_off, format)
+    start, rate = float(stamps[0] * stream.time_base), _rate(stated or guessed, seconds)
+    return Timeline(count, rate, stamps, seconds, start, keys, hidden, leading, cut_off, format)
 
 
 def _key_frames(
@@ -146,11 +153,10 @@ def _key_frames(
     return tuple(sorted(keys, key=lambda key: key.stamp)), leading
 
 
-def _rate(stream: VideoStream, seconds: np.ndarray) -> float:
+def _rate(stated: float, seconds: np.ndarray) -> float:
     """Frames a second: as stated, unless the frames are shown at other times than that."""
-    stated = float(stream.average_rate or 0)
-    if len(seconds) < 2:
-        return stated or float(stream.guessed_rate or 1)
+    if len(seconds) < 2 or not seconds[-1] > 0:
+        return stated or 1.0
     measured = float((len(seconds) - 1) / seconds[-1])
     if _is_regular(seconds, stated) or _is_regular(seconds, measured):
         return stated if _is_regular(seconds, stated) else measured

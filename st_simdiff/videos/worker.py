@@ -36,7 +36,7 @@ def serve(connection: socket.socket) -> None:
         while True:
             request, _ = receive(connection)
             settings = ReadSettings(**request["settings"])
-            signal.setitimer(signal.ITIMER_REAL, settings.time_limit)
+            signal.setitimer(signal.ITIMER_REAL, settings.video_time_limit)
             with suppress(_Abandoned):
                 _answer(connection, request["path"], settings)
             signal.setitimer(signal.ITIMER_REAL, 0)

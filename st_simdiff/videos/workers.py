@@ -88,7 +88,7 @@ class _Worker:
         return self.process.poll() is None
 
     def read(self, path: str | Path, sampling: Sampling, settings: ReadSettings) -> SampledVideo:
-        self.connection.settimeout(settings.time_limit + _GRACE)
+        self.connection.settimeout(settings.video_time_limit + _GRACE)
         try:
             send(self.connection, {"path": os.fspath(path), "settings": asdict(settings)})
             while True:
@@ -109,7 +109,7 @@ class _Worker:
 
     def _what_happened(self, settings: ReadSettings) -> str:
         """Why the process gives no answer. It has ended afterwards."""
-        took_too_long = f"reading the video took more than {settings.time_limit:g} seconds, and was stopped"
+        took_too_long = f"reading the video took more than {settings.video_time_limit:g} seconds, and was stopped"
         try:
             code = self.process.wait(1)
         except subprocess.TimeoutExpired:
