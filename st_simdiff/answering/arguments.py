@@ -78,7 +78,7 @@ class AnsweringArguments:
     def read_settings(self) -> dict[str, Any]:
         """The fields of `ReadSettings` that the arguments set."""
         return {
-            "decoder": self.video_decode_backend,
+            "decoder": "pyav" if self.video_decode_backend == "auto" else self.video_decode_backend,
             "frame_choice": self.frame_choice,
             "damaged_share": self.damaged_share,
             "max_frame_pixels": self.max_frame_pixels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def feature_protocol(model: LlavaVideo, processor: Any, sample: Callable[..., An
     return {
         "format": _FORMAT,
         "code": code_digest(),
-        "libraries": [torch.__version__, transformers.__version__, PIL.__version__],
+        "libraries": [torch.__version__, transformers.__version__, PIL.__version__, version("av")],
         "weights": digest_of_tensors(embedder.state_dict(), embedder.vision_tower.config.to_json_string()),
         "attention": embedder.vision_tower.config._attn_implementation,
         "pooling": str(getattr(embedder, "pool_mode", getattr(embedder, "pool_size", None))),

@@ -62,7 +62,7 @@ def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, ha
     asked = {key: value for key, value in fields.items() if key not in NOT_OF_THE_PROTOCOL}
     device = "cuda" if arguments.device.startswith("cuda") or (arguments.device == "auto" and has_gpu) else "cpu"
     asked["dtype"] = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
-    asked["video_decode_backend"] = _decoder(arguments)
+    asked["video_decode_backend"] = arguments.read_settings["decoder"]
     asked["sampling"] = _sampling(arguments)
     return asked
 
@@ -80,11 +80,7 @@ def _decoders(arguments: AnsweringArguments | None) -> tuple[str, ...]:
     """The packages that read the videos."""
     if arguments is None:
         return "av", *(package for package in WRAPPERS_PACKAGES if find_spec(package.replace("-", "_")))
-    return tuple(dict.fromkeys(("av", DECODERS[_decoder(arguments)][0])))
-
-
-def _decoder(arguments: AnsweringArguments) -> str:
-    return arguments.video_decode_backend.replace("auto", "pyav")
+    return tuple(dict.fromkeys(("av", DECODERS[arguments.read_settings["decoder"]][0])))
 
 
 def software(decoders: Sequence[str] = ()) -> dict[str, str]:
