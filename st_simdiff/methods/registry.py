@@ -95,7 +95,7 @@ class MethodRegistry(Mapping[str, type[Method]]):
     def __iter__(self) -> Iterator[str]:
         yield from self.own
         for name in self._declared:
-            if name not in self.own and not isinstance(self._load(name), InputError):
+            if not isinstance(self._load(name), InputError):
                 yield name
 
     def __len__(self) -> int:
