@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from st_simdiff import __version__
 from st_simdiff.bench.cli import add_bench_command, run_bench
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.options import add_eval_command
@@ -18,6 +19,7 @@ from st_simdiff.show.cli import add_show_command, run_show
 def build_parser() -> argparse.ArgumentParser:
     """The command line. Everything after a lone `--` is taken off before it is parsed and goes to lmms-eval."""
     parser = argparse.ArgumentParser(prog="st-simdiff", description="Compression of a video LLM's visual tokens.")
+    parser.add_argument("--version", action="version", version=f"st-simdiff {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
 
     add_eval_command(commands)

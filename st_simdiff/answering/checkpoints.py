@@ -31,8 +31,8 @@ def check_checkpoint(model: str, path: str, arguments: AnsweringArguments | None
     """How the checkpoint at `path` makes tokens of a video, as it will be loaded.
 
     arguments: of a model that this project runs itself; None for a twin, whose wrapper alone knows (then the answer is
-    empty), and whose `path` may be a name on the Hugging Face hub. Raises `InputError` in one sentence for a folder
-    that holds no checkpoint of `model`.
+    empty), and whose `path` may be a name on the Hugging Face hub. A model of another package checks its own.
+    Raises `InputError` in one sentence for a folder that holds no checkpoint of `model`.
     """
     folder = Path(path)
     try:
@@ -42,7 +42,7 @@ def check_checkpoint(model: str, path: str, arguments: AnsweringArguments | None
             return facts
         if isinstance(arguments, NvilaArguments):
             return _nvila(folder, arguments)
-        if is_hub_name(path):
+        if is_hub_name(path) or model not in MODEL_TYPES:
             return {}
         kind = read_json(folder / "config.json", "a checkpoint").get("model_type")
     except (ValueError, OSError) as error:

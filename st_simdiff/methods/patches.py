@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,13 +21,31 @@ from st_simdiff.selection.grid import TokenGrid, spread
 class Patches:
     """The P = H*W patches of each of T frames, without separators.
 
-    features: (T, P, D), in the model's dtype. attention: float32 (T, P) or None. keys: (T, P, d_k) or None.
+    features: (T, P, D), in the model's dtype. records: what the vision tower recorded, "attention" float32 (T, P) and
+    "keys" (T, P, d_k). pooled: (T, d), what its pooling head says of every frame, None where it has none.
     """
 
     features: torch.Tensor
-    attention: torch.Tensor | None
-    keys: torch.Tensor | None
     grid: TokenGrid
+    records: Mapping[VisionInput, torch.Tensor] = field(default_factory=dict)
+    pooled: torch.Tensor | None = None
+
+    @property
+    def attention(self) -> torch.Tensor:
+        """Float32 (T, P). Raises `InputError` where the tower recorded none."""
+        return self._recorded("attention")
+
+    @property
+    def keys(self) -> torch.Tensor:
+        """(T, P, d_k). Raises `InputError` where the tower recorded none."""
+        return self._recorded("keys")
+
+    def _recorded(self, name: VisionInput) -> torch.Tensor:
+        if name not in self.records:
+            raise InputError(
+                f"This method needs the vision tower's {name}, and none were recorded: vision_inputs asks for them."
+            )
+        return self.records[name]
 
 
 @dataclass(frozen=True)
@@ -73,12 +93,21 @@ class PatchMethod(Budgeted, ABC):
             choice = self.choose_published(read_patches(tokens, self.vision_inputs))
             return to_slots(choice, where, self.published_separators(where[choice.kept], grid), tokens)
         count = self.count(tokens)
+        if count < (fewest := self.fewest(grid)):
+            raise InputError(
+                f"{self.name} keeps at least {fewest} of this video's {grid.count} tokens, and a retention of "
+                f"{self.retention} leaves {count}; it takes {math.ceil(100 * fewest / grid.count) / 100} and more."
+            )
         if count < where.numel():
             choice = self.choose(read_patches(tokens, self.vision_inputs), count)
         else:
             choice = Choice(torch.arange(where.numel(), device=where.device))
         separators = spread(grid.separator_offsets(where.device), max(0, count - where.numel()))
         return to_slots(choice, where, separators, tokens)
+
+    def fewest(self, grid: TokenGrid) -> int:  # noqa: ARG002
+        """The fewest tokens that the method can leave of a video; fewer are refused."""
+        return 1
 
     @abstractmethod
     def choose(self, patches: Patches, count: int) -> Choice:
@@ -97,29 +126,33 @@ def read_patches(tokens: VisualTokens, needed: frozenset[VisionInput]) -> Patche
     """Features and tower records of the patches, by frame. Raises `InputError` where the tower recorded too little."""
     grid = tokens.grid
     shape = (grid.frames, grid.height * grid.width)
-    records = {}
-    for name in ("attention", "keys"):
+    records: dict[VisionInput, torch.Tensor] = {}
+    for name in sorted(needed):
         record = getattr(tokens.vision, name, None)
-        if record is None and name in needed:
+        if record is None:
             raise InputError(f"This method needs the vision tower's {name}, and none were recorded.")
-        if record is not None and record.shape[0] != shape[0] * shape[1]:
+        if record.shape[0] != shape[0] * shape[1]:
             raise InputError(f"The tower's {name} cover {record.shape[0]} patches, the grid has {shape[0] * shape[1]}.")
-        records[name] = None if record is None else record.to(tokens.features.device).unflatten(0, shape)
+        records[name] = record.to(tokens.features.device).unflatten(0, shape)
     where = grid.patches(tokens.features.device).flatten()
-    return Patches(tokens.features[where].unflatten(0, shape), grid=grid, **records)
+    pooled = getattr(tokens.vision, "pooled", None)
+    if pooled is not None and len(pooled) != grid.frames:
+        raise InputError(f"The tower's pooling head told of {len(pooled)} frames, the grid has {grid.frames}.")
+    return Patches(tokens.features[where].unflatten(0, shape), grid, records, pooled)
 
 
 def assemble(parts: list[FramePart], frames: int, size: int, details: Any = None) -> Choice:
     """The choice that several groups of frames make together, of `frames` frames of `size` patches."""
     slots = torch.cat([(part.frames[:, None] * size + part.slots).flatten() for part in parts])
     kept, order = slots.sort()
-    if parts[0].values is None:
+    values = [part.values.flatten(0, 1) for part in parts if part.values is not None]
+    if not values:
         return Choice(kept, details=details)
-    values = torch.cat([part.values.flatten(0, 1) for part in parts])[order]
     merged_into = torch.full((frames, size), -1, device=kept.device)
     for part in parts:
-        merged_into[part.frames] = torch.where(part.owner < 0, -1, part.frames[:, None] * size + part.owner)
-    return Choice(kept, values, merged_into.flatten(), details)
+        if part.owner is not None:
+            merged_into[part.frames] = torch.where(part.owner < 0, -1, part.frames[:, None] * size + part.owner)
+    return Choice(kept, torch.cat(values)[order], merged_into.flatten(), details)
 
 
 def to_slots(choice: Choice, where: torch.Tensor, separators: torch.Tensor, tokens: VisualTokens) -> Reduction:

@@ -68,7 +68,8 @@ def build_pyramid(features: torch.Tensor, root_level: int = 1, head_dim: int | N
     frames, height, width, dim = features.shape
     shapes = [(height, width)]
     while min(shapes[-1]) > 2:
-        shapes.append(tuple(-(-side // 2) for side in shapes[-1]))
+        rows, columns = shapes[-1]
+        shapes.append((-(-rows // 2), -(-columns // 2)))
     shapes = shapes[: max(len(shapes) - root_level, 1)]
     box = torch.cat(boxes(frames, shapes)).to(features.device)
     place = (box[:, 0] * height + box[:, 1]) * width + box[:, 2]

@@ -88,10 +88,11 @@ class STSimDiffRelease(ReleaseMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("tau_diff", self.tau_diff)
-        if self.strategy == 1 and not isinstance(self.strategy, bool):
+        given: object = self.strategy
+        if given == 1 and not isinstance(given, bool):
             raise InputError("strategy=1 has no result to reproduce, the authors' code fails with it: use 2 or 3.")
-        if isinstance(self.strategy, bool) or self.strategy not in (2, 3):
-            raise InputError(f"strategy is 2 or 3, got {self.strategy!r}.")
+        if isinstance(given, bool) or given not in (2, 3):
+            raise InputError(f"strategy is 2 or 3, got {given!r}.")
 
     def select(self, tokens: VisualTokens) -> ReleaseSelection:
         return select_release(

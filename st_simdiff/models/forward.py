@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from st_simdiff.errors import InputError
-from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens
+from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens, no_attention
 from st_simdiff.models.cache import PrunedLayer, check_cache, held_in, is_pruned
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
@@ -160,7 +160,7 @@ class ForwardPass:
         return self._reduce(index, hidden, decide)
 
     def _visual_tokens(
-        self, video: Video, features: torch.Tensor, attention: Callable[[], torch.Tensor] | None = None
+        self, video: Video, features: torch.Tensor, attention: Callable[[], torch.Tensor] = no_attention
     ) -> VisualTokens:
         return VisualTokens(
             features=features,
