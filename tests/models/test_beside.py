@@ -25,6 +25,9 @@ two_kinds = pytest.mark.parametrize("name", ["LLaVA-Video", "Qwen2.5-VL"])
 @pytest.mark.parametrize("options", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
 def test_generation_without_a_cache_gives_the_answer_with_one(name, options):
     zoo = ZOO[name]
+    plain = [generate(zoo, zoo.prompt(ROW).inputs, 5, use_cache=cache, **options).sequences for cache in (True, False)]
+    if not torch.equal(*plain):
+        pytest.skip("this version of transformers gives the uncompressed model another answer without a cache")
     for method in (METHOD, make_method("fastv", retention=0.3)):
         with compress(zoo.model, method, **zoo.options) as trace:
             cached = generate(zoo, zoo.prompt(ROW).inputs, steps=5, **options)
