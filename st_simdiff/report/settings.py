@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from st_simdiff.errors import InputError
+from st_simdiff.methods.former_names import current_name
 from st_simdiff.report.names import RELEASE, display_name, model_name
 from st_simdiff.report.published import FULL, OURS, SIMILARITY, SPATIAL, TEMPORAL
 
@@ -131,6 +132,7 @@ def read_condition(results: Mapping[str, Any], task: str) -> Condition:
     given |= {ALIASES.get(key, key): value for key, value in split_model_args(config.get("model_args")).items()}
     merge_type = str(given.pop("merge_type", ""))
     method = str(given.pop("method", "") or MERGE_TYPES.get(merge_type, merge_type) or (OURS if ours else FULL))
+    method = current_name(method)
     retention = given.pop("retention", 1.0)
     if not isinstance(retention, float):
         raise InputError(f"its model_args have a retention that is no number: {retention!r}")
