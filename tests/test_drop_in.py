@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from clean_environment import ROOT, build_wheel, copy_sources
 
-ROOT = Path(__file__).parent.parent
-NEVER_COPIED = shutil.ignore_patterns(".*", "logs", "build", "*.egg-info", "__pycache__", "tests", "docs", "benchmarks")
 OFFLINE = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-build-isolation", "--no-index")
 
 NEXT = {
@@ -69,18 +68,16 @@ class Environment:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory) -> dict[str, Path]:
-    """st-simdiff, its drop-in, and a stand-in for LLaVA-NeXT; built from copies, which nothing old lies in."""
+    """st-simdiff, its drop-in, and a stand-in for LLaVA-NeXT; built from copies, in which nothing old lies."""
     folder = tmp_path_factory.mktemp("wheels")
-    shutil.copytree(ROOT, folder / "checkout", ignore=NEVER_COPIED)
+    (folder / "ours").mkdir()
+    copy_sources(folder / "ours")
+    shutil.copytree(ROOT / "llava", folder / "drop-in", ignore=shutil.ignore_patterns("build", "*.egg-info"))
     for name, text in NEXT.items():
         (folder / "next" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "next" / name).write_text(text)
-    sources = {"ours": folder / "checkout", "drop-in": folder / "checkout" / "llava", "next": folder / "next"}
-    for name, source in sources.items():
-        command = [sys.executable, "-m", "pip", "wheel", *OFFLINE, "--wheel-dir", folder / name, source]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return {name: next((folder / name).glob("*.whl")) for name in sources} | {"sources of next": folder / "next"}
+    built = {name: build_wheel(folder / name, folder / f"wheel-{name}") for name in ("ours", "drop-in", "next")}
+    return built | {"sources of next": folder / "next"}
 
 
 @pytest.fixture
