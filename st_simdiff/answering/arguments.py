@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
-from st_simdiff.methods.registry import METHODS, make_method
+from st_simdiff.methods.registry import METHODS, make_method, method_settings
 from st_simdiff.report.settings import ALIASES, MERGE_TYPES
 
 PUBLISHED_FLAGS = {"right": True, "bottom": True, "spatial": True, "temporal": True, "strategy": 3}
@@ -212,9 +212,7 @@ def take_method(settings: Mapping[str, Any], own: Collection[str] | None = None)
     """
     resolved = resolve_names(settings)
     name = str(resolved.pop("method", DEFAULT_METHOD))
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    of_method = {field.name for field in dataclasses.fields(METHODS[name])}
+    of_method = method_settings(name)
     if own is not None:
         _refuse_unknown(resolved, name, set(own), of_method)
     method = make_method(name, **{key: read_value(resolved[key]) for key in resolved if key in of_method})
@@ -237,7 +235,7 @@ def merge_settings(arg_string: str, harness_settings: Mapping[str, Any] | None) 
     return settings
 
 
-def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_method: set[str]) -> None:
+def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_method: frozenset[str]) -> None:
     for key, value in settings.items():
         if key in own or key in of_method:
             continue
@@ -246,7 +244,7 @@ def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_
             if read_value(value) == published:
                 continue
             raise InputError(f"Method {method} has no switch {key}: {key}={published} is accepted, got {key}={value}.")
-        owners = sorted(name for name in METHODS if key in {f.name for f in dataclasses.fields(METHODS[name])})
+        owners = sorted(name for name in METHODS if key in method_settings(name))
         if owners:
             raise InputError(f"{key} is no setting of method {method}; it belongs to {', '.join(owners)}.")
         published_names = {"merge_type", *ALIASES, *PUBLISHED_FLAGS}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -14,7 +12,6 @@ from st_simdiff.evaluate.launch import Failure, RunFailed, carry_out
 from st_simdiff.evaluate.planning import Plan, list_tasks, make_plan
 from st_simdiff.evaluate.summary import summary
 from st_simdiff.lmms.video_folders import hf_home, without_videos
-from st_simdiff.methods.registry import METHODS
 
 MEANINGLESS = "The embedded checkpoint has random weights: the score means nothing, the rest is real."
 STAND_IN = (
@@ -88,13 +85,3 @@ def _reason(failure: Failure, home: Path) -> str:
         f"lmms-eval ended with exit code {failure.code} and no results; what went wrong is printed above"
         f"{kept if answers else ''}."
     )
-
-
-def describe_methods() -> str:
-    """Every method, what it is, and its settings with their defaults."""
-    lines = []
-    for name, method in sorted(METHODS.items()):
-        text = (inspect.getdoc(method) or "").partition("\n")[0]
-        fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(method))
-        lines += [f"{name}: {text}", f"    {fields}"]
-    return "\n".join(lines)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 from st_simdiff.answering.arguments import DEFAULT_METHOD, PUBLISHED_FLAGS, resolve_names
 from st_simdiff.errors import InputError
 from st_simdiff.methods.full import Full
-from st_simdiff.methods.registry import METHODS
+from st_simdiff.methods.registry import METHODS, method_settings
 from st_simdiff.report.settings import ALIASES
 
 DEFAULT_RETENTION = 0.3
@@ -107,5 +106,4 @@ def with_method(settings: Mapping[str, Any]) -> Settings:
 
 def method_keys() -> frozenset[str]:
     """Every setting that belongs to a method, not to a model."""
-    fields = (dataclasses.fields(method) for method in METHODS.values())
-    return frozenset(itertools.chain((one.name for some in fields for one in some), PUBLISHED_FLAGS, ALIASES))
+    return frozenset(itertools.chain(*map(method_settings, METHODS), PUBLISHED_FLAGS, ALIASES))

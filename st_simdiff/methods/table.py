@@ -1,4 +1,4 @@
-"""The documentation's table of methods: `python -m st_simdiff.methods.table docs/methods.md` writes it anew."""
+"""The methods as text. `python -m st_simdiff.methods.table docs/methods.md` writes the documentation's table anew."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ LAYERS = 28
 """Depth of the model for which the table says where a method acts."""
 
 
+def describe_methods() -> str:
+    """Every method, what it is, and its settings with their defaults."""
+    lines = []
+    for name, method in sorted(METHODS.items()):
+        text = (inspect.getdoc(method) or "").partition("\n")[0]
+        fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(method))
+        package = METHODS.package(name)
+        lines += [f"{name}: {text}", *([f"    of the package {package}"] if package else []), f"    {fields}"]
+    return "\n".join(lines)
+
+
 def methods_table() -> str:
-    """A Markdown table of all registered methods: what each does, where it acts, what it reads, keeps and takes."""
+    """A Markdown table of this package's methods: what each does, where it acts, what it reads, keeps and takes."""
     rows = ["| name | what it does | acts | reads from the tower | keeps | settings |", "|---|---|---|---|---|---|"]
-    rows += [f"| {' | '.join(_cells(method))} |" for method in METHODS.values()]
+    rows += [f"| {' | '.join(_cells(method))} |" for method in METHODS.own.values()]
     return "\n".join(rows)
 
 
@@ -33,7 +44,7 @@ def with_table(text: str) -> str:
 
 def _cells(method: type[Method]) -> list[str]:
     sample = _sample(method)
-    summary = inspect.getdoc(method).splitlines()[0]
+    summary = (inspect.getdoc(method) or "").partition("\n")[0]
     settings = [
         f"`{field.name}={field.default!r}`" for field in dataclasses.fields(method) if field.name != "retention"
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from st_simdiff.errors import InputError
+from st_simdiff.extras import missing_package
 
 if TYPE_CHECKING:
     from st_simdiff.report.tables import Written
@@ -19,7 +19,7 @@ def write_tables(logs: Path, out: Path, formats: Iterable[str] = ("md", "tex", "
     try:
         from st_simdiff.report import tables
     except ModuleNotFoundError as error:
-        raise _missing("Tables", error) from error
+        raise missing_package("A table", error, "report") from error
     return tables.write_tables(logs, out, formats)
 
 
@@ -28,9 +28,5 @@ def write_plots(logs: Path, out: Path, format_name: str = "png") -> Written:
     try:
         from st_simdiff.report import plots
     except ModuleNotFoundError as error:
-        raise _missing("Plots", error) from error
+        raise missing_package("A plot", error, "report") from error
     return plots.write_plots(logs, out, format_name)
-
-
-def _missing(what: str, error: ModuleNotFoundError) -> InputError:
-    return InputError(f"{what} need the package {error.name}: pip install 'st-simdiff[report]'.")

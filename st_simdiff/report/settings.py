@@ -16,7 +16,7 @@ Setting = str | float | bool
 ALIASES = {"cost": "retention", "similarity_lower_bound": "tau_sim", "event_upper_bound": "tau_diff"}
 """The published command line's names for settings that have a plainer name here."""
 
-MERGE_TYPES = {"new_topk": RELEASE}
+MERGE_TYPES = {"new_topk": RELEASE, "st_topk": f"{RELEASE}_ranked", "random": f"{RELEASE}_random"}
 """The published `merge_type` and the method that it means."""
 
 PAPER_SETTINGS: dict[str, Setting] = {

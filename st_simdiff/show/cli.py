@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from st_simdiff.errors import InputError
+from st_simdiff.extras import missing_package
 
 DEFAULT_METHOD, DEFAULT_RETENTION, DEFAULT_FRAMES = "st_simdiff", 0.3, 32
 PICTURES = {"sheet": "contact_sheet.png", "timeline": "timeline.png", "video": "annotated.mp4", "page": "page.html"}
@@ -66,7 +67,7 @@ def run_show(options: argparse.Namespace) -> int:
 
         paths = make_pictures(options)
     except ModuleNotFoundError as error:
-        return _refuse(f"Pictures need the package {error.name}: pip install 'st-simdiff[video]'.")
+        return _refuse(str(missing_package("A picture", error, "video")))
     except InputError as error:
         return _refuse(str(error))
     sys.stdout.write("".join(f"{path}\n" for path in paths))

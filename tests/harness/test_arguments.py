@@ -120,6 +120,9 @@ def test_merge_type_names_the_release_mode(monkeypatch):
     assert "does not have yet" in refusal(PUBLISHED + ",merge_type=new_topk")
     methods["st_simdiff_release"] = STSimDiff
     assert resolve_names({"merge_type": "new_topk"}) == {"method": "st_simdiff_release"}
+    methods |= {"st_simdiff_release_ranked": STSimDiff, "st_simdiff_release_random": STSimDiff}
+    assert resolve_names({"merge_type": "st_topk"}) == {"method": "st_simdiff_release_ranked"}
+    assert resolve_names({"merge_type": "random"}) == {"method": "st_simdiff_release_random"}
 
 
 def test_none_and_checkpoint_defaults():

@@ -141,5 +141,5 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "st_simdiff.report.plots", raising=False)
     monkeypatch.delattr("st_simdiff.report.plots", raising=False)
-    with pytest.raises(InputError, match=r"Plots need the package matplotlib: pip install 'st-simdiff\[report\]'"):
+    with pytest.raises(InputError, match=r"A plot needs the package matplotlib: pip install 'st-simdiff\[report\]'"):
         write_plots(tmp_path, tmp_path)
