@@ -34,7 +34,7 @@ def given_checkpoint(settings: Mapping[str, Any]) -> str:
     """The checkpoint that a model's settings name: `pretrained`, with `revision` where a wrapper takes one."""
     path, revision = str(settings["pretrained"]), settings.get("revision")
     name = split_name(path)
-    return f"{path}@{revision}" if revision and name is not None and name[1] is None else path
+    return f"{path}@{revision}" if revision not in (None, "main") and name is not None and name[1] is None else path
 
 
 def locate_checkpoint(model: str, path: str) -> Located:

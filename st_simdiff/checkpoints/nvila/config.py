@@ -18,7 +18,7 @@ VideoPath = Literal["tsp", "frames"]
 
 PROJECTOR_TYPE = "mlp_downsample_2x2_fix"
 DEFAULT_POOL_FRAMES = 8
-PART = "part of an NVILA checkpoint"
+PART = "a part of an NVILA checkpoint"
 _ENCODERS: dict[str, VideoPath] = {"TSPVideoEncoder": "tsp", "BasicVideoEncoder": "frames"}
 
 
