@@ -40,25 +40,29 @@ def given_checkpoint(settings: Mapping[str, Any]) -> str:
 def locate_checkpoint(model: str, path: str) -> Located:
     """The checkpoint `path` of the harness model `model`: a folder, or a name on the hub, fetched if need be.
 
-    Raises `InputError`, in one sentence, for a name that cannot be had; a folder is not looked into.
+    What a name means to another package's model is left to that. Raises `InputError`, in one sentence, for a name that
+    cannot be had; a folder is not looked into.
     """
-    return locate(path, _layout(model))
+    layout = _layout(model)
+    return Located(Path(path)) if layout is None else locate(path, layout)
 
 
 def is_here(model: str, path: str) -> bool:
     """Whether nothing has to be fetched for the checkpoint `path` of `model`."""
-    return is_located(path, _layout(model))
+    layout = _layout(model)
+    return layout is None or is_located(path, layout)
 
 
-def _layout(model: str) -> Layout:
-    return {"llava_video": LLAVA_VIDEO, "nvila": NVILA}.get(model, TRANSFORMERS)
+def _layout(model: str) -> Layout | None:
+    return {"llava_video": LLAVA_VIDEO, "nvila": NVILA, **dict.fromkeys(MODEL_TYPES, TRANSFORMERS)}.get(model)
 
 
 def check_checkpoint(model: str, folder: Path, arguments: AnsweringArguments | None) -> dict[str, Any]:
     """How the checkpoint in `folder` makes tokens of a video, as it will be loaded.
 
     arguments: of a model that this project runs itself; None for a twin, whose wrapper alone knows (then the answer is
-    empty). Raises `InputError` in one sentence for a folder that holds no checkpoint of `model`.
+        if model not in MODEL_TYPES:
+            return {}
     """
     try:
         if isinstance(arguments, LlavaVideoArguments):
@@ -67,6 +71,8 @@ def check_checkpoint(model: str, folder: Path, arguments: AnsweringArguments | N
             return facts
         if isinstance(arguments, NvilaArguments):
             return _nvila(folder, arguments)
+        if model not in MODEL_TYPES:
+            return {}
         kind = read_json(folder / "config.json", "a checkpoint").get("model_type")
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
@@ -104,12 +110,14 @@ def checkpoint_name(path: str) -> str:
 
 
 def fingerprint_checkpoint(folder: Path) -> str:
-    """16 hex digits for the files in `folder`, at any depth.
+    """16 hex digits for the files in `folder`, at any depth; the name itself of what is no folder here.
 
     Text files (configs, tokenizer, index of the weights) count whole. A weights file counts with its name, its size and
     `SAMPLES` pieces of `SAMPLE_BYTES`, so 15 GB take a few milliseconds; weights that differ only between the pieces
     are not told apart.
     """
+    if not folder.is_dir():
+        return str(folder)
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if not file.is_file() or file.suffix not in TEXT_FILES | WEIGHT_FILES:

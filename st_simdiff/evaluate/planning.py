@@ -19,7 +19,7 @@ from st_simdiff.evaluate.estimate import Task
 from st_simdiff.evaluate.grid import Cell, expand
 from st_simdiff.evaluate.launch import Machines, Sweep
 from st_simdiff.evaluate.request import EMBEDDED, Checkpoint, read_request
-from st_simdiff.lmms.models import MODELS
+from st_simdiff.lmms.models import find_model
 from st_simdiff.lmms.task_names import refuse_unknown_tasks
 from st_simdiff.lmms.video_folders import hf_home, refuse_empty
 from st_simdiff.methods.base import Method
@@ -92,7 +92,7 @@ def list_tasks(options: argparse.Namespace, extra: Sequence[str], environment: M
         return [_listed(run, EMBEDDED if trained_here else run.model, request.limit) for run in runs]
     tasks: dict[str, Task] = {}
     for cell in expand(request.grids):
-        model = MODELS[cell.model]
+        model = find_model(cell.model)
         settings = {"pretrained": "-", **model.defaults, **cell.settings}
         model.parse(settings)
         method, own = model.split(settings)
@@ -104,7 +104,7 @@ def list_tasks(options: argparse.Namespace, extra: Sequence[str], environment: M
 
 
 def _listed(run: Run, model: str, limit: str | None) -> Task:
-    method, own = MODELS[run.model].split(split_model_args(run.model_args))
+    method, own = find_model(run.model).split(split_model_args(run.model_args))
     answers = run.answers()
     state = "finished" if run.results() else f"{answers} answers" if answers else ""
     return Task(model, run.task, run.label, method, own, state, limit)
@@ -162,7 +162,7 @@ def read_settings(cell: Cell, checkpoint: Checkpoint) -> tuple[str, AnsweringArg
 
     Raises `InputError` for settings that cannot be used.
     """
-    model = MODELS[cell.model]
+    model = find_model(cell.model)
     settings = {"pretrained": checkpoint.path, **model.defaults, **cell.settings}
     return _model_args(settings), model.parse(settings), *model.split(settings)
 
@@ -190,13 +190,13 @@ def group_by_model(runs: Iterable[Run]) -> list[list[Run]]:
     """The runs that differ in nothing but task and method, together."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        _, own = MODELS[run.model].split(split_model_args(run.model_args))
+        _, own = find_model(run.model).split(split_model_args(run.model_args))
         groups.setdefault(f"{run.model} {join_model_args(own)}", []).append(run)
     return list(groups.values())
 
 
 def _on_cpu(run: Run) -> bool:
-    _, own = MODELS[run.model].split(split_model_args(run.model_args))
+    _, own = find_model(run.model).split(split_model_args(run.model_args))
     device = own.get("device", "auto")
     return device == "cpu" or (device == "auto" and torch.cuda.device_count() == 0)
 

@@ -14,7 +14,7 @@ from st_simdiff.errors import InputError, unknown
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.config_file import ConfigFile, join, read_config_file
 from st_simdiff.evaluate.grid import Grid, method_keys
-from st_simdiff.lmms.models import DEFAULT_MODEL, MODELS
+from st_simdiff.lmms.models import DEFAULT_MODEL, find_model
 from st_simdiff.methods.full import Full
 
 DEFAULT_TASKS = ("videomme_local",)
@@ -137,8 +137,7 @@ def _models(blocks: Iterable[Block], flags: Block) -> tuple[str, ...]:
     named = [flags.get("model") or block.get("model") or (DEFAULT_MODEL,) for block in blocks]
     models = tuple(dict.fromkeys(model for some in named for model in some))
     for model in models:
-        if model not in MODELS:
-            raise unknown("model", model, MODELS)
+        find_model(model)
     return models
 
 

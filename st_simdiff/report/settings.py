@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from st_simdiff.errors import InputError
+from st_simdiff.methods.former_names import current_name
 from st_simdiff.report.names import RELEASE, display_name, model_name
 from st_simdiff.report.published import FULL, OURS, SIMILARITY, SPATIAL, TEMPORAL
 
@@ -42,15 +43,16 @@ PROTOCOL_KEYS = frozenset(
         *("mm_newline_position", "dtype", "attn_implementation", "max_pixels", "min_pixels", "system_prompt"),
         *("video", "use_custom_video_loader", "max_image_size", "interleave_visuals", "reasoning_prompt"),
         *("total_pixels", "enable_thinking", "revision", "chat_template", "share_prefix"),
+        *("video_decode_backend", "frame_choice", "damaged_share", "max_frame_pixels", "shrink_frames"),
     }
 )
 """model_args that change what every method sees or how it computes."""
 
 WITHOUT_EFFECT = frozenset(
     {"pretrained", "model_name", "model", "device", "device_map", "journal", "batch_size", "max_batch_size"}
-    | {"video_decode_backend", "decode_ahead", "video_cache", "video_cache_gb"}
+    | {"decode_ahead", "video_cache", "video_cache_gb", "video_time_limit"}
 )
-"""model_args that name the model, or that cannot change an answer (both decoders give the same frames)."""
+"""model_args that name the model, or that cannot change an answer."""
 
 TOLD_ELSEWHERE = frozenset({"task", "coverage", "source"})
 """Entries of a written protocol that every run tells of itself: questions that both were asked can be compared, and so
@@ -132,6 +134,7 @@ def read_condition(results: Mapping[str, Any], task: str) -> Condition:
     given |= {ALIASES.get(key, key): value for key, value in split_model_args(config.get("model_args")).items()}
     merge_type = str(given.pop("merge_type", ""))
     method = str(given.pop("method", "") or MERGE_TYPES.get(merge_type, merge_type) or (OURS if ours else FULL))
+    method = current_name(method)
     retention = given.pop("retention", 1.0)
     if not isinstance(retention, float):
         raise InputError(f"its model_args have a retention that is no number: {retention!r}")

@@ -26,13 +26,14 @@ from st_simdiff.answering.checkpoints import (
 )
 from st_simdiff.answering.device import choose_dtype
 from st_simdiff.methods.base import Method
+from st_simdiff.methods.registry import METHODS
+from st_simdiff.videos.decoders import DECODERS
 
 Protocol = dict[str, Any]
 
 PACKAGES = ("st-simdiff", "lmms_eval", "torch", "transformers")
-DECODERS = {"decord": ("decord",), "pyav": ("av",)}
-WRAPPERS_DECODERS = ("qwen-vl-utils", "torchvision", "torchcodec", "decord", "av")
-"""What lmms-eval's wrappers may read videos with; it is theirs to choose among what is installed."""
+WRAPPERS_PACKAGES = ("qwen-vl-utils", "torchvision")
+"""What lmms-eval's wrappers choose and resize frames with, where it is installed."""
 
 SOURCE = "source"
 """Entry of the repository and the commit that a checkpoint was fetched from. Its fingerprint says which files it has:
@@ -40,8 +41,8 @@ the same ones under another commit, or in a folder, are the same checkpoint.
 """
 
 NOT_OF_THE_PROTOCOL = frozenset(
-    {"method", "device", "device_map", "journal", "batch_size", "max_batch_size", "pretrained", "video_decode_backend"}
-    | {"video_cache", "video_cache_gb", "decode_ahead"}
+    {"method", "device", "device_map", "journal", "batch_size", "max_batch_size", "pretrained"}
+    | {"video_cache", "video_cache_gb", "decode_ahead", "video_time_limit"}
 )
 """Arguments that are recorded elsewhere in it, or that say where and not what is computed."""
 
@@ -77,6 +78,7 @@ def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, ha
     asked = {key: value for key, value in fields.items() if key not in NOT_OF_THE_PROTOCOL}
     device = "cuda" if arguments.device.startswith("cuda") or (arguments.device == "auto" and has_gpu) else "cpu"
     asked["dtype"] = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
+    asked["video_decode_backend"] = arguments.read_settings["decoder"]
     asked["sampling"] = _sampling(arguments)
     return asked
 
@@ -93,9 +95,8 @@ def _sampling(arguments: AnsweringArguments) -> str:
 def _decoders(arguments: AnsweringArguments | None) -> tuple[str, ...]:
     """The packages that read the videos."""
     if arguments is None:
-        return tuple(package for package in WRAPPERS_DECODERS if find_spec(package.replace("-", "_")))
-    backend = arguments.video_decode_backend
-    return DECODERS["decord" if backend == "auto" and find_spec("decord") else backend.replace("auto", "pyav")]
+        return "av", *(package for package in WRAPPERS_PACKAGES if find_spec(package.replace("-", "_")))
+    return tuple(dict.fromkeys(("av", DECODERS[arguments.read_settings["decoder"]][0])))
 
 
 def software(decoders: Sequence[str] = ()) -> dict[str, str]:
@@ -112,8 +113,9 @@ def _version(package: str) -> str:
 
 
 def describe_method(method: Method) -> dict[str, Any]:
-    """The method's name and every setting."""
-    return {"name": method.name, **dataclasses.asdict(method)}
+    """The method's name and every setting; of a method from another package also that package's version."""
+    package = METHODS.package(method.name)
+    return {"name": method.name, **dataclasses.asdict(method), **({"package": package} if package else {})}
 
 
 def changed_settings(method: Method) -> dict[str, Any]:

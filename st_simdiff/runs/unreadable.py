@@ -7,6 +7,9 @@ from pathlib import Path
 UNREADABLE = "[the video could not be read]"
 """Tasks can tell it from what a model says, and leave the question out of the score."""
 
+UNREADABLE_COUNTS = {"input_tokens": 0, "output_tokens": 0, "unreadable": 1}
+"""The counts of a question whose video could not be read."""
+
 
 def unreadable_videos(journal_folder: str | Path) -> list[tuple[str, str]]:
     """(video, reason), sorted, of the questions that the journals in `journal_folder` have not found an answer to.

@@ -16,7 +16,7 @@ from lmms_eval.api.model import lmms
 from st_simdiff.lmms.local_videos import LeftOut, coverage_percent, describe, settled_guess, sort_out
 from st_simdiff.lmms.tasks_table import BY_NAME, MVBENCH, MVBENCH_PARTS, TASKS
 from st_simdiff.runs.unreadable import UNREADABLE
-from st_simdiff.videos.frames import VideoError, sample_frames
+from st_simdiff.videos import VideoError, sample_frames
 
 RUN = [task.name for task in TASKS if not task.name.startswith("mvbench")]
 RUN += [f"mvbench_{part}_local" for part in MVBENCH_FOLDERS]
