@@ -135,7 +135,7 @@ def test_checkpoints_of_other_models(checkpoint, tmp_path):
     assert "its model_type is llava_qwen, not qwen2_5_vl" in refusal(
         tmp_path, checkpoint, "--model st_simdiff_qwen2_5_vl --tasks clips"
     )
-    assert "is no part of an NVILA checkpoint" in refusal(tmp_path, checkpoint, "--model nvila --tasks clips")
+    assert "a part of an NVILA checkpoint" in refusal(tmp_path, checkpoint, "--model nvila --tasks clips")
     assert "where a checkpoint should be" in refusal(
         tmp_path, tmp_path / "absent", "--model st_simdiff_qwen2_5_vl --tasks clips"
     )
