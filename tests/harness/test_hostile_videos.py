@@ -42,6 +42,18 @@ if any("st_simdiff.videos.worker" in argument for argument in sys.orig_argv):
 """A decoder that crashes on files of that name, in the processes that read videos and nowhere else."""
 
 
+def write_h264(path: Path) -> Path:
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(5):
+            grey = np.full((48, 64, 3), 128, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
 def slow_video(path: Path) -> None:
     """An avi that takes far longer than the limit: it does not say when its frames are shown, so all are decoded."""
     av = pytest.importorskip("av")
@@ -68,7 +80,8 @@ def write_hostile(folder: Path) -> dict[str, str]:
     os.mkfifo(folder / "pipe.mp4")
     (folder / "device.mp4").symlink_to("/dev/zero")
     Image.new("P", (12000, 12000)).save(folder / "bomb.gif")
-    (folder / "unknown.mp4").write_bytes(clip.replace(b"mp4v", b"zzzz"))
+    h264 = write_h264(folder / "h264.mp4").read_bytes()
+    (folder / "unknown.mp4").write_bytes(h264.replace(b"avc1", b"zzzz"))
     (folder / "half.mp4").write_bytes(clip[: len(clip) // 2])
     (folder / "text.mp4").write_text("no video")
     return {
@@ -136,7 +149,7 @@ def test_hostile_videos_cost_their_own_questions_once(checkpoint, start, folder)
     assert len(rows) == len(mixed)
     for doc, row in rows.items():
         name = mixed[doc]
-        assert row["filtered_resps"] == (UNREADABLE if name in hostile else expected[name])
+        assert row["filtered_resps"] == (UNREADABLE if name in hostile else expected[name]), name
     for name, reason in hostile.items():
         (line,) = [line for line in done.output.splitlines() if line.startswith(f"Not read: {folder / name}:")]
         assert reason in line
