@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 
-from st_simdiff.answering.arguments import join_model_args, split_model_args
+from st_simdiff.answering.arguments import AnsweringArguments, join_model_args, split_model_args
+from st_simdiff.answering.checkpoints import is_here, locate_checkpoint
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.estimate import Task
 from st_simdiff.evaluate.grid import Cell, expand
 from st_simdiff.evaluate.launch import Machines, Sweep
 from st_simdiff.evaluate.request import EMBEDDED, Checkpoint, read_request
-from st_simdiff.lmms.models import MODELS
+from st_simdiff.lmms.models import find_model
 from st_simdiff.lmms.task_names import refuse_unknown_tasks
 from st_simdiff.lmms.video_folders import hf_home, refuse_empty
 from st_simdiff.methods.base import Method
@@ -63,7 +64,10 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
     folders = _tasks_folders(tasks, options.full)
     refuse_unknown_tasks(tasks, [*folders, *_included(extra)])
     given = Given(request.limit, tuple(extra), tuple(folder.name for folder in folders[:-1]))
-    runs = make_runs(cells, request.checkpoints, Path(options.output_path), given)
+    for cell in cells:
+        read_settings(cell, request.checkpoints[cell.model])  # a wrong one is refused before anything is fetched
+    checkpoints = {model: pinned(model, checkpoint) for model, checkpoint in request.checkpoints.items()}
+    runs = make_runs(cells, checkpoints, Path(options.output_path), given)
     for run in runs:
         run.refuse_other_protocol()
     refuse_empty(tasks, hf_home(environment))
@@ -80,15 +84,15 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
 
 def list_tasks(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> list[Task]:
     """What `--dry_run` lists: the runs of the plan and how far they have come; of a config file without checkpoints,
-    the runs that it names. Raises `InputError` as `make_plan`."""
+    or where one would have to be fetched first, the runs alone. Raises `InputError` as `make_plan`."""
     request = read_request(options, environment)
-    if request.checkpoints:
+    if request.checkpoints and all(is_here(model, one.path) for model, one in request.checkpoints.items()):
         trained_here = any(checkpoint.name == EMBEDDED for checkpoint in request.checkpoints.values())
         runs = make_plan(options, extra, environment).runs
         return [_listed(run, EMBEDDED if trained_here else run.model, request.limit) for run in runs]
     tasks: dict[str, Task] = {}
     for cell in expand(request.grids):
-        model = MODELS[cell.model]
+        model = find_model(cell.model)
         settings = {"pretrained": "-", **model.defaults, **cell.settings}
         model.parse(settings)
         method, own = model.split(settings)
@@ -100,7 +104,7 @@ def list_tasks(options: argparse.Namespace, extra: Sequence[str], environment: M
 
 
 def _listed(run: Run, model: str, limit: str | None) -> Task:
-    method, own = MODELS[run.model].split(split_model_args(run.model_args))
+    method, own = find_model(run.model).split(split_model_args(run.model_args))
     answers = run.answers()
     state = "finished" if run.results() else f"{answers} answers" if answers else ""
     return Task(model, run.task, run.label, method, own, state, limit)
@@ -135,10 +139,8 @@ def make_runs(
     protocols: dict[tuple[str, ...], Protocol] = {}
     has_gpu = torch.cuda.device_count() > 0
     for cell in cells:
-        model, checkpoint = MODELS[cell.model], checkpoints[cell.model]
-        settings = {"pretrained": checkpoint.path, **model.defaults, **cell.settings}
-        model_args, arguments = _model_args(settings), model.parse(settings)
-        method, own = model.split(settings)
+        checkpoint = checkpoints[cell.model]
+        model_args, arguments, method, own = read_settings(cell, checkpoint)
         key = (cell.model, cell.task, join_model_args(own))
         if key not in protocols:
             data = next((name for name in given.drawn if name.startswith(f"{cell.task}-")), None)
@@ -155,6 +157,26 @@ def make_runs(
     return list(runs.values())
 
 
+def read_settings(cell: Cell, checkpoint: Checkpoint) -> tuple[str, AnsweringArguments | None, Method, dict[str, Any]]:
+    """The settings of a run as text, parsed (None for a twin), the method's and the model's.
+
+    Raises `InputError` for settings that cannot be used.
+    """
+    model = find_model(cell.model)
+    settings = {"pretrained": checkpoint.path, **model.defaults, **cell.settings}
+    return _model_args(settings), model.parse(settings), *model.split(settings)
+
+
+def pinned(model: str, checkpoint: Checkpoint) -> Checkpoint:
+    """A name on the hub at the commit that it stands for now, fetched if need be; a folder as it is.
+
+    So all processes of a run, and the same run resumed, load the same files. Raises `InputError` for a name that cannot
+    be had.
+    """
+    located = locate_checkpoint(model, checkpoint.path)
+    return checkpoint if located.commit is None else dataclasses.replace(checkpoint, path=located.pinned)
+
+
 def describe(method: Method, varied: Mapping[str, Any]) -> str:
     """`fastv, retention 0.3`, and whatever is not as it is by default."""
     differing = changed_settings(method)
@@ -168,13 +190,13 @@ def group_by_model(runs: Iterable[Run]) -> list[list[Run]]:
     """The runs that differ in nothing but task and method, together."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        _, own = MODELS[run.model].split(split_model_args(run.model_args))
+        _, own = find_model(run.model).split(split_model_args(run.model_args))
         groups.setdefault(f"{run.model} {join_model_args(own)}", []).append(run)
     return list(groups.values())
 
 
 def _on_cpu(run: Run) -> bool:
-    _, own = MODELS[run.model].split(split_model_args(run.model_args))
+    _, own = find_model(run.model).split(split_model_args(run.model_args))
     device = own.get("device", "auto")
     return device == "cpu" or (device == "auto" and torch.cuda.device_count() == 0)
 

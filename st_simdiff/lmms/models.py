@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, parse, take_method
+from st_simdiff.errors import unknown
 from st_simdiff.lmms.wrappers import wrapper_arguments
 from st_simdiff.methods.base import Method
+from st_simdiff.plugins import declared
 
 DEFAULT_MODEL = "llava_video"
+LMMS_EVAL_GROUP = "lmms_eval.models"
+"""The entry points through which lmms-eval finds models of other packages."""
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,17 @@ MODELS: dict[str, HarnessModel] = {
     "st_simdiff_llava_hf": HarnessModel(stock="llava_hf"),
 }
 """By name. The defaults of llava_video are the published command line's."""
+
+
+def find_model(name: str) -> HarnessModel:
+    """The harness model called `name`: one of `MODELS`, or one that another package declares to lmms-eval.
+
+    Of the latter only the method's settings are known here; its own are checked when it is loaded. Raises `InputError`
+    for any other name.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    others = declared(LMMS_EVAL_GROUP)
+    if name in others:
+        return HarnessModel()
+    raise unknown("model", name, {*MODELS, *others})

@@ -35,7 +35,7 @@ from st_simdiff.answering.arguments import split_model_args
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.launch import LOADED
 from st_simdiff.evaluate.progress import duration, seconds_left
-from st_simdiff.lmms.models import MODELS
+from st_simdiff.lmms.models import find_model
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
 from st_simdiff.lmms.task_names import is_task_file
 from st_simdiff.methods.base import Method
@@ -113,7 +113,7 @@ def evaluate(
     """One run of lmms-eval's evaluator; process 0 writes the results."""
     with nothing_swallowed(run.model), claimed(run, model.rank == 0):
         settings = split_model_args(run.model_args)
-        model.take_over(MODELS[run.model].split(settings)[0], run.journal)
+        model.take_over(find_model(run.model).split(settings)[0], run.journal)
         asked = {"model": run.model, "model_args": run.model_args, "tasks": run.task, "output_path": str(run.folder)}
         own = Namespace(**{**vars(arguments), **asked})
         tracker = EvaluationTracker(output_path=str(run.folder / "unfinished"))

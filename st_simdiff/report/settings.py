@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from st_simdiff.errors import InputError
+from st_simdiff.methods.former_names import current_name
 from st_simdiff.report.names import RELEASE, display_name, model_name
 from st_simdiff.report.published import FULL, OURS, SIMILARITY, SPATIAL, TEMPORAL
 
@@ -53,8 +54,10 @@ WITHOUT_EFFECT = frozenset(
 )
 """model_args that name the model, or that cannot change an answer."""
 
-TOLD_ELSEWHERE = frozenset({"task", "coverage"})
-"""Entries of a written protocol that every run tells of itself: questions that both were asked can be compared."""
+TOLD_ELSEWHERE = frozenset({"task", "coverage", "source"})
+"""Entries of a written protocol that every run tells of itself: questions that both were asked can be compared, and so
+can copies of one checkpoint wherever they came from.
+"""
 
 HARNESS_MODEL = "llava_video"
 """This project's lmms-eval model that has `HARNESS_DEFAULTS`."""
@@ -131,6 +134,7 @@ def read_condition(results: Mapping[str, Any], task: str) -> Condition:
     given |= {ALIASES.get(key, key): value for key, value in split_model_args(config.get("model_args")).items()}
     merge_type = str(given.pop("merge_type", ""))
     method = str(given.pop("method", "") or MERGE_TYPES.get(merge_type, merge_type) or (OURS if ours else FULL))
+    method = current_name(method)
     retention = given.pop("retention", 1.0)
     if not isinstance(retention, float):
         raise InputError(f"its model_args have a retention that is no number: {retention!r}")
