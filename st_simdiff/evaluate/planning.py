@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from st_simdiff.answering.arguments import join_model_args, split_model_args
+from st_simdiff.answering.arguments import AnsweringArguments, join_model_args, split_model_args
+from st_simdiff.answering.checkpoints import is_here, locate_checkpoint
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.estimate import Task
@@ -63,7 +64,10 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
     folders = _tasks_folders(tasks, options.full)
     refuse_unknown_tasks(tasks, [*folders, *_included(extra)])
     given = Given(request.limit, tuple(extra), tuple(folder.name for folder in folders[:-1]))
-    runs = make_runs(cells, request.checkpoints, Path(options.output_path), given)
+    for cell in cells:
+        read_settings(cell, request.checkpoints[cell.model])  # a wrong one is refused before anything is fetched
+    checkpoints = {model: pinned(model, checkpoint) for model, checkpoint in request.checkpoints.items()}
+    runs = make_runs(cells, checkpoints, Path(options.output_path), given)
     for run in runs:
         run.refuse_other_protocol()
     refuse_empty(tasks, hf_home(environment))
@@ -80,9 +84,9 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
 
 def list_tasks(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> list[Task]:
     """What `--dry_run` lists: the runs of the plan and how far they have come; of a config file without checkpoints,
-    the runs that it names. Raises `InputError` as `make_plan`."""
+    or where one would have to be fetched first, the runs alone. Raises `InputError` as `make_plan`."""
     request = read_request(options, environment)
-    if request.checkpoints:
+    if request.checkpoints and all(is_here(model, one.path) for model, one in request.checkpoints.items()):
         trained_here = any(checkpoint.name == EMBEDDED for checkpoint in request.checkpoints.values())
         runs = make_plan(options, extra, environment).runs
         return [_listed(run, EMBEDDED if trained_here else run.model, request.limit) for run in runs]
@@ -135,10 +139,8 @@ def make_runs(
     protocols: dict[tuple[str, ...], Protocol] = {}
     has_gpu = torch.cuda.device_count() > 0
     for cell in cells:
-        model, checkpoint = find_model(cell.model), checkpoints[cell.model]
-        settings = {"pretrained": checkpoint.path, **model.defaults, **cell.settings}
-        model_args, arguments = _model_args(settings), model.parse(settings)
-        method, own = model.split(settings)
+        checkpoint = checkpoints[cell.model]
+        model_args, arguments, method, own = read_settings(cell, checkpoint)
         key = (cell.model, cell.task, join_model_args(own))
         if key not in protocols:
             data = next((name for name in given.drawn if name.startswith(f"{cell.task}-")), None)
@@ -153,6 +155,26 @@ def make_runs(
             place = (cell.model, model_args, cell.task, folder)
             runs[code] = Run(len(runs) + 1, label, *place, protocols[key], described)
     return list(runs.values())
+
+
+def read_settings(cell: Cell, checkpoint: Checkpoint) -> tuple[str, AnsweringArguments | None, Method, dict[str, Any]]:
+    """The settings of a run as text, parsed (None for a twin), the method's and the model's.
+
+    Raises `InputError` for settings that cannot be used.
+    """
+    model = find_model(cell.model)
+    settings = {"pretrained": checkpoint.path, **model.defaults, **cell.settings}
+    return _model_args(settings), model.parse(settings), *model.split(settings)
+
+
+def pinned(model: str, checkpoint: Checkpoint) -> Checkpoint:
+    """A name on the hub at the commit that it stands for now, fetched if need be; a folder as it is.
+
+    So all processes of a run, and the same run resumed, load the same files. Raises `InputError` for a name that cannot
+    be had.
+    """
+    located = locate_checkpoint(model, checkpoint.path)
+    return checkpoint if located.commit is None else dataclasses.replace(checkpoint, path=located.pinned)
 
 
 def describe(method: Method, varied: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ Block = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """path: a folder, or a name on the hub. name: of the results folder."""
+    """path: a folder, or a name on the hub, `owner/name` or `owner/name@revision`. name: of the results folder."""
 
     path: str
     name: str
@@ -61,7 +61,7 @@ def read_request(options: argparse.Namespace, environment: Mapping[str, str]) ->
         return _embedded_request(options, config, flags, models, limit)
     for model in models:
         if model not in paths:
-            raise InputError(f"No checkpoint is given for {model}: add --model_path {model}=<folder>.")
+            raise InputError(f"No checkpoint is given for {model}: add --model_path {model}=<folder or owner/name>.")
     checkpoints = {model: Checkpoint(path, checkpoint_name(path)) for model, path in paths.items()}
     return Request(tuple(_grid(join(block, flags)) for block in config.blocks), checkpoints, limit)
 

@@ -23,7 +23,7 @@ from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
-from st_simdiff.models.attention import KeyTap, last_query_attention
+from st_simdiff.models.attention import KeyTap, last_query_attention, last_token_attention, rotary_at
 from st_simdiff.models.cache import is_pruned
 from st_simdiff.models.clock import stage_of
 from st_simdiff.models.compiled import Uncompiled, check_not_replaced
@@ -266,11 +266,18 @@ class ModelHooks:
         def attention() -> torch.Tensor:
             return last_query_attention(layer.self_attn, attention_call, forward.key_validity(index), forward.query)
 
+        def visual_attention(row: int, where: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+            layers = self.text_model.layers
+            if index + 1 == len(layers):
+                raise InputError("Attention among the visual tokens is that of the next layer, and this is the last.")
+            rotary = rotary_at(attention_call["position_embeddings"], row, where)
+            return last_token_attention(layers[index + 1], hidden, rotary)
+
         if index in forward.scored:
             if attention_call is None:
                 raise unknown_version(f"{type(layer).__name__} did not call its self_attn")
             with stage_of(self.head, "scoring"):
-                reduced = forward.reduce_after_layer(index, reduced, attention)
+                reduced = forward.reduce_after_layer(index, reduced, attention, visual_attention)
         if reduced is hidden:
             return None
         return (reduced, *output[1:]) if isinstance(output, tuple) else reduced

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from st_simdiff.methods.former_names import current_name
 from st_simdiff.report.published import LLAVA_VIDEO, NVILA, PRINTED_NAMES, QWEN
 
@@ -15,6 +17,7 @@ OTHER_NAMES = {
     f"{RELEASE}_random": "ST-SimDiff (release, random)",
     "st_simdiff_adaptive": "ST-SimDiff (adaptive)",
     "st_simdiff_input": "ST-SimDiff (input)",
+    "st_simdiff_two_steps": "ST-SimDiff (two steps)",
     "random": "Random",
     "uniform_frames": "Uniform frames",
     "evs": "EVS",
@@ -61,9 +64,11 @@ GENERIC = frozenset({"checkpoint", "model", "weights"})
 def model_name(path: str) -> str:
     """What the checkpoint at `path`, a folder or a name on the Hugging Face hub, is called.
 
-    A folder of the hub's cache has its repository's name; to a name that tells nothing the folder above is added.
+    A folder of the hub's cache has its repository's name; to a name that tells nothing the folder above is added. A
+    revision, as in `owner/name@revision`, is no part of it.
     """
-    parts = [part for part in path.split("/") if part]
+    name = re.fullmatch(r"([^/@]+/[^/@]+)@.+", path)
+    parts = [part for part in (name[1] if name else path).split("/") if part]
     cached = next((part for part in parts if part.startswith("models--")), None)
     if cached is not None:
         return cached.split("--")[-1]

@@ -54,8 +54,10 @@ WITHOUT_EFFECT = frozenset(
 )
 """model_args that name the model, or that cannot change an answer."""
 
-TOLD_ELSEWHERE = frozenset({"task", "coverage"})
-"""Entries of a written protocol that every run tells of itself: questions that both were asked can be compared."""
+TOLD_ELSEWHERE = frozenset({"task", "coverage", "source"})
+"""Entries of a written protocol that every run tells of itself: questions that both were asked can be compared, and so
+can copies of one checkpoint wherever they came from.
+"""
 
 HARNESS_MODEL = "llava_video"
 """This project's lmms-eval model that has `HARNESS_DEFAULTS`."""

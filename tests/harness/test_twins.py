@@ -5,13 +5,16 @@ import shutil
 
 import pytest
 import torch
+from huggingface_hub import constants
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.models import get_model
 from lmms_eval.tasks import TaskManager
 from made_videos import clip, write_video
+from stand_in_hub import COMMIT, lay_out_cache
 from tiny_checkpoints import WRITERS, write_checkpoint
 
 from st_simdiff.answering.arguments import NvilaArguments, parse
+from st_simdiff.answering.checkpoints import fingerprint_checkpoint
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.embedded import TASKS_FOLDER
@@ -285,6 +288,23 @@ def test_a_video_that_cannot_be_read_costs_its_own_question_only(pair, monkeypat
     ]
 
 
+def test_videos_of_one_and_of_five_frames_are_answered(pair, monkeypatch, tmp_path):
+    """lmms-eval's wrappers end the run there, or have no reader for them."""
+    twin, _ = pair
+    documents = []
+    for count in (1, 5):
+        write_video(tmp_path / f"{count}.mp4", frames=count)
+        documents.append({"video": str(tmp_path / f"{count}.mp4"), "question": "What?"})
+    monkeypatch.setattr(twin, "task_dict", {"made": {"test": documents}})
+    answers = twin.generate_until(requests(twin, 0, 1))
+    one, five = (answer.token_counts.to_dict() for answer in answers)
+    assert one["visual_tokens_kept"] > 0
+    assert five["visual_tokens_kept"] > 0
+    assert set(one["reading"]["numbers"]) == {0}
+    assert (one["reading"]["shown"], five["reading"]["shown"]) == (1, 5)
+    assert one["reading"]["decoder"] == "pyav"
+
+
 def test_rounds_end_with_the_last_ones_counts(pair):
     twin, _ = pair
     if twin.stock != "qwen2_5_vl" or not twin.is_simple:
@@ -380,6 +400,15 @@ def test_nvila_takes_frames_from_the_first_to_the_last(tmp_path, decoder):
     assert (sample_evenly(str(path), 16, decoder=decoder).frames[[0, -1]] == every[[0, -1]]).all()
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_nvila_answers_about_videos_of_few_frames(checkpoint_of, tmp_path, count):
+    write_video(tmp_path / "few.mp4", frames=count)
+    answerer = NvilaAnswerer(parse({"pretrained": checkpoint_of("nvila"), "method": "full"}, NvilaArguments), "cpu")
+    counts = answerer.generate(str(tmp_path / "few.mp4"), "What?", {"max_new_tokens": 3}).counts
+    assert counts["visual_tokens"] > 0
+    assert counts["reading"]["shown"] == count
+
+
 def test_nvila_as_images_of_frames(checkpoint_of, tmp_path):
     path = tmp_path / "noise.mp4"
     write_video(path, frames=12)
@@ -414,13 +443,36 @@ def test_arguments_of_the_wrappers_are_read_from_their_source():
     assert wrapper_arguments("no_such_wrapper") is None
 
 
-def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path):
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """cached(checkpoint): puts it into the hub's cache as owner/name; there is no hub."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return lambda checkpoint: lay_out_cache(tmp_path / "hub", "owner/name", checkpoint, refs=("main", "v1"))
+
+
+@pytest.mark.parametrize("model", ["st_simdiff_qwen2_5_vl", "st_simdiff_llava_hf"])
+def test_a_twin_is_loaded_by_its_name_on_the_hub(checkpoint_of, cached, model):
+    cached(checkpoint_of(model))
+    expected = load(model, "simple", f"pretrained={checkpoint_of(model)}{SMALL[model]}").model.state_dict()
+    revision = ",revision=v1" if model == "st_simdiff_llava_hf" else ""
+    for name in (f"owner/name{revision}", f"owner/name@{COMMIT}"):
+        twin = load(model, "simple", f"pretrained={name}{SMALL[model]}")
+        assert [key for key, tensor in twin.model.state_dict().items() if not torch.equal(tensor, expected[key])] == []
+    with pytest.raises(SystemExit, match=f"{model}: owner/other is neither a folder nor complete in the hub's cache"):
+        load(model, "simple", f"pretrained=owner/other{SMALL[model]}")
+
+
+def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path, checkpoint_of, cached):
+    checkpoint = checkpoint_of("st_simdiff_qwen3_vl")
+    cached(checkpoint)
     arguments = ["--model", "st_simdiff_qwen3_vl", "--model_path", "owner/name", "--tasks", "videomme"]
     (run,) = plan(tmp_path, *arguments, "--model_args", "max_num_frames=8,cost=0.5").runs
     assert (run.model, run.task) == ("st_simdiff_qwen3_vl", "videomme")
-    expected = ["max_num_frames=8", "method=st_simdiff", "pretrained=owner/name", "retention=0.5"]
+    expected = ["max_num_frames=8", "method=st_simdiff", f"pretrained=owner/name@{COMMIT}", "retention=0.5"]
     assert sorted(run.model_args.split(",")) == expected
-    assert run.protocol["checkpoint"] == {"name": "name", "fingerprint": "owner/name"}
+    assert run.protocol["checkpoint"] == {"name": "name", "fingerprint": fingerprint_checkpoint(checkpoint)}
+    assert run.protocol["source"] == {"repository": "owner/name", "commit": COMMIT}
     assert run.protocol["max_num_frames"] == 8
 
 
