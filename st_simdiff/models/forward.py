@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,59 +15,12 @@ from st_simdiff.models.cache import PrunedLayer, check_cache, held_in, is_pruned
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
 from st_simdiff.models.packing import Packing, pack
+from st_simdiff.models.sequence import Past, Video, View
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.models.transformers_api import Cache, DynamicCache, causal_mask, decoder_layers, unknown_version
 from st_simdiff.selection.budget import ModelShape
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
-
-
-@dataclass
-class Video:
-    """A video during the pass. where: int64 (n,), where its remaining tokens stand in the sequence.
-
-    start: the first of them, as a number, if nothing stands between them: then they are a slice, and nobody copies
-    them to look at them. Else None.
-    """
-
-    row: int
-    tokens: VideoTokens
-    where: torch.Tensor
-    trace: VideoTrace
-    start: int | None
-
-    @property
-    def count(self) -> int:
-        """Tokens that remain."""
-        return self.where.numel()
-
-    def of(self, rows: torch.Tensor, before: int = 0) -> torch.Tensor:
-        """The video's part of (B, before + L, ...), the length of the sequence: a view if it is one piece."""
-        row = rows[self.row]
-        if self.start is None:
-            return row[before + self.where.to(row.device)]
-        return row[before + self.start : before + self.start + self.count]
-
-
-@dataclass(frozen=True)
-class View:
-    """What one layer sees of the new positions. valid: bool (B, L), None if none is padding. shift: int64 (B, 1), how
-    far renumbering moved the positions back, None if they are the original ones."""
-
-    length: int
-    valid: torch.Tensor | None
-    shift: torch.Tensor | None
-
-
-@dataclass(frozen=True)
-class Past:
-    """What one layer's cache holds already."""
-
-    held: int = 0
-    removed: int = 0
-    valid: torch.Tensor | None = None
-    shift: torch.Tensor | None = None
-    fixed: int = 0
 
 
 class ForwardPass:
