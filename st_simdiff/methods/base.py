@@ -123,7 +123,7 @@ class Method:
 
     @property
     def asks_query(self) -> bool:
-        """Whether which tokens are kept may hang on the prompt's last query, and so on the question.
+        """Whether which tokens are kept may depend on the prompt's last query, and so on the question.
 
         A method that acts in the decoder without asking for attention says False: the hidden states of a video know
         nothing of what comes behind it.
