@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from st_simdiff.bench.planted import PlantedVideo, plant, planted
-from st_simdiff.bench.rows import FULL, Row, Sample, sample_flops, summarise
+from st_simdiff.bench.rows import Row, Sample, sample_flops, summarise
 from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
 from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.methods.base import Method
@@ -21,6 +21,7 @@ from st_simdiff.models.attach import compress
 from st_simdiff.models.clock import STAGES, StageClock
 from st_simdiff.models.costs import model_cost
 from st_simdiff.models.flops import ModelCost
+from st_simdiff.vocabulary import FULL
 
 logger = logging.getLogger(__name__)
 

@@ -5,28 +5,30 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
 import torch
 
-from st_simdiff.bench.cli import CLOCKS, MODELS, choice, numbers
 from st_simdiff.bench.measure import TEXT, Bench, Cell
+from st_simdiff.bench.options import CLOCKS, MODELS, choice, numbers
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
-from st_simdiff.bench.results import Conditions, add_rows, hardware, read_entries, what_follows
-from st_simdiff.bench.rows import FULL, Row, entering_share
+from st_simdiff.bench.results_file import Conditions, add_rows, hardware, read_entries, what_follows
+from st_simdiff.bench.rows import Row, entering_share
 from st_simdiff.bench.tables import entry_markdown
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.costs import model_cost
 from st_simdiff.models.flops import match_budget
+from st_simdiff.vocabulary import FULL
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
 NO_RETENTION_1 = "Compression keeps less than all tokens: --match_budget needs a retention below 1."
 
 
-def run(options: argparse.Namespace, out: TextIO) -> None:
+def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:  # noqa: ARG001
     """Measures what the options ask for. Rows are in the results file as soon as their case is done.
 
     Raises `InputError` for options that make no sense.

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import inspect
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from st_simdiff.errors import RunFailed
 from st_simdiff.evaluate.estimate import describe_plan, peak_flops
-from st_simdiff.evaluate.launch import Failure, RunFailed, carry_out
-from st_simdiff.evaluate.planning import Plan, list_tasks, make_plan
+from st_simdiff.evaluate.launch import Failure, carry_out
+from st_simdiff.evaluate.planning import Plan, list_entries, make_plan
 from st_simdiff.evaluate.summary import summary
 from st_simdiff.lmms.video_folders import hf_home, without_videos
-from st_simdiff.methods.registry import METHODS
 
 MEANINGLESS = "The embedded checkpoint has random weights: the score means nothing, the rest is real."
 STAND_IN = (
@@ -26,21 +25,21 @@ MOST_NAMED = 3
 """Runs that failed for one reason."""
 
 
-def run(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str], out: TextIO) -> None:
-    """Evaluates and writes the table to `out`.
+def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
+    """Evaluates and writes the table to `out`. extra: arguments of lmms-eval.
 
     Raises `InputError` before anything is started, and `RunFailed` after all other runs where one has failed.
     """
+    environment = os.environ
     if options.dry_run:
         peak_flops(options.gpu)
-        runs = list_tasks(options, extra, environment)
-        out.write(describe_plan(runs, options.gpu, options.full))
+        out.write(describe_plan(list_entries(options, extra, environment), options.gpu, options.full))
         return
     plan = make_plan(options, extra, environment)
     notes = [note for note, holds in ((STAND_IN, plan.stand_in), (MEANINGLESS, not plan.meaningful)) if holds]
     out.write("".join(f"{line}\n" for line in (*notes, *_progress(plan))))
     out.flush()
-    failures = [failure for sweep in plan.sweeps for failure in carry_out(sweep)]
+    failures = [failure for batch in plan.batches for failure in carry_out(batch, plan.machines)]
     written = [results for run in plan.runs if (results := run.results()) is not None]
     if written:
         out.write(f"\n{summary(written)}\n")
@@ -88,13 +87,3 @@ def _reason(failure: Failure, home: Path) -> str:
         f"lmms-eval ended with exit code {failure.code} and no results; what went wrong is printed above"
         f"{kept if answers else ''}."
     )
-
-
-def describe_methods() -> str:
-    """Every method, what it is, and its settings with their defaults."""
-    lines = []
-    for name, method in sorted(METHODS.items()):
-        text = (inspect.getdoc(method) or "").partition("\n")[0]
-        fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(method))
-        lines += [f"{name}: {text}", f"    {fields}"]
-    return "\n".join(lines)

@@ -13,6 +13,7 @@ from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.selection.budget import compute_target, retention_fraction
 from st_simdiff.selection.rule import SelectionRule, check_choice, check_flag, check_share, is_count
 from st_simdiff.selection.select import Selection, select
+from st_simdiff.vocabulary import PRUNE_LAYER
 
 Budget = Literal["tokens", "compute"]
 
@@ -54,7 +55,7 @@ class STSimDiff(SelectionRule, Method):
     entry: float = 1.0
     cover: float = 0.0
     protect_events: bool = False
-    prune_layer: int = 1
+    prune_layer: int = PRUNE_LAYER
 
     def __post_init__(self) -> None:
         Method.__post_init__(self)

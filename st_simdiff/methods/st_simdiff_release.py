@@ -11,6 +11,7 @@ from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.methods.st_simdiff import highest
 from st_simdiff.selection.release import ReleaseCommunities, ReleaseSelection, Strategy, drop_ratio, select_release
 from st_simdiff.selection.rule import check_choice, check_flag
+from st_simdiff.vocabulary import PRUNE_LAYER, TAU_DIFF, TAU_SIM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,8 @@ class STSimDiffRelease(Method):
     name: ClassVar[str] = "st_simdiff_release"
     exact: ClassVar[bool] = False
 
-    tau_sim: float = 0.8
-    tau_diff: float = 0.2
+    tau_sim: float = TAU_SIM
+    tau_diff: float = TAU_DIFF
     strategy: Strategy = 3
     spatial: bool = True
     temporal: bool = True
@@ -38,7 +39,7 @@ class STSimDiffRelease(Method):
     bottom: bool = True
     communities: ReleaseCommunities = "connected_components"
     seed: int = 0
-    prune_layer: int = 1
+    prune_layer: int = PRUNE_LAYER
 
     def __post_init__(self) -> None:
         super().__post_init__()

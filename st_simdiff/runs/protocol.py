@@ -16,28 +16,24 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, read_value
+from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments
 from st_simdiff.answering.checkpoints import check_checkpoint, checkpoint_name, fingerprint_checkpoint
 from st_simdiff.answering.device import choose_dtype
-from st_simdiff.methods.base import Method
-
-Protocol = dict[str, Any]
+from st_simdiff.model_args import read_value
+from st_simdiff.vocabulary import WITHOUT_EFFECT
 
 PACKAGES = ("st-simdiff", "lmms_eval", "torch", "transformers")
 DECODERS = {"decord": ("decord",), "pyav": ("av",)}
 WRAPPERS_DECODERS = ("qwen-vl-utils", "torchvision", "torchcodec", "decord", "av")
 """What lmms-eval's wrappers may read videos with; it is theirs to choose among what is installed."""
 
-NOT_OF_THE_PROTOCOL = frozenset(
-    {"method", "device", "device_map", "journal", "batch_size", "max_batch_size", "pretrained", "video_decode_backend"}
-    | {"video_cache", "video_cache_gb", "decode_ahead"}
-)
-"""Arguments that are recorded elsewhere in it, or that say where and not what is computed."""
+NOT_OF_IT = WITHOUT_EFFECT | {"method"}
+"""Arguments that are recorded elsewhere in the protocol, or that say where and not what is computed."""
 
 
 def plan_protocol(
     model: str, settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool
-) -> Protocol:
+) -> dict[str, Any]:
     """What can be said of the model before it is loaded: everything but a wrapper's own defaults.
 
     model: name of the harness model. settings: its `--model_args` without the method's. arguments: the same, parsed,
@@ -55,11 +51,11 @@ def plan_protocol(
     }
 
 
-def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool) -> Protocol:
+def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool) -> dict[str, Any]:
     if arguments is None:
-        return {key: read_value(value) for key, value in settings.items() if key not in NOT_OF_THE_PROTOCOL}
+        return {key: read_value(value) for key, value in settings.items() if key not in NOT_OF_IT}
     fields = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
-    asked = {key: value for key, value in fields.items() if key not in NOT_OF_THE_PROTOCOL}
+    asked = {key: value for key, value in fields.items() if key not in NOT_OF_IT}
     device = "cuda" if arguments.device.startswith("cuda") or (arguments.device == "auto" and has_gpu) else "cpu"
     asked["dtype"] = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
     asked["sampling"] = _sampling(arguments)
@@ -94,31 +90,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed as a package"
-
-
-def describe_method(method: Method) -> dict[str, Any]:
-    """The method's name and every setting."""
-    return {"name": method.name, **dataclasses.asdict(method)}
-
-
-def changed_settings(method: Method) -> dict[str, Any]:
-    """The method's settings that are not as they are by default."""
-    fields = dataclasses.fields(method)
-    return {one.name: getattr(method, one.name) for one in fields if getattr(method, one.name) != one.default}
-
-
-def coverage(samples: Sequence[Mapping[str, Any]], questions: int | None) -> dict[str, int]:
-    """How much of the task was asked: questions asked and in all, and those whose video could not be read.
-
-    samples: the rows of one task as lmms-eval logs them. questions: in the task as it was loaded; a task that leaves
-    out what is not on this machine says in its rows how many there are.
-    """
-    told = [sample["coverage"] for sample in samples if isinstance(sample.get("coverage"), Mapping)]
-    in_all = told[0].get("in_all", questions) if told else questions
-    unreadable = sum(
-        any(counts and counts.get("unreadable") for counts in sample.get("token_counts") or ()) for sample in samples
-    )
-    return {"asked": len({sample["doc_id"] for sample in samples}), "in_all": in_all, "unreadable": unreadable}
 
 
 def difference(planned: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.selection.thresholds import check_threshold
+from st_simdiff.vocabulary import TAU_DIFF, TAU_SIM
 
 CommunityDetection = Literal["connected_components", "louvain", "leiden"]
 Ranking = Literal["central", "farthest"]
@@ -34,8 +35,8 @@ class SelectionRule:
     seed: of Louvain and Leiden.
     """
 
-    tau_sim: float | str = 0.8
-    tau_diff: float | str = 0.2
+    tau_sim: float | str = TAU_SIM
+    tau_diff: float | str = TAU_DIFF
     spatial: bool = True
     temporal: bool = True
     right: bool = True

@@ -1,27 +1,27 @@
 """The benchmark on its smallest model: what is planted, what is written, what is refused. Nothing here is timed."""
 
-import argparse
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from st_simdiff import InputError
-from st_simdiff.bench.cli import add_arguments, run_bench
 from st_simdiff.bench.measure import Bench, Cell
 from st_simdiff.bench.planted import plant, planted
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
-from st_simdiff.bench.results import Conditions, add_rows, read_entries, what_follows
-from st_simdiff.bench.rows import FULL, Row, Sample, Spread, entering_share, losses, machine_speed, summarise
+from st_simdiff.bench.results_file import Conditions, add_rows, read_entries, what_follows
+from st_simdiff.bench.rows import Row, Sample, Spread, entering_share, losses, machine_speed, summarise
 from st_simdiff.bench.run import run
 from st_simdiff.bench.tables import entry_markdown, with_summary
-from st_simdiff.cli import main
+from st_simdiff.cli import build_parser, carry_out
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.costs import model_cost
 from st_simdiff.report.end_to_end import figure_3, read_points
+from st_simdiff.vocabulary import FULL
 
 CPU = torch.device("cpu")
 
@@ -47,9 +47,12 @@ def sample(per_layer, **milliseconds):
 
 
 def options(*arguments):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return parser.parse_args(["--model", "smallest", *arguments])
+    return build_parser("bench").parse_args(["bench", "--model", "smallest", *arguments])
+
+
+def run_bench(given):
+    """The exit code."""
+    return carry_out(given, [], sys.stdout)
 
 
 @pytest.mark.parametrize("frames", [24, 64])
@@ -238,7 +241,7 @@ def test_the_figure_sets_ours_beside_the_published_and_the_limit(tmp_path):
 
 def test_frames_that_cost_the_same():
     out = io.StringIO()
-    run(options("--model", "7b", "--match_budget", "--frames", "64", "--retention", "0.3,0.5"), out)
+    run(options("--model", "7b", "--match_budget", "--frames", "64", "--retention", "0.3,0.5"), [], out)
     assert "150 frames at retention 0.3 cost what 64 frames cost" in out.getvalue()
 
 
@@ -280,7 +283,5 @@ def test_the_documentation_shows_the_results_file():
 
 
 def test_the_command_line_has_bench(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["bench", "--model", "smallest", "--match_budget", "--frames", "8"])
-    assert ended.value.code == 0
+    assert run_bench(options("--match_budget", "--frames", "8")) == 0
     assert "frames at retention 0.3 cost what 8 frames cost the full model." in capsys.readouterr().out

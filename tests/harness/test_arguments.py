@@ -2,10 +2,13 @@
 
 import pytest
 
-from st_simdiff.answering.arguments import join_model_args, parse, resolve_names, split_model_args
+from st_simdiff.answering.arguments import parse
 from st_simdiff.errors import InputError
 from st_simdiff.methods.full import Full
+from st_simdiff.methods.settings import resolve_names
 from st_simdiff.methods.st_simdiff import STSimDiff
+from st_simdiff.methods.st_simdiff_release import STSimDiffRelease
+from st_simdiff.model_args import join_model_args, split_model_args
 
 PUBLISHED = (
     "pretrained=../model/llava-video,conv_template=qwen_1_5,model_name=llava_qwen,max_frames_num=64,cost=0.3,"
@@ -111,15 +114,9 @@ def test_refusals(text, sentence):
     assert sentence in refusal(text)
 
 
-def test_merge_type_names_the_release_mode(monkeypatch):
-    """While the registry has no release mode it is refused; once it has, merge_type means it."""
-    from st_simdiff.answering import arguments
-
-    methods = {"st_simdiff": STSimDiff}
-    monkeypatch.setattr(arguments, "METHODS", methods)
-    assert "does not have yet" in refusal(PUBLISHED + ",merge_type=new_topk")
-    methods["st_simdiff_release"] = STSimDiff
+def test_merge_type_names_the_release_mode():
     assert resolve_names({"merge_type": "new_topk"}) == {"method": "st_simdiff_release"}
+    assert parse_text(f"{PUBLISHED},merge_type=new_topk").method == STSimDiffRelease(retention=0.3)
 
 
 def test_none_and_checkpoint_defaults():

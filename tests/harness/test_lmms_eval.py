@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from st_simdiff.answering.arguments import join_model_args
 from st_simdiff.evaluate.embedded import TASKS_FOLDER
+from st_simdiff.model_args import join_model_args
 
 TASKS = ("clips", "clips_likelihood")
 PUBLISHED = {

@@ -14,7 +14,7 @@ from lmms_eval.tasks import TaskManager
 from loguru import logger
 
 from st_simdiff import compress
-from st_simdiff.answering.arguments import merge_settings, read_value, take_method
+from st_simdiff.answering.arguments import merge_settings
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.counts import VideoTokenCounts
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
@@ -22,12 +22,11 @@ from st_simdiff.lmms.twins.generation import compressed_generation
 from st_simdiff.lmms.twins.order import note_order
 from st_simdiff.lmms.twins.readable import videos_of, why_unreadable
 from st_simdiff.methods.base import Method
+from st_simdiff.methods.settings import take_method
+from st_simdiff.model_args import read_value, split_model_args
 from st_simdiff.runs.journal import Journal, fingerprint
-from st_simdiff.runs.protocol import NOT_OF_THE_PROTOCOL
-from st_simdiff.runs.unreadable import UNREADABLE
-
-PREFIX = "st_simdiff_"
-"""Of a twin's name; the rest is the name of lmms-eval's wrapper."""
+from st_simdiff.runs.protocol import NOT_OF_IT
+from st_simdiff.vocabulary import TWIN, UNREADABLE_ANSWER, UNREADABLE_COUNT
 
 CHUNK = 32
 """Requests that a kill may cost. A wrapper forms its batches within a chunk."""
@@ -56,17 +55,24 @@ class Twin:
     @classmethod
     def name(cls) -> str:
         """The harness model's name."""
-        return PREFIX + cls.stock
+        return TWIN + cls.stock
 
     @classmethod
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> Twin:
         """Called by lmms-eval with `--model_args` and its own batch_size, max_batch_size and device."""
         with one_sentence(cls.name(), InputError):
+            settings = split_model_args(arg_string)
+        return cls.create(settings, additional_config)
+
+    @classmethod
+    def create(cls, settings: Mapping[str, Any], placed: Mapping[str, Any] | None = None) -> Twin:
+        """From settings, the method's among them or as `method`. placed: batch_size, max_batch_size and device."""
+        with one_sentence(cls.name(), InputError):
             defaults = stock_defaults(super().__init__)
-            method, rest = take_method(merge_settings(arg_string, additional_config), defaults)
+            method, rest = take_method(merge_settings(settings, placed), defaults)
             given = {key: read_value(value) for key, value in rest.items()}
-            placed = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available())
-        return cls(method, **given | placed)
+            device = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available())
+        return cls(method, **given | device)
 
     def take_over(self, method: Method, journal: str | Path | None) -> None:
         """Goes on as if it had been loaded with another method, and writes its answers down in `journal`."""
@@ -82,7 +88,7 @@ class Twin:
     @property
     def protocol(self) -> dict[str, Any]:
         """How the wrapper sees a video and computes, its own defaults included."""
-        own = {key: value for key, value in self.stock_arguments.items() if key not in NOT_OF_THE_PROTOCOL}
+        own = {key: value for key, value in self.stock_arguments.items() if key not in NOT_OF_IT}
         config = self.model.config
         computed = {"dtype": str(self.model.dtype), "attn_implementation": config._attn_implementation}
         return {**own, **{key: value.removeprefix("torch.") for key, value in computed.items()}}
@@ -91,7 +97,7 @@ class Twin:
         """The wrapper's answers, with counts. Requests that only pad a rank are not answered.
 
         The wrapper gets `CHUNK` requests at a time, and what it answered is written down before the next ones. Requests
-        about a video that cannot be read get `UNREADABLE` for an answer.
+        about a video that cannot be read get `UNREADABLE_ANSWER` for an answer.
         """
         results: list[GenerationResult | None] = [
             self._earlier(request) or self._unreadable(request) for request in requests
@@ -151,8 +157,8 @@ class Twin:
                 logger.warning(f"{self.name()}: not asked about {video}: {reason}")
                 if self.journal is not None:
                     self.journal.write({**_as_record(request), "video": video, "unreadable": reason})
-                counts = {"input_tokens": 0, "output_tokens": 0, "unreadable": 1}
-                return GenerationResult(UNREADABLE, VideoTokenCounts.of(counts))
+                counts = {"input_tokens": 0, "output_tokens": 0, UNREADABLE_COUNT: 1}
+                return GenerationResult(UNREADABLE_ANSWER, VideoTokenCounts.of(counts))
         return None
 
     def _write_down(self, request: Instance, result: GenerationResult) -> None:
@@ -201,7 +207,7 @@ def take_the_stock_models_prompts() -> None:
 
     def model_name(manager: TaskManager) -> str | None:
         name = vars(manager)["model_name"]
-        return name.removeprefix(PREFIX) if isinstance(name, str) else name
+        return name.removeprefix(TWIN) if isinstance(name, str) else name
 
     def keep(manager: TaskManager, name: str | None) -> None:
         vars(manager)["model_name"] = name
