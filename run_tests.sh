@@ -8,8 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 source .ci/venv.sh
 take_newest "$@"
 
-# What touches transformers, the checkpoints' loaders, and the run of the embedded model from the command line to the table.
-of_transformers=(tests/models tests/checkpoints)
+# What touches transformers and the loaders of checkpoints; and the evaluation with lmms-eval.
+of_transformers=(tests/models tests/checkpoints tests/test_installation.py tests/test_readme.py)
 of_lmms_eval=(tests/harness)
 
 run_pytest() {
@@ -47,6 +47,7 @@ if [ ${#arguments[@]} -gt 0 ]; then
 fi
 "$python" -m ruff check .
 "$python" -m ruff format --check .
+"$python" -m mypy
 run_pytest
 
 # The packages in which the oldest set differs lie in a folder that goes before the tested ones.

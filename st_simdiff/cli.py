@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TextIO
 
+from st_simdiff import __version__
 from st_simdiff.errors import InputError, RunFailed
+from st_simdiff.extras import missing_package
 
 
 @dataclass(frozen=True)
 class Command:
     """One subcommand. Its modules are imported when it is asked for.
 
-    options: module that has `add_arguments(parser)`. module: has `run(options, extra, out)`. needs: what to call the
-    command where a package is missing, and the extra that has the package.
+    options: module that has `add_arguments(parser)`. module: has `run(options, extra, out)`. needs: what cannot be
+    done where a package is missing, as the subject of a sentence, and the extra that has the package.
     """
 
     help: str
@@ -31,37 +33,37 @@ COMMANDS = {
         "evaluate checkpoints on lmms-eval tasks: models x methods x retentions x tasks x any setting",
         "st_simdiff.evaluate.options",
         "st_simdiff.evaluate.evaluation",
-        ("Evaluations", "eval"),
+        ("An evaluation", "eval"),
     ),
     "tables": Command(
         "tables in Markdown, LaTeX and CSV of results, beside the published figures",
         "st_simdiff.report.options",
         "st_simdiff.report.tables",
-        ("Tables", "report"),
+        ("A table", "report"),
     ),
     "plots": Command(
         "plots of results, beside the published figures",
         "st_simdiff.report.options",
         "st_simdiff.report.plots",
-        ("Plots", "report"),
+        ("A plot", "report"),
     ),
     "show": Command(
         "show which visual tokens of a video stay, and why",
         "st_simdiff.show.options",
         "st_simdiff.show.make",
-        ("Pictures", "video"),
+        ("A picture", "video"),
     ),
     "bench": Command(
         "measure time and memory on this machine, against the limit by FLOPs",
         "st_simdiff.bench.options",
         "st_simdiff.bench.run",
-        ("Measurements", "report"),
+        ("A measurement", "report"),
     ),
     "methods": Command(
         "list the compression methods and their settings",
         "st_simdiff.methods.options",
         "st_simdiff.methods.listing",
-        ("Methods", "eval"),
+        ("A list of methods", "eval"),
     ),
 }
 
@@ -72,6 +74,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     Everything after a lone `--` is taken off before it is parsed and goes to lmms-eval.
     """
     parser = argparse.ArgumentParser(prog="st-simdiff", description="Compression of a video LLM's visual tokens.")
+    parser.add_argument("--version", action="version", version=f"st-simdiff {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.help)
@@ -103,8 +106,8 @@ def carry_out(options: argparse.Namespace, extra: Sequence[str], out: TextIO) ->
     except RunFailed as error:
         return _fail(str(error), error.code)
     except ModuleNotFoundError as error:
-        what, package = command.needs
-        return _fail(f"{what} need the package {error.name}: pip install 'st-simdiff[{package}]'.", 2)
+        what, extra_name = command.needs
+        return _fail(str(missing_package(what, error, extra_name)), 2)
     except KeyboardInterrupt:
         goes_on = "; the same command goes on from the answers that are there" if options.command == "eval" else ""
         return _fail(f"stopped{goes_on}.", 130)

@@ -20,7 +20,7 @@ PRUNE_LAYER = 1
 ALIASES = {"cost": "retention", "similarity_lower_bound": "tau_sim", "event_upper_bound": "tau_diff"}
 """The published command line's names for settings that have a plainer name here."""
 
-MERGE_TYPES = {"new_topk": RELEASE}
+MERGE_TYPES = {"new_topk": RELEASE, "st_topk": f"{RELEASE}_ranked", "random": f"{RELEASE}_random"}
 """The published `merge_type` and the method that it means."""
 
 PUBLISHED_FLAGS = {"right": True, "bottom": True, "spatial": True, "temporal": True, "strategy": 3}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# The tests run in parallel and their tensors are small: one thread a process, also in those that they start.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 DEFAULT_GOLDENS = Path(__file__).parent / "goldens"
 

@@ -27,6 +27,7 @@ from st_simdiff.models.costs import flop_counts, model_cost
 from st_simdiff.models.flops import ModelCost
 from st_simdiff.models.prefix import Prefix, new_cache
 from st_simdiff.models.trace import Trace
+from st_simdiff.models.transformers_api import cache_in
 from st_simdiff.videos.frames import SampledVideo, sample_frames, time_instruction
 from st_simdiff.videos.reading import FrameReader, Pixels
 from st_simdiff.videos.video_cache import VideoCache
@@ -111,7 +112,7 @@ class VideoAnswerer:
                     use_cache=True,
                     logits_to_keep=1,
                 )
-                rest = self.model(input_ids=tokens, past_key_values=prefill.past_key_values, use_cache=True)
+                rest = self.model(input_ids=tokens, past_key_values=cache_in(prefill), use_cache=True)
             logits = torch.cat([prefill.logits[:, -1:], rest.logits[:, :-1]], dim=1).float()
             loss = torch.nn.functional.cross_entropy(logits[0], tokens[0])
             greedy = bool((logits.argmax(-1) == tokens).all())

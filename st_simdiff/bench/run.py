@@ -87,8 +87,7 @@ def _cells(methods: str, retentions: list[float]) -> list[Cell]:
     """Every method at every retention; with several methods the lower ones of `all` at 30 % only as asked."""
     names = list(METHODS) if methods == "all" else methods.split(",")
     for name in names:
-        if name not in METHODS:
-            raise unknown("method", name, METHODS)
+        METHODS.find(name)
     cells = [Cell(name, retention) for name in names if name != FULL for retention in retentions]
     for cell in cells:
         cell.make()  # bad settings are refused before anything is measured

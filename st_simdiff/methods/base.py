@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from st_simdiff.errors import InputError
 from st_simdiff.selection.budget import check_retention, target_count
 from st_simdiff.selection.grid import TokenGrid
 
@@ -64,6 +65,11 @@ class StageRecord:
         return self.reduction.kept.numel()
 
 
+def no_attention() -> torch.Tensor:
+    """Stands for the attention where there is none. Raises `InputError`."""
+    raise InputError("There is no attention to tokens at the input: it exists after the decoder layers of `layers`.")
+
+
 @dataclass(frozen=True)
 class VisualTokens:
     """The visual tokens of one video at one moment of the prefill.
@@ -73,7 +79,7 @@ class VisualTokens:
     grid: layout of all N tokens.
     num_layers: decoder layers of the model.
     attention: computes the last query's attention to these tokens in the layer just left, softmax over the whole
-        sequence, mean over heads: float32 (n,). None at the input.
+        sequence, mean over heads: float32 (n,). Raises `InputError` at the input, where there is none.
     vision: what the vision tower recorded, for all patches of the grid.
     history: the reductions of this video so far, oldest first.
     """
@@ -82,7 +88,7 @@ class VisualTokens:
     offsets: torch.Tensor
     grid: TokenGrid
     num_layers: int
-    attention: Callable[[], torch.Tensor] | None = None
+    attention: Callable[[], torch.Tensor] = no_attention
     vision: VisionRecord | None = None
     history: tuple[StageRecord, ...] = ()
 

@@ -30,8 +30,9 @@ class Composed(Method):
         for method in (self.first, self.second):
             if not isinstance(method, Method):
                 raise InputError(f"Composed takes two methods, such as VisionZip(retention=0.5), got {method!r}.")
-            if getattr(method, "budget", "tokens") != "tokens":
-                raise InputError(f"Composed needs budgets that count tokens, {method.name} has {method.budget!r}.")
+            budget = getattr(method, "budget", "tokens")
+            if budget != "tokens":
+                raise InputError(f"Composed needs budgets that count tokens, {method.name} has {budget!r}.")
         if type(self.first).reduce_after_layer is not Method.reduce_after_layer:
             raise InputError(f"The first method must act at the input alone, {self.first.name} acts after layers.")
         if type(self.second).reduce_input is not Method.reduce_input:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from st_simdiff.methods.patches import finite, rank
+from st_simdiff.methods.patches import finite
+from st_simdiff.methods.ranking import rank
 
 
 def distances(features: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,8 @@ import torch
 
 from st_simdiff.methods.base import VisionInput
 from st_simdiff.methods.budgeted import even_quotas
-from st_simdiff.methods.patches import Choice, Patches, PatchMethod, highest, highest_per_frame
+from st_simdiff.methods.patches import Choice, Patches, PatchMethod, highest_per_frame
+from st_simdiff.methods.ranking import highest
 
 
 @dataclass(frozen=True, kw_only=True)

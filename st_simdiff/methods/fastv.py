@@ -9,7 +9,7 @@ from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
 from st_simdiff.methods.checks import check_whole
-from st_simdiff.methods.patches import highest
+from st_simdiff.methods.ranking import highest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
 from st_simdiff.methods.checks import check_range
-from st_simdiff.methods.patches import finite, highest
+from st_simdiff.methods.patches import finite
+from st_simdiff.methods.ranking import highest
 
 
 @dataclass(frozen=True)

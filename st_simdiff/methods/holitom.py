@@ -13,7 +13,8 @@ from st_simdiff.methods.base import VisionInput
 from st_simdiff.methods.budgeted import largest_remainder
 from st_simdiff.methods.checks import check_range, check_whole
 from st_simdiff.methods.density import merge_peaks
-from st_simdiff.methods.patches import Choice, Patches, PatchMethod, finite, highest, unit
+from st_simdiff.methods.patches import Choice, Patches, PatchMethod, finite, unit
+from st_simdiff.methods.ranking import highest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ def static_windows(still: torch.Tensor) -> tuple[list[Window], int]:
     still: bool (T-1, P). Of equal cuts, frames on their own and short windows win.
     """
     steps, size = still.shape
-    saved = [[] for _ in range(steps + 1)]
+    saved: list[list[int]] = [[] for _ in range(steps + 1)]
     for start in range(steps):
         runs = still[start:].long().cumprod(0).sum(1).tolist()
         saved[start] = [static * (length + 1) for length, static in enumerate(runs)]
@@ -176,6 +177,8 @@ def with_spares(choice: Choice, patches: Patches, count: int) -> Choice:
     missing = count - choice.kept.numel()
     if missing <= 0:
         return choice
+    if choice.values is None or choice.merged_into is None:
+        raise ValueError("Tokens are added to a choice that has merged others, and this one has not.")
     others = torch.ones(patches.attention.numel(), dtype=torch.bool, device=choice.kept.device)
     others[choice.kept] = False
     others = others.nonzero().flatten()

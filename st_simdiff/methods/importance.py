@@ -8,7 +8,7 @@ from typing import ClassVar
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
-from st_simdiff.methods.patches import highest
+from st_simdiff.methods.ranking import highest
 
 LAYER = 1
 """0-based index of the second decoder layer, whose attention ranks the tokens (Section 4.5)."""

@@ -16,4 +16,6 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
     for name, method in sorted(METHODS.items()):
         text = (inspect.getdoc(method) or "").partition("\n")[0]
         fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(method))
-        out.write(f"{name}: {text}\n    {fields}\n")
+        package = METHODS.package(name)
+        lines = (f"{name}: {text}", *([f"    of the package {package}"] if package else []), f"    {fields}")
+        out.write("".join(f"{line}\n" for line in lines))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisionInput, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
+from st_simdiff.methods.ranking import rank
 from st_simdiff.selection.grid import TokenGrid, spread
 
 
@@ -18,13 +20,30 @@ from st_simdiff.selection.grid import TokenGrid, spread
 class Patches:
     """The P = H*W patches of each of T frames, without separators.
 
-    features: (T, P, D), in the model's dtype. attention: float32 (T, P) or None. keys: (T, P, d_k) or None.
+    features: (T, P, D), in the model's dtype. records: what the vision tower recorded, "attention" float32 (T, P) and
+    "keys" (T, P, d_k).
     """
 
     features: torch.Tensor
-    attention: torch.Tensor | None
-    keys: torch.Tensor | None
     grid: TokenGrid
+    records: Mapping[VisionInput, torch.Tensor] = field(default_factory=dict)
+
+    @property
+    def attention(self) -> torch.Tensor:
+        """Float32 (T, P). Raises `InputError` where the tower recorded none."""
+        return self._recorded("attention")
+
+    @property
+    def keys(self) -> torch.Tensor:
+        """(T, P, d_k). Raises `InputError` where the tower recorded none."""
+        return self._recorded("keys")
+
+    def _recorded(self, name: VisionInput) -> torch.Tensor:
+        if name not in self.records:
+            raise InputError(
+                f"This method needs the vision tower's {name}, and none were recorded: vision_inputs asks for them."
+            )
+        return self.records[name]
 
 
 @dataclass(frozen=True)
@@ -96,29 +115,30 @@ def read_patches(tokens: VisualTokens, needed: frozenset[VisionInput]) -> Patche
     """Features and tower records of the patches, by frame. Raises `InputError` where the tower recorded too little."""
     grid = tokens.grid
     shape = (grid.frames, grid.height * grid.width)
-    records = {}
-    for name in ("attention", "keys"):
+    records: dict[VisionInput, torch.Tensor] = {}
+    for name in sorted(needed):
         record = getattr(tokens.vision, name, None)
-        if record is None and name in needed:
+        if record is None:
             raise InputError(f"This method needs the vision tower's {name}, and none were recorded.")
-        if record is not None and record.shape[0] != shape[0] * shape[1]:
+        if record.shape[0] != shape[0] * shape[1]:
             raise InputError(f"The tower's {name} cover {record.shape[0]} patches, the grid has {shape[0] * shape[1]}.")
-        records[name] = None if record is None else record.to(tokens.features.device).unflatten(0, shape)
+        records[name] = record.to(tokens.features.device).unflatten(0, shape)
     where = grid.patches(tokens.features.device).flatten()
-    return Patches(tokens.features[where].unflatten(0, shape), grid=grid, **records)
+    return Patches(tokens.features[where].unflatten(0, shape), grid, records)
 
 
 def assemble(parts: list[FramePart], frames: int, size: int, details: Any = None) -> Choice:
     """The choice that several groups of frames make together, of `frames` frames of `size` patches."""
     slots = torch.cat([(part.frames[:, None] * size + part.slots).flatten() for part in parts])
     kept, order = slots.sort()
-    if parts[0].values is None:
+    values = [part.values.flatten(0, 1) for part in parts if part.values is not None]
+    if not values:
         return Choice(kept, details=details)
-    values = torch.cat([part.values.flatten(0, 1) for part in parts])[order]
     merged_into = torch.full((frames, size), -1, device=kept.device)
     for part in parts:
-        merged_into[part.frames] = torch.where(part.owner < 0, -1, part.frames[:, None] * size + part.owner)
-    return Choice(kept, values, merged_into.flatten(), details)
+        if part.owner is not None:
+            merged_into[part.frames] = torch.where(part.owner < 0, -1, part.frames[:, None] * size + part.owner)
+    return Choice(kept, torch.cat(values)[order], merged_into.flatten(), details)
 
 
 def to_slots(choice: Choice, where: torch.Tensor, separators: torch.Tensor, tokens: VisualTokens) -> Reduction:
@@ -148,16 +168,6 @@ def touched_separators(kept: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
     if grid.separators in ("none", "end"):
         return separators
     return separators[torch.searchsorted(separators, kept).unique()]
-
-
-def rank(scores: torch.Tensor) -> torch.Tensor:
-    """Indices by descending score along the last dimension, int64. Earlier first among equals; NaN counts as -inf."""
-    return torch.sort(torch.where(scores.isnan(), -torch.inf, scores), dim=-1, descending=True, stable=True).indices
-
-
-def highest(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices of the `count` highest scores along the last dimension, int64, ascending."""
-    return rank(scores)[..., :count].sort(dim=-1).values
 
 
 def highest_per_frame(scores: torch.Tensor, quotas: list[int] | torch.Tensor) -> torch.Tensor:

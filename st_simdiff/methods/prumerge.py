@@ -10,7 +10,8 @@ import torch
 
 from st_simdiff.methods.base import VisionInput
 from st_simdiff.methods.budgeted import equal_groups, even_quotas
-from st_simdiff.methods.patches import Choice, FramePart, Patches, PatchMethod, assemble, rank, unit
+from st_simdiff.methods.patches import Choice, FramePart, Patches, PatchMethod, assemble, unit
+from st_simdiff.methods.ranking import rank
 
 NEIGHBOURS = 32
 """How many of its most similar tokens are added to each kept one (fewer where a frame has fewer)."""

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import torch
 
-from st_simdiff.methods.patches import rank
 from st_simdiff.methods.prumerge import PruMerge, outlier_ratio
+from st_simdiff.methods.ranking import rank
 
 
 @dataclass(frozen=True, kw_only=True)

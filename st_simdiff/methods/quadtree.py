@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import avg_pool2d
 
+from st_simdiff.errors import InputError
+
 BLOCK_PATCHES = 1024
 """Patches that a CPU works on at once: few enough for its cache, many enough to outweigh the calls."""
 
@@ -18,7 +20,7 @@ class Pyramid:
 
     shapes: (h, w) of each level, the patches' (H, W) first. frames: T.
     patches, coarse: float32 (T*H*W, D) and (R - T*H*W, D), the features: apart, so that the patches are not copied.
-    A coarse cell is the mean of its children. norms: (R,), the lengths of all.
+    A coarse cell is the mean of its children. norms: (R, heads), the lengths of all, head by head.
     least: (R,), the lowest cosine of a cell to its four children, +inf for patches.
     still: (R,), the cosine of a cell to the same cell of the frame before, NaN in the first frame.
     box: int64 (R, 5), (t, y0, x0, y1, x1), ends exclusive. place: (R,), the first patch, t*H*W + y0*W + x0.
@@ -57,18 +59,26 @@ class Nodes:
     owner: torch.Tensor
 
 
-def build_pyramid(features: torch.Tensor, root_level: int = 1) -> Pyramid:
-    """features: (T, H, W, D). root_level: the last level kept, counted from the coarsest (0), which has a side of 2."""
+def build_pyramid(features: torch.Tensor, root_level: int = 1, head_dim: int | None = None) -> Pyramid:
+    """features: (T, H, W, D). root_level: the last level kept, counted from the coarsest (0), which has a side of 2.
+
+    head_dim: cosines are means over those of D / head_dim heads of this width; None for a single head.
+    Raises `InputError` where heads of that width do not make up D.
+    """
     frames, height, width, dim = features.shape
     shapes = [(height, width)]
     while min(shapes[-1]) > 2:
-        shapes.append(tuple(-(-side // 2) for side in shapes[-1]))
+        rows, columns = shapes[-1]
+        shapes.append((-(-rows // 2), -(-columns // 2)))
     shapes = shapes[: max(len(shapes) - root_level, 1)]
     box = torch.cat(boxes(frames, shapes)).to(features.device)
     place = (box[:, 0] * height + box[:, 1]) * width + box[:, 2]
     features = features.float()
     coarse = features.new_empty(len(box) - features[..., 0].numel(), dim)
-    norms, least, still = (features.new_full((len(box),), value) for value in (0, torch.inf, torch.nan))
+    if dim % (head_dim or dim):
+        raise InputError(f"head_dim must divide the features' {dim} dimensions, got {head_dim}.")
+    norms = features.new_zeros(len(box), dim // (head_dim or dim))
+    least, still = (features.new_full((len(box),), value) for value in (torch.inf, torch.nan))
     cells = [features, *by_level(coarse, frames, shapes[1:])]
     levels = list(zip(cells, *(by_level(rows, frames, shapes) for rows in (norms, least, still)), strict=True))
     step = max(1, BLOCK_PATCHES // (height * width)) if features.device.type == "cpu" else frames
@@ -80,7 +90,7 @@ def build_pyramid(features: torch.Tensor, root_level: int = 1) -> Pyramid:
                 child, child_norm, *_ = levels[level - 1]
                 fill(child[block], child_norm[block], cell[block], norm[block], low[block], scratch)
             else:
-                norm[block] = cell[block].norm(dim=-1)
+                norm[block] = lengths_by_head(cell[block], norm.shape[-1])
             own, before = slice(max(start, 1), start + step), slice(max(start, 1) - 1, min(start + step, frames) - 1)
             same[own] = cosines(cell[own], cell[before], norm[own], norm[before], scratch)
     return Pyramid(shapes, frames, features.flatten(0, 2), coarse, norms, least, still, box, place)
@@ -105,7 +115,7 @@ def fill(
     odd = (child.shape[1] % 2, child.shape[2] % 2)
     pooled = avg_pool2d(child.permute(0, 3, 1, 2), 2, padding=odd, count_include_pad=False)
     parent[:] = pooled.permute(0, 2, 3, 1)
-    norm[:] = parent.norm(dim=-1)
+    norm[:] = lengths_by_head(parent, norm.shape[-1])
     children, lengths = quads(child, scratch), quads(child_norm)
     cosine = cosines(children, parent[:, :, None, :, None], lengths, norm[:, :, None, :, None], scratch)
     least[:] = cosine.amin((2, 4))
@@ -114,12 +124,19 @@ def fill(
 def cosines(
     a: torch.Tensor, b: torch.Tensor, norm_a: torch.Tensor, norm_b: torch.Tensor, scratch: torch.Tensor
 ) -> torch.Tensor:
-    """Cosine similarities along the last dimension, given the lengths; 0 with a zero vector.
+    """Cosine similarities along the last dimension, means over heads, given their lengths (..., heads); 0 with a zero
+    vector.
 
     scratch: (k, D), where the products go, which may be where `a` is: on a CPU, fresh memory costs more than they do.
     """
     product = torch.mul(a, b, out=scratch[: a[..., 0].numel()].view(a.shape))
-    return product.sum(-1) / (norm_a * norm_b).clamp(min=1e-12)
+    product = product.unflatten(-1, (norm_a.shape[-1], -1)).sum(-1)
+    return (product / (norm_a * norm_b).clamp(min=1e-12)).mean(-1)
+
+
+def lengths_by_head(features: torch.Tensor, heads: int) -> torch.Tensor:
+    """Lengths of the parts of (..., D) that each head has: (..., heads)."""
+    return features.unflatten(-1, (heads, -1)).norm(dim=-1)
 
 
 def quads(cells: torch.Tensor, scratch: torch.Tensor | None = None) -> torch.Tensor:

@@ -1,11 +1,19 @@
-"""The one list of methods: the names that the API, model_args, the command line and the documentation share."""
+"""The one list of methods: the names that the API, model_args, the command line and the documentation share.
+
+Beside the methods of this package there are those that other packages declare (docs/adding_a_method.md). They are
+loaded when they are asked for; one that cannot be loaded affects no other.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint
+from typing import Any, cast
 
-from st_simdiff.errors import unknown
+from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.fastervlm import FasterVLM
 from st_simdiff.methods.fastv import FastV
@@ -21,22 +29,103 @@ from st_simdiff.methods.random import Random
 from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
 from st_simdiff.methods.st_simdiff_input import STSimDiffInput
-from st_simdiff.methods.st_simdiff_release import STSimDiffRelease
+from st_simdiff.methods.st_simdiff_release import STSimDiffRelease, STSimDiffReleaseRandom, STSimDiffReleaseRanked
 from st_simdiff.methods.sttm import STTM
 from st_simdiff.methods.temporal_drop import TemporalDrop
 from st_simdiff.methods.uniform_frames import UniformFrames
 from st_simdiff.methods.vidcom2 import VidCom2
 from st_simdiff.methods.visionzip import VisionZip
 from st_simdiff.methods.vispruner import VisPruner
+from st_simdiff.plugins import METHODS_GROUP, declared, load_class, package_of
 
-METHODS: dict[str, type[Method]] = {
-    method.name: method
-    for method in (
+logger = logging.getLogger(__name__)
+
+
+class MethodRegistry(Mapping[str, type[Method]]):
+    """Method classes by name: those of this package, then those of other installed packages.
+
+    Iterating loads the other packages; a method that cannot be loaded is left out, with one warning.
+    own: those of this package alone.
+    """
+
+    def __init__(self, own: Iterable[type[Method]]) -> None:
+        self.own: Mapping[str, type[Method]] = {method.name: method for method in own}
+        self._loaded: dict[str, type[Method] | InputError] = {}
+
+    @cached_property
+    def _declared(self) -> dict[str, EntryPoint]:
+        return declared(METHODS_GROUP)
+
+    def find(self, name: str) -> type[Method]:
+        """The method called `name`. Raises `InputError` if there is none, or its package cannot be used."""
+        if name in self.own:
+            return self.own[name]
+        if name not in self._declared:
+            raise unknown("method", name, self)
+        found = self._load(name)
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+    def package(self, name: str) -> str | None:
+        """The other package that method `name` comes from, with its version; None for one of this package."""
+        return None if name in self.own or name not in self._declared else package_of(self._declared[name])
+
+    def problems(self) -> list[str]:
+        """A sentence for every method of another package that cannot be used."""
+        return [str(found) for name in self._declared if isinstance(found := self._load(name), InputError)]
+
+    def __getitem__(self, name: str) -> type[Method]:
+        found = self.own.get(name) or (self._load(name) if name in self._declared else None)
+        if found is None or isinstance(found, InputError):
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.own
+        for name in self._declared:
+            if name not in self.own and not isinstance(self._load(name), InputError):
+                yield name
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _load(self, name: str) -> type[Method] | InputError:
+        """The method of another package, or why it cannot be used."""
+        if name not in self._loaded:
+            try:
+                self._loaded[name] = self._checked(name)
+            except InputError as error:
+                self._loaded[name] = error
+                logger.warning(str(error))
+        return self._loaded[name]
+
+    def _checked(self, name: str) -> type[Method]:
+        entry = self._declared[name]
+        who = f"The method {name!r} of the package {package_of(entry)}"
+        if name in self.own:
+            raise InputError(
+                f"{who} has the name of a method of st-simdiff, which stays as it is; choose another name."
+            )
+        method = cast(type[Method], load_class(entry, "method", Method))
+        called = getattr(method, "name", None)
+        if called != name or not name.isidentifier():
+            raise InputError(
+                f"{who} is declared as {name!r}, and its class has the name {called!r}; both must be the same word of "
+                "letters, digits and underscores."
+            )
+        return method
+
+
+METHODS = MethodRegistry(
+    (
         Full,
         STSimDiff,
         STSimDiffAdaptive,
         STSimDiffInput,
         STSimDiffRelease,
+        STSimDiffReleaseRanked,
+        STSimDiffReleaseRandom,
         Random,
         UniformFrames,
         TemporalDrop,
@@ -54,15 +143,17 @@ METHODS: dict[str, type[Method]] = {
         HoliTom,
         LLaVAScissor,
     )
-}
+)
+
+
+def method_settings(name: str) -> frozenset[str]:
+    """The names of all settings of method `name`, `retention` included. Raises `InputError` for an unknown method."""
+    return frozenset(field.name for field in dataclasses.fields(METHODS.find(name)) if field.init)
 
 
 def make_method(name: str, **settings: Any) -> Method:
     """The method called `name` with `settings`. Raises `InputError` for an unknown name, setting or value."""
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
-    method = METHODS[name]
-    valid = {field.name for field in dataclasses.fields(method)}
+    method, valid = METHODS.find(name), method_settings(name)
     for setting in settings:
         if setting not in valid:
             raise unknown(f"setting of method {name}", setting, valid)

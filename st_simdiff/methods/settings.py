@@ -8,21 +8,14 @@ from typing import Any
 
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
-from st_simdiff.methods.registry import METHODS, make_method
+from st_simdiff.methods.registry import METHODS, make_method, method_settings
 from st_simdiff.model_args import read_value
 from st_simdiff.vocabulary import ALIASES, DEFAULT_METHOD, MERGE_TYPES, PUBLISHED_FLAGS
 
 
-def setting_names(method: str) -> frozenset[str]:
-    """The settings of the method called `method`, the retention included. Raises `InputError` for an unknown name."""
-    if method not in METHODS:
-        raise unknown("method", method, METHODS)
-    return frozenset(field.name for field in dataclasses.fields(METHODS[method]))
-
-
 def method_keys() -> frozenset[str]:
     """Every setting that belongs to some method, not to a model, under all of its names."""
-    return frozenset().union(*map(setting_names, METHODS), PUBLISHED_FLAGS, ALIASES)
+    return frozenset().union(*map(method_settings, METHODS), PUBLISHED_FLAGS, ALIASES)
 
 
 def resolve_names(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +56,7 @@ def take_method(settings: Mapping[str, Any], own: Collection[str] | None = None)
     resolved = resolve_names(settings)
     given = resolved.pop("method", DEFAULT_METHOD)
     name = given.name if isinstance(given, Method) else str(given)
-    of_method = frozenset() if isinstance(given, Method) else setting_names(name)
+    of_method = frozenset() if isinstance(given, Method) else method_settings(name)
     if own is not None:
         _refuse_unknown(resolved, name, set(own), of_method)
     if isinstance(given, Method):
@@ -82,7 +75,7 @@ def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_
             if read_value(value) == published:
                 continue
             raise InputError(f"Method {method} has no switch {key}: {key}={published} is accepted, got {key}={value}.")
-        if owners := sorted(name for name in METHODS if key in setting_names(name)):
+        if owners := sorted(name for name in METHODS if key in method_settings(name)):
             raise InputError(f"{key} is no setting of method {method}; it belongs to {', '.join(owners)}.")
         raise unknown("model_args key", key, own | {*of_method, "method", "merge_type", *ALIASES, *PUBLISHED_FLAGS})
 
@@ -94,5 +87,6 @@ def changed_settings(method: Method) -> dict[str, Any]:
 
 
 def describe_method(method: Method) -> dict[str, Any]:
-    """The method's name and every setting."""
-    return {"name": method.name, **dataclasses.asdict(method)}
+    """The method's name and every setting, for `make_method(**described)`."""
+    own = method_settings(method.name)
+    return {"name": method.name, **{key: value for key, value in dataclasses.asdict(method).items() if key in own}}

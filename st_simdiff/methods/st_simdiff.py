@@ -10,23 +10,13 @@ import torch
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
+from st_simdiff.methods.ranking import highest
 from st_simdiff.selection.budget import compute_target, retention_fraction
 from st_simdiff.selection.rule import SelectionRule, check_choice, check_flag, check_share, is_count
 from st_simdiff.selection.select import Selection, select
 from st_simdiff.vocabulary import PRUNE_LAYER
 
 Budget = Literal["tokens", "compute"]
-
-
-def highest(score: torch.Tensor, count: int, first: torch.Tensor | None = None) -> torch.Tensor:
-    """Indices of the `count` highest scores, int64 ascending. Among equal scores the earliest wins.
-
-    first: bool, the tokens that go before all others whatever their score.
-    """
-    order = torch.sort(score, descending=True, stable=True).indices
-    if first is not None:
-        order = order[torch.sort(first[order].int(), descending=True, stable=True).indices]
-    return order[:count].sort().values
 
 
 @dataclass(frozen=True, kw_only=True)

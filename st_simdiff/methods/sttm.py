@@ -39,7 +39,8 @@ class STTM(Budgeted):
     temporal one follows `gap` below it (0.3 in the settings published for VideoMME). Separators are dropped.
     as_published: the thresholds for `task` at retention 0.5 or 0.3 on LLaVA-Video.
 
-    root_level: where the quadtrees begin, 0 the coarsest. weighted: means weigh cells by their patches.
+    root_level: where the quadtrees begin, 0 the coarsest. weighted: means weigh cells by their patches. head_dim:
+        cosines are means over heads of this width (the official `sim_per_head`); None takes the whole vector.
     """
 
     name: ClassVar[str] = "sttm"
@@ -49,6 +50,7 @@ class STTM(Budgeted):
     gap: float = 0.3
     root_level: int = 1
     weighted: bool = False
+    head_dim: int | None = None
     task: str = "videomme"
 
     def __post_init__(self) -> None:
@@ -60,6 +62,8 @@ class STTM(Budgeted):
             raise InputError(f"STTM published thresholds for a retention of 0.3 and 0.5, got {self.retention!r}.")
         check_range("gap", self.gap, 0, 2, "a difference of cosine similarities")
         check_whole("root_level", self.root_level, 0, "a level of the quadtree, 0 the coarsest")
+        if self.head_dim is not None:
+            check_whole("head_dim", self.head_dim, 1, "the width of a head")
 
     @property
     def asks_query(self) -> bool:
@@ -83,7 +87,7 @@ class STTM(Budgeted):
         if target is not None and target >= where.numel():
             separators = spread(tokens.grid.separator_offsets(where.device), target - where.numel())
             return Reduction(kept=torch.cat([where.flatten(), separators]).sort().values)
-        pyramid = build_pyramid(tokens.features[where], self.root_level)
+        pyramid = build_pyramid(tokens.features[where], self.root_level, self.head_dim)
         spatial, temporal = PUBLISHED[self.task, self.retention] if target is None else self.search(pyramid, target)
         nodes = split(pyramid, spatial)
         label = representatives(temporal_pairs(pyramid, nodes, temporal), len(nodes.cell))

@@ -1,4 +1,4 @@
-"""The documentation's table of methods: `python -m st_simdiff.methods.table docs/methods.md` writes it anew."""
+"""The methods as text. `python -m st_simdiff.methods.table docs/methods.md` writes the documentation's table anew."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ LAYERS = 28
 
 
 def methods_table() -> str:
-    """A Markdown table of all registered methods: what each does, where it acts, what it reads, keeps and takes."""
+    """A Markdown table of this package's methods: what each does, where it acts, what it reads, keeps and takes."""
     rows = ["| name | what it does | acts | reads from the tower | keeps | settings |", "|---|---|---|---|---|---|"]
-    rows += [f"| {' | '.join(_cells(method))} |" for method in METHODS.values()]
+    rows += [f"| {' | '.join(_cells(method))} |" for method in METHODS.own.values()]
     return "\n".join(rows)
 
 
@@ -33,7 +33,7 @@ def with_table(text: str) -> str:
 
 def _cells(method: type[Method]) -> list[str]:
     sample = _sample(method)
-    summary = inspect.getdoc(method).splitlines()[0]
+    summary = (inspect.getdoc(method) or "").partition("\n")[0]
     settings = [
         f"`{field.name}={field.default!r}`" for field in dataclasses.fields(method) if field.name != "retention"
     ]

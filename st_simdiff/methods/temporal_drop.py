@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from st_simdiff.methods.patches import Choice, Patches, PatchMethod, highest, unit
+from st_simdiff.methods.patches import Choice, Patches, PatchMethod, unit
+from st_simdiff.methods.ranking import highest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,9 @@ import torch
 
 from st_simdiff.methods.base import VisionInput
 from st_simdiff.methods.budgeted import equal_groups, even_quotas
-from st_simdiff.methods.patches import Choice, FramePart, Patches, PatchMethod, assemble, rank, unit
+from st_simdiff.methods.patches import Choice, FramePart, Patches, PatchMethod, assemble, unit
+from st_simdiff.methods.ranking import rank
+from st_simdiff.selection.grid import TokenGrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,8 @@ class VisionZip(PatchMethod):
     """Keeps each frame's most attended patches, and merges the others into evenly spaced contextual ones.
 
     Dominant to contextual is 54 : 10. A contextual token keeps the slot of the patch it grew from. Attention received
-    takes the CLS token's place on SigLIP. as_published: EffiVLM-Bench's counts for SigLIP at any ratio.
+    takes the CLS token's place on SigLIP. as_published: EffiVLM-Bench's counts for SigLIP at any ratio, and every
+    newline token, as in HoliTom's port.
     """
 
     name: ClassVar[str] = "visionzip"
@@ -39,6 +42,9 @@ class VisionZip(PatchMethod):
         frames, size, _ = patches.features.shape
         part = zip_frames(patches, torch.arange(frames), *effivlm_counts(size, self.retention))
         return assemble([part], frames, size, details=patches.attention)
+
+    def published_separators(self, kept: torch.Tensor, grid: TokenGrid) -> torch.Tensor:
+        return grid.separator_offsets(kept.device)
 
 
 def split_quota(quota: int) -> tuple[int, int]:

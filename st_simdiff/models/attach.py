@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from inspect import signature
 from typing import Any
 
 import torch
@@ -22,13 +21,24 @@ from torch import nn
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
 from st_simdiff.models.attention import KeyTap, last_query_attention
+from st_simdiff.models.cache import is_pruned
 from st_simdiff.models.clock import stage_of
 from st_simdiff.models.costs import model_shape
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families import family_of
 from st_simdiff.models.families.base import Family, ImagesAsFrames, VideoTokens
-from st_simdiff.models.forward import ForwardPass, is_pruned
+from st_simdiff.models.forward import ForwardPass
 from st_simdiff.models.trace import Trace
+from st_simdiff.models.transformers_api import (
+    cache_in,
+    cache_of,
+    check_decoder,
+    check_gathered,
+    layer_inputs,
+    layer_kinds,
+    unknown_version,
+    with_cache,
+)
 
 
 @contextmanager
@@ -65,14 +75,14 @@ class Attachment:
         self.logits_to_keep = 1
         self.attention_call: dict[str, Any] | None = None
         self.handles: list[Any] = []
-        _check_text_model(self.text_model)
+        _check_text_model(self.text_model, family)
         scored_layers = method.layers(self.shape.layers)
         try:
             self.handles += family.watch(model, self._announce, method.vision_inputs)
             self._hook(self.head, self._enter_head, before=True)
             self._hook(self.text_model, self._enter, before=True)
             self._hook(self.text_model, self._leave, before=False, always_call=True)
-            adds_features = "deepstack_visual_embeds" in signature(self.text_model.forward).parameters
+            adds_features = "deepstack_visual_embeds" in family.decoder_arguments
             for index, layer in enumerate(self.text_model.layers):
                 scored = index in scored_layers
                 self._watch_layer(index, layer, scored=scored, changed=scored or adds_features)
@@ -93,10 +103,10 @@ class Attachment:
         """scored: whether the method acts after the layer. changed: whether its output may be another then."""
 
         def before_layer(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-            return self._enter_layer(index, args, kwargs)
+            return self._enter_layer(index, layer, args, kwargs)
 
         def after_layer(module: nn.Module, _args: tuple, _kwargs: dict, output: Any) -> Any:
-            return self._leave_layer(index, module, output)
+            return self._leave_layer(index, module, output, scored=scored)
 
         self._hook(layer, before_layer, before=True)
         if changed:
@@ -113,7 +123,7 @@ class Attachment:
 
     def _enter(self, _module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         announced, self.announced = self.announced, None
-        past = kwargs.get("past_key_values")
+        past = cache_of(kwargs)
         has_videos = announced is not None and any(announced)
         if not has_videos and not is_pruned(past):
             return None
@@ -135,6 +145,7 @@ class Attachment:
             with stage_of(self.head, "selection"):
                 kwargs["inputs_embeds"] = forward.reduce_input(embeds)
         if forward.active:
+            check_gathered(kwargs, embeds.shape[:2])
             kwargs["position_ids"] = forward.position_ids
             kwargs["attention_mask"] = forward.text_model_mask()
         return args, kwargs
@@ -142,23 +153,22 @@ class Attachment:
     def _leave(self, _module: nn.Module, _args: tuple, _kwargs: dict, output: Any) -> None:
         forward, self.forward, self.attention_call, self.logits_to_keep = self.forward, None, None, 1
         if forward is not None and output is not None:
-            forward.leave()
+            forward.leave(cache_in(output))
 
-    def _enter_layer(self, index: int, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    def _enter_layer(self, index: int, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         if self.forward is None:
             return None
-        hidden = args[0] if args else kwargs["hidden_states"]
-        changed = self.forward.enter_layer(index, hidden, kwargs["position_embeddings"], kwargs.get("past_key_values"))
-        return args, kwargs | changed
+        hidden, rotary = layer_inputs(layer, args, kwargs)
+        return args, kwargs | self.forward.enter_layer(index, hidden, rotary, cache_of(kwargs))
 
-    def _tap_attention(self, _module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        if self.forward is None or not self.forward.videos or isinstance(kwargs.get("past_key_values"), KeyTap):
+    def _tap_attention(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        cache = cache_of(kwargs)
+        if self.forward is None or not self.forward.videos or isinstance(cache, KeyTap):
             return None
-        tap = KeyTap(kwargs.get("past_key_values"))
-        self.attention_call = kwargs | {"past_key_values": tap}
+        self.attention_call = with_cache(type(module).forward, kwargs, KeyTap(cache))
         return args, self.attention_call
 
-    def _leave_layer(self, index: int, layer: nn.Module, output: Any) -> Any:
+    def _leave_layer(self, index: int, layer: nn.Module, output: Any, *, scored: bool) -> Any:
         forward, call = self.forward, self.attention_call
         self.attention_call = None
         if forward is None or not forward.videos:
@@ -170,7 +180,9 @@ class Attachment:
         def attention() -> torch.Tensor:
             return last_query_attention(layer.self_attn, call, forward.key_validity(index), forward.query)
 
-        if call is not None:
+        if scored:
+            if call is None:
+                raise unknown_version(f"{type(layer).__name__} did not call its self_attn")
             with stage_of(self.head, "scoring"):
                 reduced = forward.reduce_after_layer(index, reduced, attention)
         if reduced is hidden:
@@ -178,11 +190,12 @@ class Attachment:
         return (reduced, *output[1:]) if isinstance(output, tuple) else reduced
 
 
-def _check_text_model(text_model: nn.Module) -> None:
+def _check_text_model(text_model: nn.Module, family: Family) -> None:
     """Raises `InputError` for a decoder that hooks cannot serve."""
     for hook in text_model._forward_pre_hooks.values():
         if isinstance(getattr(hook, "__self__", None), Attachment):
             raise InputError("The model is compressed already: leave the first compress(...) block before the next.")
-    kinds = set(getattr(text_model.config, "layer_types", None) or ["full_attention"])
+    check_decoder(text_model, family.decoder_arguments)
+    kinds = layer_kinds(text_model)
     if kinds != {"full_attention"}:
         raise InputError(f"Compression needs full attention in every decoder layer, the model has {sorted(kinds)}.")

@@ -6,12 +6,18 @@ that returns the softmax itself. Norms, rotary embedding and biases are therefor
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AttentionInterface
+
+from st_simdiff.models.transformers_api import (
+    attending_by,
+    cache_of,
+    register_attention,
+    unknown_version,
+    with_cache,
+)
 
 _LAST_QUERY = "st_simdiff_last_query"
 
@@ -63,7 +69,7 @@ def _softmax_only(
     return query.new_zeros(batch, 1, heads, dim), weights
 
 
-AttentionInterface.register(_LAST_QUERY, _softmax_only)
+register_attention(_LAST_QUERY, _softmax_only)
 
 
 def last_query_attention(
@@ -75,23 +81,17 @@ def last_query_attention(
     (B, H_kv, K, d), past included. valid: bool (B, K), False where a key is padding; None if none is. query: which
     position is the last query, counted from the end: 1 is the very last.
     """
-    keys = call["past_key_values"].keys
+    keys = cache_of(call).keys
+    if keys is None:
+        raise unknown_version(f"{type(module).__name__} did not pass its keys to the cache")
     own = call["hidden_states"].shape[1] - query
     until = keys.shape[-2] - query + 1
-    config = module.config
-    module.config = copy.copy(config)
-    module.config._attn_implementation = _LAST_QUERY
-    try:
-        # forward, not the module: hooks belong to the layer's own call
-        _, weights = module.forward(
-            **call
-            | {
-                "hidden_states": call["hidden_states"][:, own : own + 1],
-                "position_embeddings": tuple(part[..., own : own + 1, :] for part in call["position_embeddings"]),
-                "attention_mask": None if valid is None else valid[:, :until],
-                "past_key_values": _Keys(keys[..., :until, :]),
-            }
-        )
-    finally:
-        module.config = config
+    # forward, not the module: hooks belong to the layer's own call
+    forward = attending_by(_LAST_QUERY, module)
+    last = call | {
+        "hidden_states": call["hidden_states"][:, own : own + 1],
+        "position_embeddings": tuple(part[..., own : own + 1, :] for part in call["position_embeddings"]),
+        "attention_mask": None if valid is None else valid[:, :until],
+    }
+    _, weights = forward(**with_cache(forward, last, _Keys(keys[..., :until, :])))
     return weights

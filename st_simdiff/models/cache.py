@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from transformers.cache_utils import DynamicLayer
 
 from st_simdiff.errors import InputError
+from st_simdiff.models.transformers_api import Cache, DynamicCache, DynamicLayer
 
 
 class PrunedLayer(DynamicLayer):
@@ -85,3 +85,30 @@ class PrunedLayer(DynamicLayer):
     def _select_rows(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.valid = None if self.valid is None else select(self.valid)
         self.shift = None if self.shift is None else select(self.shift)
+
+
+def is_pruned(cache: Cache | None) -> bool:
+    """Whether compression has taken tokens out of this cache."""
+    return cache is not None and any(isinstance(layer, PrunedLayer) for layer in cache.layers)
+
+
+def held_in(cache: Cache, index: int) -> int:
+    """Positions that a layer of the cache stores, padding included."""
+    if index >= len(cache.layers):
+        return 0
+    layer = cache.layers[index]
+    return layer.held if isinstance(layer, PrunedLayer) else layer.get_seq_length()
+
+
+def check_cache(cache: Cache | None) -> None:
+    """Raises `InputError` for a cache that cannot be pruned."""
+    if cache is None:
+        return
+    kinds = {type(layer) for layer in cache.layers}
+    if not isinstance(cache, DynamicCache) or not kinds <= {DynamicLayer, PrunedLayer}:
+        named = ", ".join(sorted({type(cache).__name__} | {kind.__name__ for kind in kinds}))
+        raise InputError(
+            f"Compression works with a DynamicCache of full-attention layers or with no cache, got {named}."
+        )
+    if getattr(cache, "offloading", False):
+        raise InputError("Compression works with a cache that stays on its device, got one that is offloaded.")

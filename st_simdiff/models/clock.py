@@ -26,6 +26,7 @@ from torch import nn
 from st_simdiff.errors import unknown
 from st_simdiff.models.families import find_family
 from st_simdiff.models.memory import PeakMemory, cuda_devices
+from st_simdiff.models.transformers_api import cache_of
 
 STAGES = ("decode", "preprocess", "vision", "projector", "selection", "prefill", "scoring", "decoding", "other")
 """In the order in which they happen.
@@ -133,7 +134,7 @@ class StageClock:
         ]
 
     def _enter_head(self, _module: nn.Module, _args: tuple, kwargs: dict[str, Any]) -> None:
-        cache = kwargs.get("past_key_values")
+        cache = cache_of(kwargs)
         is_prefill = not self._prefilled or cache is None or cache.get_seq_length() == 0
         self._forwards.append(is_prefill)
         if is_prefill:

@@ -8,16 +8,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
-from transformers.masking_utils import create_causal_mask
 
 from st_simdiff.errors import InputError
-from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens
-from st_simdiff.models.cache import PrunedLayer
+from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens, no_attention
+from st_simdiff.models.cache import PrunedLayer, check_cache, held_in, is_pruned
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
 from st_simdiff.models.packing import Packing, pack
 from st_simdiff.models.trace import VideoTrace
+from st_simdiff.models.transformers_api import Cache, DynamicCache, causal_mask, decoder_layers, unknown_version
 from st_simdiff.selection.budget import ModelShape
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
@@ -87,7 +86,7 @@ class ForwardPass:
         position_ids: torch.Tensor | None,
         cache: Cache | None,
     ) -> None:
-        _check_cache(cache)
+        check_cache(cache)
         if attention_mask is not None and attention_mask.dim() != 2:
             raise InputError(
                 f"Compression needs a 2-D attention mask (batch, length), got {attention_mask.dim()} dimensions."
@@ -159,7 +158,7 @@ class ForwardPass:
         return self._reduce(index, hidden, decide)
 
     def _visual_tokens(
-        self, video: Video, features: torch.Tensor, attention: Callable[[], torch.Tensor] | None = None
+        self, video: Video, features: torch.Tensor, attention: Callable[[], torch.Tensor] = no_attention
     ) -> VisualTokens:
         return VisualTokens(
             features=features,
@@ -292,14 +291,7 @@ class ForwardPass:
             mask = self.key_validity(index)
             if mask is not None:
                 mask = torch.cat([_all_valid(self.batch, past.removed, mask.device), mask], dim=1)
-            mask = create_causal_mask(
-                config=self.text_model.config,
-                inputs_embeds=hidden,
-                attention_mask=mask,
-                past_key_values=self.cache,
-                layer_idx=index,
-            )
-            self._mask = (key, mask)
+            self._mask = (key, causal_mask(self.text_model.config, hidden, mask, self.cache, index))
         return self._mask[1]
 
     def _past(self, index: int) -> Past:
@@ -312,9 +304,13 @@ class ForwardPass:
 
     # --- what the cache remembers ---
 
-    def leave(self) -> None:
-        """Tells the cache, once all layers have added to it, what it holds and what it does not."""
-        if not self.active or self.cache is None or len(self.seen) < len(self.cache.layers):
+    def leave(self, returned: Cache | None) -> None:
+        """Tells the cache, once all layers have added to it, what it holds and what it does not.
+
+        returned: the cache in the decoder's output. Raises `InputError` where layers or cache escaped the hooks.
+        """
+        self._check_account(returned)
+        if not self.active or self.cache is None:
             return
         if (
             not self.packed
@@ -338,27 +334,23 @@ class ForwardPass:
                 shift=shift,
             )
 
-
-def is_pruned(cache: Cache | None) -> bool:
-    """Whether compression has taken tokens out of this cache."""
-    return cache is not None and any(isinstance(layer, PrunedLayer) for layer in cache.layers)
+    def _check_account(self, returned: Cache | None) -> None:
+        """Whether every layer was seen, and every layer of the cache has grown by what its layer was given."""
+        unseen = [index for index in range(len(decoder_layers(self.text_model))) if index not in self.seen]
+        if unseen:
+            raise unknown_version(f"its decoder layers {unseen} ran without their hooks")
+        if returned is not None and returned is not self.cache:
+            raise unknown_version("the decoder returned a cache that its layers were not given")
+        if self.cache is None:
+            return
+        for index, (past, view) in self.seen.items():
+            grown, expected = held_in(self.cache, index), past.held + view.length
+            if grown != expected:
+                raise unknown_version(f"layer {index} of the cache holds {grown} positions where {expected} went in")
 
 
 def _all_valid(batch: int, length: int, device: torch.device) -> torch.Tensor:
     return torch.ones(batch, length, dtype=torch.bool, device=device)
-
-
-def _check_cache(cache: Cache | None) -> None:
-    if cache is None:
-        return
-    kinds = {type(layer) for layer in cache.layers}
-    if not isinstance(cache, DynamicCache) or not kinds <= {DynamicLayer, PrunedLayer}:
-        named = ", ".join(sorted({type(cache).__name__} | {kind.__name__ for kind in kinds}))
-        raise InputError(
-            f"Compression works with a DynamicCache of full-attention layers or with no cache, got {named}."
-        )
-    if getattr(cache, "offloading", False):
-        raise InputError("Compression works with a cache that stays on its device, got one that is offloaded.")
 
 
 def _split_validity(

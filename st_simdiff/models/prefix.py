@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import DynamicCache
 
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.models.trace import VideoTrace
+from st_simdiff.models.transformers_api import DynamicCache
 
 
 class ChoosesOnce:

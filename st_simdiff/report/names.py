@@ -7,6 +7,8 @@ from st_simdiff.vocabulary import OURS, RELEASE
 
 OTHER_NAMES = {
     RELEASE: "ST-SimDiff (release)",
+    f"{RELEASE}_ranked": "ST-SimDiff (release, st_topk)",
+    f"{RELEASE}_random": "ST-SimDiff (release, random)",
     "st_simdiff_adaptive": "ST-SimDiff (adaptive)",
     "st_simdiff_input": "ST-SimDiff (input)",
     "random": "Random",

@@ -95,13 +95,14 @@ def farthest_in_parts(
     sketch, frame = points.sketch[members].transpose(1, 2).contiguous(), points.frame[members]
     square = sketch.square().sum(1)
     near = points.distances_to(seed)[members].masked_fill((parts < 0) | (parts == seed), -1.0)
-    chosen, reach = [], []
+    picks: list[torch.Tensor] = []
+    reaches: list[torch.Tensor] = []
     while True:
         farthest = near.amax(1, keepdim=True)
         pick = (near >= farthest - TIE).int().argmax(1)
-        chosen.append(members[rows, pick])
-        reach.append(farthest[:, 0])
-        product = torch.bmm(points.sketch[chosen[-1]].unsqueeze(1), sketch).squeeze(1)
+        picks.append(members[rows, pick])
+        reaches.append(farthest[:, 0])
+        product = torch.bmm(points.sketch[picks[-1]].unsqueeze(1), sketch).squeeze(1)
         both = square + square[rows, pick].unsqueeze(1)
         apart = both - 2 * product
         # Of copies the difference leaves a rounding error, whose root would not be small.
@@ -109,13 +110,13 @@ def farthest_in_parts(
         apart.add_((frame - frame[rows, pick].unsqueeze(1)).abs_(), alpha=points.frame_weight)
         near = torch.minimum(near, apart)
         near[rows, pick] = -1.0
-        rounds = len(chosen)
+        rounds = len(picks)
         if rounds == parts.shape[1]:
             break
         if rounds % _CHECK_EVERY == 0 and rounds * len(parts) >= needed:
-            enough = (steps(torch.cat(reach)) >= steps(near.max())).sum() >= min(needed, count - 1)
+            enough = (steps(torch.cat(reaches)) >= steps(near.max())).sum() >= min(needed, count - 1)
             if bool(enough):
                 break
-    reach, chosen = torch.cat(reach), torch.cat(chosen)
+    reach, chosen = torch.cat(reaches), torch.cat(picks)
     order = torch.sort(steps(reach), descending=True, stable=True).indices
     return chosen[order], reach[order]

@@ -6,6 +6,7 @@ no edge list, no index arithmetic, and the planes live where the features live.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from st_simdiff.selection.grid import TokenGrid, check_features
 _CPU_BLOCK_BYTES = 1 << 20
 """Features per block on a CPU: small enough for a block and its products to stay in the cache."""
 _GPU_BLOCK_BYTES = 1 << 27
+SAME = 5e-7
+"""How far rounding in float32 takes the cosine of two copies from 1."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,14 @@ class Planes:
     right: torch.Tensor
     down: torch.Tensor
     next: torch.Tensor
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        return iter((self.right, self.down, self.next))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, H, W) of the nodes."""
+        return self.right.shape[0], self.right.shape[1], self.down.shape[2]
 
 
 def node_view(features: torch.Tensor, grid: TokenGrid, *, newline_column: bool = True) -> torch.Tensor:
@@ -56,7 +67,8 @@ def inverse_norms(nodes: torch.Tensor) -> torch.Tensor:
 def cosine_planes(nodes: torch.Tensor, inverse_norm: torch.Tensor | None = None) -> Planes:
     """Cosine similarity of every pair of neighbours (Eq. 3), float32, accumulated in float32 for any dtype.
 
-    nodes: (T, H, W, D) features. Values lie in [-1, 1]; an edge of a token with a non-finite feature is NaN.
+    nodes: (T, H, W, D) features. Values lie in [-1, 1]; those within `SAME` of 1 are 1, so that copies do not fall
+    below a threshold of 1. An edge of a token with a non-finite feature is NaN.
     """
     frames, height, width, _ = nodes.shape
     scale = inverse_norms(nodes) if inverse_norm is None else inverse_norm
@@ -72,7 +84,7 @@ def cosine_planes(nodes: torch.Tensor, inverse_norm: torch.Tensor | None = None)
     right *= scale[:, :, 1:] * scale[:, :, :-1]
     down *= scale[:, 1:] * scale[:, :-1]
     following *= scale[1:] * scale[:-1]
-    return Planes(right.clamp_(-1, 1), down.clamp_(-1, 1), following.clamp_(-1, 1))
+    return Planes(*(plane.clamp_(-1, 1).masked_fill_(plane >= 1 - SAME, 1.0) for plane in (right, down, following)))
 
 
 def _frame_blocks(nodes: torch.Tensor) -> list[slice]:

@@ -17,11 +17,9 @@ from st_simdiff.errors import InputError
 from st_simdiff.selection.communities import connected_components
 from st_simdiff.selection.graph import Planes, cosine_planes, inverse_norms, node_view
 from st_simdiff.selection.grid import TokenGrid
-from st_simdiff.selection.modularity import modularity_communities
 from st_simdiff.selection.tokens import best_of_community, community_similarity, community_sizes, events
 
 Strategy = Literal[2, 3]
-ReleaseCommunities = Literal["connected_components", "louvain"]
 
 SAME = 1e-9
 """Centralities this close are those of exact copies or of a pair, which the release leaves to its sorting routine."""
@@ -101,6 +99,21 @@ def release_planes(nodes: torch.Tensor) -> Planes:
     return Planes(planes.right, planes.down, planes.next.masked_fill(undefined, torch.nan))
 
 
+def release_edges(planes: Planes, tau_sim: float, *, right: bool, bottom: bool, temporal: bool) -> Planes:
+    """Which neighbours the release joins: a temporal cosine may equal the threshold, a spatial one is above it."""
+    return Planes(
+        (planes.right > tau_sim) & right, (planes.down > tau_sim) & bottom, (planes.next >= tau_sim) & temporal
+    )
+
+
+def release_slots(size: torch.Tensor, share: float) -> torch.Tensor:
+    """ceil(n d) for communities of n = `size` tokens, int64, and 0 for a lone token; in float64, as the release has it.
+
+    In float32 10 x 0.30000000000000004 would be 3, not 4.
+    """
+    return torch.where(size > 1, (size.double() * share).ceil().long(), 0)
+
+
 @torch.no_grad()
 def select_release(
     features: torch.Tensor,
@@ -114,8 +127,6 @@ def select_release(
     temporal: bool = True,
     right: bool = True,
     bottom: bool = True,
-    communities: ReleaseCommunities = "connected_components",
-    seed: int = 0,
     num_layers: int = 28,
 ) -> ReleaseSelection:
     """The first reduction ("merging", though nothing is merged): drops the least central tokens of communities.
@@ -132,15 +143,8 @@ def select_release(
     if grid.separators != "row":
         where = grid.patches(features.device).flatten()
     planes = release_planes(node_view(features, grid))
-    edges = Planes(
-        (planes.right > tau_sim) & (spatial and right),
-        (planes.down > tau_sim) & (spatial and bottom),
-        (planes.next >= tau_sim) & temporal,
-    )
-    if communities == "louvain":
-        labels = modularity_communities(planes, edges, "louvain", seed)
-    else:
-        labels = connected_components(edges)
+    edges = release_edges(planes, tau_sim, right=spatial and right, bottom=spatial and bottom, temporal=temporal)
+    labels = connected_components(edges)
     community = torch.arange(grid.count, device=features.device)
     community[where] = where[labels.flatten()]
     event = torch.zeros(grid.count, dtype=torch.bool, device=features.device)
@@ -151,7 +155,7 @@ def select_release(
     centrality = total / size[community]
     weight = _community_weight(total, community, size, strategy)
     share = drop_ratio([], cost, num_layers)
-    slots = torch.where(size > 1, (size * share).ceil().long(), 0)
+    slots = release_slots(size, share)
     doomed = ~best_of_community(centrality, community, size - slots, SAME) & ~event
 
     # Weights are compared in steps of `SAME`, so that the order of equal ones is that of their first members.

@@ -110,12 +110,14 @@ def representatives(
 
     score: float64 (N,), centralities. community: int64 (N,). A second share of 0 keeps none.
     """
-    if rule.ranking == "central":
-        return tuple(most_central(score, community, share) for share in shares)
     share, least = shares
-    order = farthest_order(features, score, community, share, rule.cap(len(community)), least or share)
+    if rule.ranking == "central":
+        return most_central(score, community, share), most_central(score, community, least)
+    count = len(community)
+    order = farthest_order(features, score, community, share, rule.cap(count) or count, least or share)
     size = community_sizes(community)
-    return tuple(order < community_quota(size, share)[community] for share in shares)
+    first, second = (order < community_quota(size, one)[community] for one in shares)
+    return first, second
 
 
 def find_communities(planes: Planes, grid: TokenGrid, rule: SelectionRule) -> torch.Tensor:

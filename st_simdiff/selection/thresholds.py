@@ -44,7 +44,7 @@ def resolve_threshold(threshold: float | str, cosines: Sequence[torch.Tensor]) -
     """
     share = quantile_share(threshold)
     if share is None:
-        return threshold
+        return float(threshold)
     if not any(plane.numel() for plane in cosines):
         return math.nan
     values = torch.cat([plane.flatten() for plane in cosines])

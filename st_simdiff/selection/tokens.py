@@ -77,7 +77,8 @@ def best_of_community(
     """The `quota` tokens of highest score in every community, bool (N,).
 
     score: float64 (N,), no NaN. community: int64 (N,). quota: int64 (N,) by label, at most the community's size.
-    Scores within `tie` of the last one chosen count as equal to it; of these the earliest tokens are taken.
+    Scores within `tie` of the last one chosen count as equal to it; of these, evenly spaced ones are taken, from the
+    first on: copies, such as newline tokens of one vector, stay in all parts of a video.
     """
     count = community.numel()
     size = community_sizes(community)
@@ -96,7 +97,11 @@ def best_of_community(
     before_community = torch.cat([tied_in_order.new_zeros(1), tied_in_order])[start[community[raster]]]
     place = torch.empty_like(community)
     place[raster] = tied_in_order - before_community
-    return above | (tied & (place <= free[community]))
+    number = torch.zeros_like(quota).scatter_add_(0, community, tied.long())[community].clamp(min=1)
+    free = free[community]
+    # Of n ties the i-th is one of `free` evenly spaced ones if ceil(i free / n) grows with it.
+    chosen = -(-place * free // number) > -(-(place - 1) * free // number)
+    return above | (tied & chosen)
 
 
 def most_central(score: torch.Tensor, community: torch.Tensor, retention: float | Fraction) -> torch.Tensor:

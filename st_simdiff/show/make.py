@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
-from st_simdiff.methods.registry import METHODS, make_method
+from st_simdiff.methods.registry import make_method, method_settings
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.show.annotated_video import write_annotated_video
 from st_simdiff.show.contact_sheet import contact_sheet
@@ -116,9 +115,7 @@ def chosen_methods(options: argparse.Namespace) -> list[Method]:
     given = {key: getattr(options, key) for key in ("tau_sim", "tau_diff") if getattr(options, key) is not None}
     methods, used = [], set()
     for name in names:
-        if name not in METHODS:
-            raise unknown("method", name, METHODS)
-        own = {field.name for field in dataclasses.fields(METHODS[name])}
+        own = method_settings(name)
         settings = {key: value for key, value in given.items() if key in own}
         used |= set(settings)
         retention = {} if name == FULL else {"retention": options.retention}

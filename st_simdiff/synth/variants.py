@@ -112,7 +112,7 @@ EQUAL_COMPUTE = (
 FIXED_PAIR = Variant(CALIBRATED, PAPER, {"tau_sim": 0.99, "tau_diff": 0.9})
 
 VARIANTS = (
-    *(Variant(name, name) for name in METHODS if name != FULL),
+    *(Variant(name, name) for name in METHODS.own if name != FULL),
     *ABLATION,
     FIXED_PAIR,
     *PARTS,

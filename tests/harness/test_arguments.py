@@ -116,6 +116,8 @@ def test_refusals(text, sentence):
 
 def test_merge_type_names_the_release_mode():
     assert resolve_names({"merge_type": "new_topk"}) == {"method": "st_simdiff_release"}
+    assert resolve_names({"merge_type": "st_topk"}) == {"method": "st_simdiff_release_ranked"}
+    assert resolve_names({"merge_type": "random"}) == {"method": "st_simdiff_release_random"}
     assert parse_text(f"{PUBLISHED},merge_type=new_topk").method == STSimDiffRelease(retention=0.3)
 
 

@@ -12,8 +12,9 @@ from st_simdiff.evaluate.launch import run_to_the_end
 
 CHILD = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(600)"
 PARENT = f"""
-import os, sys
+import os, signal, sys
 from st_simdiff.evaluate.launch import run_to_the_end
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 run_to_the_end([sys.executable, "-c", {CHILD!r}], os.environ)
 """
 
@@ -31,7 +32,7 @@ def test_a_terminated_command_takes_its_processes_along(number):
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
     parent.send_signal(number)
-    parent.communicate()
+    parent.communicate(timeout=60)
     assert parent.returncode in (128 + number, -number)
     for _ in range(100):
         if not is_running(child):

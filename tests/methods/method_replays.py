@@ -138,7 +138,7 @@ def replay_fastervlm(case: Case) -> None:
         attention = case["in_attn_cls"].mean(-2).flatten(0, -2)
         frames, size = attention.shape
         choice = fastervlm.FasterVLM(retention=0.5).choose(
-            patches.Patches(features, attention, None, TokenGrid(frames, 1, size)),
+            patches.Patches(features, TokenGrid(frames, 1, size), {"attention": attention}),
             frames * case.params["visual_token_num"],
         )
         kept = choice.kept.view(frames, -1) % size
@@ -212,20 +212,21 @@ def replay_visionzip(case: Case) -> None:
     raster = top.sort(1).values[..., None].expand(-1, -1, hidden.shape[-1])
     out = torch.cat([cls, hidden.gather(1, raster), values], 1)
     if case["out_tokens"].ndim == 2:
-        out = in_rows(out, torch.cat([top, targets], 1), case["in_newline"], params["grid"][1])
+        out = in_rows(out, torch.cat([top, targets], 1), case["in_newline"], params["grid"])
     near(out, case["out_tokens"])
     check_means(hidden, targets, values, owner)
     if "budget" in params:
         replay_visionzip_class(case)
 
 
-def in_rows(tokens: torch.Tensor, places: torch.Tensor, newline: torch.Tensor, width: int) -> torch.Tensor:
-    """HoliTom's port: tokens sorted by place, a newline after each row. It pairs tokens in raster order with their
-    places in order of rank, so a token may land in another's row."""
+def in_rows(tokens: torch.Tensor, places: torch.Tensor, newline: torch.Tensor, grid: list[int]) -> torch.Tensor:
+    """HoliTom's port: tokens sorted by place, a newline after each row, also one of which nothing is kept. It pairs
+    tokens in raster order with their places in order of rank, so a token may land in another's row."""
+    height, width = grid
     rows = []
     for frame, place in zip(tokens, places, strict=True):
         order = place.argsort()
-        for row in (place[order] // width).unique():
+        for row in range(height):
             rows += [frame[order][place[order] // width == row], newline[None]]
     return torch.cat(rows)
 
@@ -313,7 +314,7 @@ def replay_framefusion(case: Case) -> None:
 
 def replay_sttm(case: Case) -> None:
     params, weighted = case.params, case.params.get("weighted_avg", False)
-    pyramid = quadtree.build_pyramid(case["in_video"].permute(0, 2, 3, 1), params["root_level"])
+    pyramid = quadtree.build_pyramid(case["in_video"].permute(0, 2, 3, 1), params["root_level"], params.get("head_dim"))
     nodes = quadtree.split(pyramid, params["threshold"])
     temporal = params["temporal_thresh"] if params["temporal_thresh"] >= 0 else torch.inf
     if "out_node_tlbr" in case:

@@ -17,7 +17,18 @@ from hypothesis import strategies as st
 from moments import check, synthetic, walk
 
 from st_simdiff.errors import InputError
-from st_simdiff.methods import density, fastvid, framefusion, holitom, llava_scissor, patches, prumerge, prumerge_plus
+from st_simdiff.methods import (
+    density,
+    fastvid,
+    framefusion,
+    holitom,
+    llava_scissor,
+    patches,
+    prumerge,
+    prumerge_plus,
+    quadtree,
+)
+from st_simdiff.methods.base import StageRecord
 from st_simdiff.methods.budgeted import (
     between,
     compute_count,
@@ -28,10 +39,11 @@ from st_simdiff.methods.budgeted import (
 )
 from st_simdiff.methods.fastv import FastV, published_count
 from st_simdiff.methods.random import random_subset
+from st_simdiff.methods.ranking import highest
 from st_simdiff.methods.registry import make_method
 from st_simdiff.methods.sttm import PUBLISHED, STTM
 from st_simdiff.methods.uniform_frames import frame_subset
-from st_simdiff.methods.visionzip import split_quota
+from st_simdiff.methods.visionzip import effivlm_counts, split_quota
 from st_simdiff.methods.vispruner import select
 from st_simdiff.selection.grid import TokenGrid, spread
 
@@ -174,7 +186,7 @@ def test_spread(total: int, count: int) -> None:
 
 def test_highest_prefers_the_earlier_of_equals_and_takes_nan_last() -> None:
     scores = torch.tensor([1.0, torch.nan, 2.0, 1.0, -9.0, 1.0])
-    assert [patches.highest(scores, k).tolist() for k in (1, 2, 3, 5, 6)] == [
+    assert [highest(scores, k).tolist() for k in (1, 2, 3, 5, 6)] == [
         [2],
         [0, 2],
         [0, 2, 3],
@@ -603,3 +615,51 @@ def test_sttm_renumbers_and_the_others_do_not() -> None:
     assert STTM.renumbers_positions
     assert not STTM.exact
     assert not FastV.renumbers_positions
+
+
+# Differences from the originals that were found once ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("side", "tokens"), [(7, 22), (14, 29)])
+def test_visionzip_as_published_keeps_a_newline_after_every_row(side: int, tokens: int) -> None:
+    grid = TokenGrid(1, side, side, "row")
+    retention = next(r / 1000 for r in range(1, 1000) if sum(effivlm_counts(side * side, r / 1000)) == 15)
+    method = make_method("visionzip", retention=retention, budget="as_published")
+    assert method.reduce_input(synthetic(grid)).kept.numel() == tokens
+
+
+@pytest.mark.parametrize("head_dim", [None, 8])
+def test_sttm_compares_head_by_head(head_dim: int | None) -> None:
+    video = randn(3, 4, 4, 16)
+    pyramid = quadtree.build_pyramid(video, 0, head_dim)
+    heads = video.flatten(0, 2).unflatten(1, (-1, head_dim or 16))
+    cosine = torch.nn.functional.cosine_similarity(heads[16:32], heads[:16], dim=-1).mean(-1)
+    torch.testing.assert_close(pyramid.still[16:32], cosine)
+    parents = pyramid.coarse[:4].view(2, 2, 16)
+    for row, column in itertools.product(range(2), range(2)):
+        children = video[0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].reshape(4, -1, head_dim or 16)
+        parent = parents[row, column].view(1, -1, head_dim or 16)
+        least = torch.nn.functional.cosine_similarity(children, parent, dim=-1).mean(-1).min()
+        assert float(pyramid.least[48 + 2 * row + column]) == pytest.approx(float(least), abs=1e-6)
+    with pytest.raises(InputError, match="head_dim must divide"):
+        quadtree.build_pyramid(video, 0, 7)
+
+
+@pytest.mark.parametrize("name", ["st_simdiff", "st_simdiff_adaptive", "st_simdiff_release", "fastv", "importance"])
+def test_a_token_of_undefined_attention_goes_first_in_every_method(name: str) -> None:
+    grid = TokenGrid(5, 4, 4)
+    tokens = synthetic(grid, num_layers=28)
+    all_enter = {"tau_sim": 1.0} if name.startswith("st_simdiff") and name != "st_simdiff_adaptive" else {}
+    method = make_method(name, retention=0.3, **all_enter)
+    first = method.reduce_input(tokens)
+    kept = tokens.offsets if first is None else first.kept
+    history = () if first is None else (StageRecord(-1, grid.count, first),)
+    attention = torch.rand(len(kept), generator=torch.Generator().manual_seed(0))
+    attention[::9] = torch.nan
+    later = replace(tokens, features=tokens.features[kept], offsets=kept, history=history, attention=lambda: attention)
+    (layer,) = method.layers(28)
+    if name == "st_simdiff_adaptive":
+        method = replace(method, cover=0.0)
+    left = method.reduce_after_layer(layer, later).kept
+    assert len(left) < len(kept) - len(attention[::9])
+    assert not attention[left].isnan().any()

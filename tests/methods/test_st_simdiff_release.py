@@ -8,9 +8,10 @@ import torch
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import StageRecord, VisualTokens
-from st_simdiff.methods.st_simdiff_release import STSimDiffRelease
+from st_simdiff.methods.st_simdiff_release import STSimDiffRelease, STSimDiffReleaseRandom, STSimDiffReleaseRanked
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.selection.release import drop_ratio, select_release
+from st_simdiff.selection.release_pagerank import select_ranked
 
 
 def moving(grid: TokenGrid, dim: int = 24, noise: float = 0.4) -> torch.Tensor:
@@ -125,24 +126,80 @@ def test_separators_that_are_no_column_are_joined_to_nothing(separators):
     assert int(chosen.kept.sum()) == 18 + len(offsets)
 
 
-def test_louvain_communities_take_the_place_of_components():
-    grid = TokenGrid(4, 6, 6)
-    features = torch.randn(grid.count, 3, generator=torch.Generator().manual_seed(0))
-    chosen = select_release(features, grid, 0.5, tau_sim=0.2, communities="louvain", seed=3)
-    index = torch.arange(grid.count).view(4, 6, 6)
-    graph = nx.Graph()
-    graph.add_nodes_from(range(grid.count))
-    for weight, present, u, v in (
-        (chosen.planes.right, chosen.edges.right, index[:, :, :-1], index[:, :, 1:]),
-        (chosen.planes.down, chosen.edges.down, index[:, :-1], index[:, 1:]),
-        (chosen.planes.next, chosen.edges.next, index[:-1], index[1:]),
-    ):
-        pairs = (u[present].tolist(), v[present].tolist(), weight[present].tolist())
-        graph.add_weighted_edges_from(zip(*pairs, strict=True))
-    parts = nx.community.louvain_communities(graph, seed=3)
-    assert len(parts) > nx.number_connected_components(graph)
-    expected = {node: min(part) for part in parts for node in part}
-    assert chosen.community.tolist() == [expected[i] for i in range(grid.count)]
+def read_ranked(tokens, features, cost, tau_sim, seed):
+    """`st_topk` literally: networkx's PageRank and Louvain on the graph of edges (earlier, later, kind, cosine)."""
+    graph, count = nx.Graph(), len(features)
+    graph.add_nodes_from(range(count))
+    for kind, (u, v) in tokens.items():
+        for a, b in zip(u, v, strict=True):
+            cosine = float(torch.nn.functional.cosine_similarity(features[a], features[b], dim=0))
+            if cosine >= tau_sim if kind == "next" else cosine > tau_sim:
+                graph.add_edge(a, b, weight=cosine, kind=kind)
+    ranks, score = nx.pagerank(graph, weight="weight"), {}
+    for node in graph:
+        edges = [graph[node][other] for other in graph[node]]
+        of_time = [edge["weight"] for edge in edges if edge["kind"] == "next"]
+        of_space = [edge["weight"] for edge in edges if edge["kind"] != "next"]
+        score[node] = 2000 * ranks[node]
+        score[node] += 0.5 * sum(of_time) / max(1, len(of_time)) + 0.2 * sum(of_space) / max(1, len(of_space))
+    events = {max(a, b) for a, b, edge in graph.edges(data=True) if edge["kind"] == "next" and edge["weight"] < 0.2}
+    kept = set(events)
+    for part in nx.community.louvain_communities(graph, weight="weight", seed=seed):
+        kept.update(sorted(part, key=lambda node: -score[node])[: int(0.1 * len(part))])
+    for node in sorted(score, key=lambda node: -score[node]):
+        if len(kept) < math.ceil(count * (1 - (1 - cost) * 0.6)):
+            kept.add(node)
+    return score, events, kept
+
+
+@pytest.mark.parametrize("tau_sim", [0.05, 0.4, 0.8])
+@pytest.mark.parametrize("cost", [0.3, 0.5, 0.9])
+def test_st_topk_equals_a_literal_reading(tau_sim, cost):
+    for number, shape in enumerate([(4, 6, 6), (7, 3, 4), (1, 5, 5), (12, 2, 2)]):
+        grid = TokenGrid(*shape)
+        features = torch.randn(grid.count, 6, generator=torch.Generator().manual_seed(number))
+        features[grid.height * grid.width :] += 1.5 * features[: -grid.height * grid.width]
+        index = torch.arange(grid.count).view(shape)
+        pairs = {
+            "right": (index[:, :, :-1], index[:, :, 1:]),
+            "down": (index[:, :-1], index[:, 1:]),
+            "next": (index[:-1], index[1:]),
+        }
+        pairs = {kind: tuple(side.flatten().tolist() for side in both) for kind, both in pairs.items()}
+        chosen = select_ranked(features, grid, cost, tau_sim=tau_sim, seed=3)
+        score, events, kept = read_ranked(pairs, features, cost, tau_sim, seed=3)
+        assert chosen.score.tolist() == pytest.approx([score[node] for node in range(grid.count)], rel=1e-5)
+        assert set(chosen.event.nonzero().flatten().tolist()) == events
+        assert set(chosen.kept.nonzero().flatten().tolist()) == kept
+        assert chosen.dropped_shares() == [(grid.count - len(kept)) / grid.count]
+
+
+def test_st_topk_prunes_by_attention_afterwards():
+    grid = TokenGrid(6, 5, 5, "row")
+    features = moving(grid)
+    method = STSimDiffReleaseRanked(retention=0.4)
+    first = method.reduce_input(VisualTokens(features, torch.arange(grid.count), grid, 28))
+    entered = first.kept.numel()
+    assert entered == math.ceil(grid.count * (1 - 0.6 * 0.6))
+    left = second_stage(method, grid, features, first, 28).kept.numel()
+    assert left == round((28 * 0.4 * grid.count - entered) / 27)
+    with pytest.raises(InputError, match="tau_sim is at least 0"):
+        STSimDiffReleaseRanked(retention=0.4, tau_sim=-0.1)
+
+
+@pytest.mark.parametrize(("cost", "dropped"), [(0.3, 7), (0.5, 5), (0.05, 9), (0.45, 5), (0.9, 0)])
+def test_random_drops_as_many_of_every_ten(cost, dropped):
+    """int(10 (1 - cost)), as floating point has it: 10 x (1 - 0.9) is a little below 1."""
+    grid = TokenGrid(3, 3, 4, "row")  # 45 tokens: four groups of ten and one of five
+    tokens = VisualTokens(torch.randn(grid.count, 4), torch.arange(grid.count), grid, 28)
+    drawn = []
+    for seed in range(200):
+        kept = STSimDiffReleaseRandom(retention=cost, seed=seed).reduce_input(tokens).kept
+        groups = torch.bincount(kept // 10, minlength=5).tolist()
+        assert groups == [10 - dropped] * 4 + [max(0, 5 - dropped)]
+        drawn.append(torch.zeros(45).index_fill(0, kept, 1.0))
+    share = torch.stack(drawn).mean(0)[:40]
+    assert float((share - (10 - dropped) / 10).abs().max()) < 0.13
 
 
 @pytest.mark.parametrize("strategy", [2, 3])

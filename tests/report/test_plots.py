@@ -142,4 +142,4 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.delitem(sys.modules, "st_simdiff.report.plots", raising=False)
     monkeypatch.delattr("st_simdiff.report.plots", raising=False)
     assert carry_out(build_parser("plots").parse_args(["plots", str(tmp_path)]), [], sys.stdout) == 2
-    assert "Plots need the package matplotlib: pip install 'st-simdiff[report]'" in capsys.readouterr().err
+    assert "A plot needs the package matplotlib: pip install 'st-simdiff[report]'" in capsys.readouterr().err

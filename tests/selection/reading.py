@@ -78,7 +78,8 @@ def most_central(members, score, quota):
     cut = sorted((score[a] for a in members), reverse=True)[quota - 1]
     above = [a for a in members if score[a] > cut + TIE]
     tied = sorted(a for a in members if abs(score[a] - cut) <= TIE)
-    return above + tied[: quota - len(above)]
+    free = quota - len(above)
+    return above + [tied[i * len(tied) // free] for i in range(free)]
 
 
 def farthest(members, score, quota, x):

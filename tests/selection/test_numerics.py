@@ -1,12 +1,14 @@
 """The same tokens whatever the dtype, the number of threads, or the form of the centrality."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from st_simdiff.selection.grid import TokenGrid
-from st_simdiff.selection.release import select_release
+from st_simdiff.selection.release import drop_ratio, release_slots, select_release
 from st_simdiff.selection.rule import SelectionRule
 from st_simdiff.selection.select import select
 from st_simdiff.selection.tokens import best_of_community, centrality, community_sizes
@@ -117,7 +119,11 @@ def test_the_best_of_every_community_by_sorting(count, seed):
     expected = set()
     for label in set(community.tolist()):
         members = [i for i in range(count) if community[i] == label]
-        expected.update(sorted(members, key=lambda i: (-score[i], i))[: quota[label]])
+        wanted = int(quota[label])
+        cut = sorted((float(score[i]) for i in members), reverse=True)[wanted - 1] if wanted else math.inf
+        above = [i for i in members if score[i] > cut]
+        tied, free = [i for i in members if score[i] == cut], wanted - len(above)
+        expected.update(above + [tied[i * len(tied) // free] for i in range(free)])
     assert set(best_of_community(score, community, quota).nonzero().flatten().tolist()) == expected
 
 
@@ -130,12 +136,47 @@ def test_the_tokens_of_a_pair_always_tie():
         assert chosen.representative.tolist() == [True, False]
 
 
-def test_exact_copies_are_ties_and_the_earliest_wins():
+def test_exact_copies_are_ties_and_stay_in_all_parts_of_the_video():
     grid = TokenGrid(4, 2, 2)
     copies = torch.randn(1, 64, generator=torch.Generator().manual_seed(0)).expand(16, 64)
-    for rule in (SelectionRule(), SelectionRule(community_cap=16, ranking="farthest")):
-        assert select(copies, grid, 0.3, rule).representative.nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
-    assert select_release(copies, grid, 0.5).kept.nonzero().flatten().tolist() == list(range(8))
+    assert select(copies, grid, 0.3).representative.nonzero().flatten().tolist() == [0, 3, 6, 9, 12]
+    farthest = select(copies, grid, 0.3, SelectionRule(community_cap=16, ranking="farthest"))
+    assert farthest.representative.nonzero().flatten().tolist() == [0, 1, 2, 3, 4]
+    assert select_release(copies, grid, 0.5).kept.nonzero().flatten().tolist() == list(range(0, 16, 2))
+
+
+def test_newline_tokens_of_one_vector_stay_in_all_quarters_of_the_video():
+    grid = TokenGrid(64, 14, 14, "row")
+    features = torch.randn(grid.count, 32, generator=torch.Generator().manual_seed(0))
+    newline = grid.separator_offsets()
+    features[newline] = features[newline[0]].clone()
+    for kept in (select(features, grid, 0.3).representative, select_release(features, grid, 0.3).kept):
+        quarters = kept[newline].view(4, -1).sum(1)
+        assert int(quarters.max() - quarters.min()) <= 1
+        assert int(quarters.sum()) in (268, 269)
+
+
+def test_copies_are_no_event_at_a_threshold_of_one():
+    """The cosine of copies may round to 0.99999994 in float32."""
+    grid = TokenGrid(4, 5, 5)
+    picture = torch.randn(25, 100, generator=torch.Generator().manual_seed(0))
+    for chosen in (
+        select(picture.repeat(4, 1), grid, 0.5, tau_diff=1.0),
+        select_release(picture.repeat(4, 1), grid, 0.5, tau_diff=1.0),
+    ):
+        assert not chosen.event.any()
+        assert bool((chosen.planes.next == 1).all())
+    assert bool(select(picture.repeat(4, 1), grid, 0.5, tau_sim=1.0).representative.all())
+
+
+def test_release_counts_in_float64():
+    """As the release's Python numbers, for every cost and size: ceil(n d), d = 1 - (28 cost) / 28."""
+    sizes = list(range(1, 30_001))
+    for percent in range(5, 100, 5):
+        cost = percent / 100
+        share = drop_ratio([], cost, 28)
+        expected = [math.ceil(n * share) for n in sizes[1:]]
+        assert release_slots(torch.tensor(sizes), share).tolist() == [0, *expected]
 
 
 def test_features_are_left_as_they_were():

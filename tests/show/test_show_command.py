@@ -129,4 +129,4 @@ def test_a_missing_package_gets_one_sentence(video: Path, tmp_path: Path) -> Non
     command = [sys.executable, "-c", program, str(video), "--output_path", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "st-simdiff: Pictures need the package av: pip install 'st-simdiff[video]'.\n"
+    assert done.stderr == "st-simdiff: A picture needs the package av: pip install 'st-simdiff[video]'.\n"

@@ -28,6 +28,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from st_simdiff.checkpoints.llava_video.config import LlavaVideoConfig
 from st_simdiff.checkpoints.llava_video.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from st_simdiff.checkpoints.llava_video.layout import POOL_STRIDE, NewlineMode, PoolMode, VideoSpan, pooled_side
+from st_simdiff.models.transformers_api import cache_of, with_cache
 
 logger = logging.getLogger(__name__)
 
@@ -217,6 +218,7 @@ class LlavaVideo(nn.Module):
         each or encoded; positions of the output are then those of the embedded sequence. Without images and
         placeholders the language model is called directly, so that `past_key_values` may continue an earlier call.
         """
+        kwargs = self._with_own_cache_name(kwargs)
         if images is None and not (input_ids == IMAGE_TOKEN_INDEX).any():
             return self.language_model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **kwargs)
         embeds = self.embedder(input_ids, _videos_by_row(input_ids, images, modalities), attention_mask, labels)
@@ -241,7 +243,7 @@ class LlavaVideo(nn.Module):
         transformers takes. Where nothing is sampled, settings of sampling (temperature=0, top_p=None) are left out.
         """
         embeds = self.embedder(inputs, _videos_by_row(inputs, images, modalities), attention_mask)
-        past = kwargs.get("past_key_values")
+        past, kwargs = cache_of(kwargs), self._with_own_cache_name(kwargs)
         if past is not None and past.get_seq_length():
             embeds = _after(past.get_seq_length(), embeds)
         self._warn_if_long(embeds)
@@ -306,6 +308,11 @@ class LlavaVideo(nn.Module):
     def tie_weights(self) -> None:
         """Tie the output embeddings to the input's, if the checkpoint says so."""
         self.language_model.tie_weights()
+
+    def _with_own_cache_name(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """A cache may be given by its name in any version of transformers."""
+        past = cache_of(kwargs)
+        return kwargs if past is None else with_cache(type(self.language_model).forward, kwargs, past)
 
     def _warn_if_long(self, embeds: MultimodalEmbeds) -> None:
         length, most = embeds.inputs_embeds.shape[1], self.config.text.max_position_embeddings

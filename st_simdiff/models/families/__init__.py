@@ -1,7 +1,12 @@
-"""The supported model families. Adding one: a file with a `Family` class, and a line here."""
+"""The supported model families. Adding one: a file with a `Family` class, and a line here.
+
+Other packages declare theirs (docs/adding_a_family.md). They are loaded for models that no family here matches.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from st_simdiff.errors import InputError
@@ -13,6 +18,7 @@ from st_simdiff.models.families.nvila import NvilaFamily
 from st_simdiff.models.families.qwen2_5_vl import Qwen25VLFamily
 from st_simdiff.models.families.qwen2_vl import Qwen2VLFamily
 from st_simdiff.models.families.qwen3_vl import Qwen3VLFamily
+from st_simdiff.plugins import FAMILIES_GROUP, declared, load_class, package_of
 
 FAMILIES: tuple[Family, ...] = (
     LlavaVideoFamily(),
@@ -23,6 +29,28 @@ FAMILIES: tuple[Family, ...] = (
     Qwen3VLFamily(),
     InternVLFamily(),
 )
+
+
+@cache
+def declared_families() -> tuple[tuple[Family, ...], tuple[str, ...]]:
+    """The families of other packages, and a sentence for each one that cannot be used."""
+    families, problems = [], []
+    for entry in declared(FAMILIES_GROUP).values():
+        try:
+            families.append(_made(entry))
+        except InputError as error:
+            problems.append(str(error))
+    return tuple(families), tuple(problems)
+
+
+def _made(entry: EntryPoint) -> Family:
+    family = load_class(entry, "model family", Family)
+    try:
+        return family()
+    except Exception as error:  # somebody else's code: anything may be wrong with it
+        who = f"The model family {entry.name!r} of the package {package_of(entry)}"
+        raise InputError(f"{who} cannot be made without arguments: {type(error).__name__}: {error}") from error
+
 
 _ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
 
@@ -37,7 +65,12 @@ def find_family(model: Any) -> Family:
     for family in FAMILIES:
         if family.matches(model):
             return family
-    supported = f"Supported model families, as transformers models: {', '.join(family.name for family in FAMILIES)}."
+    others, problems = declared_families()
+    for family in others:
+        if family.matches(model):
+            return family
+    names = ", ".join(family.name for family in (*FAMILIES, *others))
+    supported = " ".join([f"Supported model families, as transformers models: {names}.", *problems])
     engine = _ENGINES.get(type(model).__module__.partition(".")[0])
     if engine is not None:
         raise InputError(f"{engine} runs its own model code and KV cache, which hooks cannot reach. {supported}")

@@ -50,6 +50,8 @@ class Family(ABC):
     """One model family. Adding one: a file with such a class, and a line in `families/__init__.py`."""
 
     name: ClassVar[str]
+    decoder_arguments: ClassVar[frozenset[str]] = frozenset()
+    """What the decoder takes beside embeddings, mask, positions and cache, and hooks must follow."""
 
     @abstractmethod
     def matches(self, model: nn.Module) -> bool:

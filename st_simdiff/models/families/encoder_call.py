@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from st_simdiff.models.transformers_api import unknown_version
+
 
 class EncoderCall:
     """Wraps a method of one model object, such as `get_video_features`, until `remove`.
@@ -19,7 +21,9 @@ class EncoderCall:
 
     def __init__(self, owner: nn.Module, name: str, enter: Callable[[dict[str, Any]], None]) -> None:
         self.owner, self.name = owner, name
-        original = getattr(owner, name)
+        original = getattr(owner, name, None)
+        if original is None:
+            raise unknown_version(f"{type(owner).__name__} has no {name}")
         signature = inspect.signature(original)
 
         @functools.wraps(original)

@@ -13,6 +13,7 @@ from st_simdiff.methods.base import VisionInput
 from st_simdiff.models.families.base import Family, Removable, Report
 from st_simdiff.models.families.encoder_call import EncoderCall
 from st_simdiff.models.families.placeholders import Visual, assign, placeholder_rows
+from st_simdiff.models.transformers_api import cache_of, unknown_version
 from st_simdiff.models.vision import SiglipRecorder
 
 
@@ -57,8 +58,10 @@ class TransformersFamily(Family):
         base = model.base_model
         recorder = self.recorder(base, vision_inputs) if vision_inputs else None
         token_id = getattr(base.config, f"{self.modality}_token_id")
+        encoder = f"get_{self.modality}_features"
         encoded: list[dict[str, Any]] = []
         prompt: list[torch.Tensor | None] = []
+        begins: list[bool] = []
 
         def enter_encoder(given: dict[str, Any]) -> None:
             encoded[:] = [given]
@@ -66,16 +69,25 @@ class TransformersFamily(Family):
                 recorder.start()
 
         def enter_base(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            input_ids = args[0] if args else kwargs.get("input_ids")
             if not encoded and (kwargs.get("mm_encoder_outputs") or {}).get(self.modality) is not None:
                 raise InputError(
                     "The visual features were encoded outside the compress(...) block: encode them inside."
                 )
-            prompt[:] = [args[0] if args else kwargs.get("input_ids")]
+            past = cache_of(kwargs)
+            begins[:] = [past is None or past.get_seq_length() == 0]
+            prompt[:] = [input_ids]
 
         def enter_decoder(_module: nn.Module, _args: tuple) -> None:
+            input_ids, is_prefill = prompt.pop() if prompt else None, begins.pop() if begins else False
             if not encoded:
+                # a step of the decoding may well draw a placeholder
+                if is_prefill and input_ids is not None and bool((input_ids == token_id).any()):
+                    raise unknown_version(
+                        f"the prompt has placeholders of a {self.modality}, but {encoder} was not called for it"
+                    )
                 return
-            given, input_ids = encoded.pop(), prompt.pop() if prompt else None
+            given = encoded.pop()
             if input_ids is None:
                 raise InputError("Compression finds the video by its placeholder tokens: pass input_ids.")
             rows = placeholder_rows(input_ids, token_id, self.encoded_tokens(base, given))
@@ -83,7 +95,7 @@ class TransformersFamily(Family):
                 report(assign(rows, self.visuals(base, given, rows, recorder)))
 
         return [
-            EncoderCall(base, f"get_{self.modality}_features", enter_encoder),
+            EncoderCall(base, encoder, enter_encoder),
             base.register_forward_pre_hook(enter_base, with_kwargs=True),
             base.language_model.register_forward_pre_hook(enter_decoder),
             *(recorder.handles if recorder is not None else ()),

@@ -84,7 +84,7 @@ function quotaScore(score, members, quota) {
   return scores.sort()[members.length - quota];
 }
 
-// The ceil(size * r) most central tokens of every community (Eq. 5); of equal ones the earliest.
+// The ceil(size * r) most central tokens of every community (Eq. 5); of equal ones evenly spaced ones, from the first on.
 function representativesOf(centrality, community, size, thousandths) {
   const count = community.length;
   const start = new Int32Array(count + 1);
@@ -105,11 +105,9 @@ function representativesOf(centrality, community, size, thousandths) {
         free--;
       }
     }
-    for (const offset of own) {
-      if (free > 0 && Math.abs(centrality[offset] - cut) <= TIE) {
-        chosen[offset] = 1;
-        free--;
-      }
+    const tied = own.filter((offset) => Math.abs(centrality[offset] - cut) <= TIE);
+    for (const [place, offset] of tied.entries()) {
+      if (Math.ceil(((place + 1) * free) / tied.length) > Math.ceil((place * free) / tied.length)) chosen[offset] = 1;
     }
   }
   return chosen;

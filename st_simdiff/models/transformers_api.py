@@ -1,0 +1,168 @@
+"""Every internal name of transformers that hooks and loaders touch, under one meaning for all versions.
+
+The cache of keys and values is called `past_key_values` up to transformers 5.23 and `cache` from 5.24 on. Names that
+are not known end in one sentence with the installed version (`unknown_version`), never in a wrong answer: there is no
+upper bound on the version, `check_decoder` looks at the signatures when hooks are attached, and every prefill is
+checked against its account (`ForwardPass.leave`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from inspect import signature
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.masking_utils import create_causal_mask
+
+from st_simdiff.errors import InputError
+
+__all__ = ["Cache", "DynamicCache", "DynamicLayer"]
+
+TESTED = "5.17 to 5.24"
+
+_CACHE_NAMES = ("cache", "past_key_values")
+_LAYER_ARGUMENTS = frozenset({"hidden_states", "attention_mask", "position_ids", "position_embeddings"})
+_ATTENTION_ARGUMENTS = frozenset({"hidden_states", "attention_mask", "position_embeddings"})
+_DECODER_ARGUMENTS = frozenset({"inputs_embeds", "attention_mask", "position_ids"})
+_MASK_ARGUMENTS = frozenset({"config", "inputs_embeds", "attention_mask", "layer_idx"})
+
+
+def unknown_version(what: str) -> InputError:
+    """The error for something that transformers does in another way than the hooks know."""
+    return InputError(
+        f"Compression does not know how transformers {transformers.__version__} runs this model (tested: {TESTED}): "
+        f"{what}."
+    )
+
+
+# --- the cache ---
+
+
+def cache_of(arguments: Mapping[str, Any]) -> Any:
+    """The cache among the keyword arguments of a forward, or None."""
+    return next((arguments[name] for name in _CACHE_NAMES if arguments.get(name) is not None), None)
+
+
+def with_cache(function: Callable[..., Any], arguments: Mapping[str, Any], cache: Any) -> dict[str, Any]:
+    """The keyword arguments with `cache` under the name by which `function` takes it.
+
+    Raises `InputError` if it takes none.
+    """
+    name = next((name for name in _CACHE_NAMES if name in _parameters(function)), None)
+    if name is None:
+        raise unknown_version(f"{function.__qualname__} takes no {' or '.join(_CACHE_NAMES)}")
+    return {key: value for key, value in arguments.items() if key not in _CACHE_NAMES} | {name: cache}
+
+
+def cache_in(output: Any) -> Cache | None:
+    """The cache in the output of a model, whatever its name, or None."""
+    values = output.values() if isinstance(output, Mapping) else output if isinstance(output, tuple) else ()
+    return next((value for value in values if isinstance(value, Cache)), None)
+
+
+# --- masks and attention ---
+
+
+def causal_mask(
+    config: Any, embeds: torch.Tensor, valid: torch.Tensor | None, cache: Cache | None, layer: int
+) -> torch.Tensor | None:
+    """The mask of decoder layer `layer` for its attention implementation, None where that needs none.
+
+    embeds: (B, L, D), the new positions. valid: bool (B, past + L), False where a key is padding; None if none is.
+    """
+    arguments = {"config": config, "inputs_embeds": embeds, "attention_mask": valid, "layer_idx": layer}
+    return create_causal_mask(**with_cache(create_causal_mask, arguments, cache))
+
+
+def register_attention(name: str, function: Callable[..., Any]) -> None:
+    """Makes `function` an attention implementation, for `attending_by`."""
+    AttentionInterface.register(name, function)
+
+
+def attending_by(name: str, attention: nn.Module) -> Callable[..., Any]:
+    """The forward of an attention module, with another attention implementation.
+
+    It is that of a copy which shares the weights: the module itself and its config are in use by other calls.
+    """
+    other = copy.copy(attention)
+    other.config = copy.copy(attention.config)
+    other.config._attn_implementation = name
+    # the class's forward: one that accelerate has put on the object would run the module itself
+    return type(attention).forward.__get__(other)
+
+
+def layer_kinds(text_model: nn.Module) -> set[str]:
+    """The kinds of attention in the decoder's layers, by transformers' names."""
+    return set(getattr(text_model.config, "layer_types", None) or ["full_attention"])
+
+
+def decoder_layers(text_model: nn.Module) -> list[nn.Module]:
+    """The layers that the decoder runs."""
+    return list(text_model.layers[: text_model.config.num_hidden_layers])
+
+
+# --- what must be as the hooks expect it ---
+
+
+def check_decoder(text_model: nn.Module, extra: Iterable[str] = ()) -> None:
+    """Looks at the signatures of the decoder, its layers and their attention; once for each class.
+
+    extra: what else the decoder must take. Raises `InputError`, naming the version, where something is missing.
+    """
+    _check(create_causal_mask, _MASK_ARGUMENTS)
+    _check(type(text_model).forward, _DECODER_ARGUMENTS.union(extra))
+    layers = _parts(text_model, "layers")
+    _parts(text_model, "rotary_emb")
+    for kind in {type(layer) for layer in layers}:
+        _check(kind.forward, _LAYER_ARGUMENTS)
+    for kind in {type(_parts(layer, "self_attn")) for layer in layers}:
+        _check(kind.forward, _ATTENTION_ARGUMENTS)
+
+
+def check_gathered(arguments: Mapping[str, Any], shape: torch.Size) -> None:
+    """Raises `InputError` if the decoder is given something for each of its (B, L) positions that hooks do not know.
+
+    Tokens could be taken out of the sequence, but not out of that.
+    """
+    for name, value in arguments.items():
+        known = name in _DECODER_ARGUMENTS or name in _CACHE_NAMES
+        if not known and isinstance(value, torch.Tensor) and value.shape[:2] == shape:
+            raise unknown_version(f"the decoder is given {name}, one entry for each token")
+
+
+def layer_inputs(layer: nn.Module, args: tuple, arguments: Mapping[str, Any]) -> tuple[torch.Tensor, tuple]:
+    """Hidden states (B, L, D) and rotary embedding that a decoder layer is called with."""
+    hidden = args[0] if args else arguments.get("hidden_states")
+    rotary = arguments.get("position_embeddings")
+    if len(args) > 1 or hidden is None or rotary is None:
+        raise unknown_version(f"{type(layer).__name__} is called with other arguments")
+    return hidden, rotary
+
+
+def _parts(module: nn.Module, name: str) -> Any:
+    if not hasattr(module, name):
+        raise unknown_version(f"{type(module).__name__} has no {name}")
+    return getattr(module, name)
+
+
+def _check(function: Callable[..., Any], names: frozenset[str]) -> None:
+    known = _parameters(function)
+    missing = sorted(names - known) + ([] if known.intersection(_CACHE_NAMES) else ["cache"])
+    if missing:
+        raise unknown_version(f"{function.__qualname__} does not take {', '.join(missing)}")
+
+
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return _parameters_of(getattr(function, "__func__", function))
+
+
+@lru_cache(maxsize=256)
+def _parameters_of(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(signature(function).parameters)
