@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
@@ -184,10 +185,9 @@ def _typed(key: str, value: Any, annotation: Any) -> Any:
     value = read_value(value)
     if annotation is str:
         return str(value)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation is float and is_number:
+    if annotation is float and is_number(value):
         return value
-    if annotation is int and is_number and float(value).is_integer():
+    if annotation is int and is_number(value) and float(value).is_integer():
         return int(value)
     if annotation is bool and isinstance(value, bool):
         return value

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError
 from st_simdiff.report.coverage import LEFT_OUT_ENTRY, Coverage, is_unreadable, read_coverage
 from st_simdiff.report.mvbench import join_mvbench
@@ -152,7 +153,7 @@ def _metric(path: Path, task: str, results: Mapping[str, Any]) -> tuple[str, flo
     for name in (*(str(entry.get("metric")) for entry in listed), *values):
         if name in values:
             value = values[name]
-            return name, float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+            return name, float(value) if is_number(value) else None
     raise InputError(f"{path} has no metric for the task {task}.")
 
 

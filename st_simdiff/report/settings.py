@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError
 from st_simdiff.model_args import read_value
 from st_simdiff.report.names import display_name, model_name
@@ -116,7 +117,7 @@ def read_condition(results: Mapping[str, Any], task: str) -> Condition:
     given = dict(LLAVA_VIDEO_DEFAULTS) if model == DEFAULT_MODEL else {}
     given |= {ALIASES.get(key, key): value for key, value in split_model_args(config.get("model_args")).items()}
     method, retention, settings = _written_method(results, given) or _asked_method(model, given)
-    if isinstance(retention, bool) or not isinstance(retention, (int, float)):
+    if not is_number(retention):
         raise InputError(f"its model_args have a retention that is no number: {retention!r}")
     name = str(results.get("model_name") or given.get("pretrained") or config.get("model") or "")
     written = results.get("protocol") or {}
