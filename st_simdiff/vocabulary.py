@@ -26,8 +26,8 @@ MERGE_TYPES = {"new_topk": RELEASE, "st_topk": f"{RELEASE}_ranked", "random": f"
 PUBLISHED_FLAGS = {"right": True, "bottom": True, "spatial": True, "temporal": True, "strategy": 3}
 """Published switches. A method that lacks one computes what the published value stands for, and accepts no other."""
 
-TWIN = "st_simdiff_"
-"""How this project's compressed twins of lmms-eval's own wrappers begin; the rest is the wrapper's name."""
+WRAPPER = "st_simdiff_"
+"""How the names of lmms-eval's own wrappers begin where they are compressed; the rest is the wrapper's."""
 
 LLAVA_VIDEO_DEFAULTS = {
     "max_frames_num": 64,
@@ -51,6 +51,9 @@ QWEN2_7B = {"layers": 28, "hidden": 3584, "intermediate": 18944, "heads": 28, "k
 QWEN2_VOCABULARY = 152_064
 SIGLIP = {"layers": 27, "hidden": 1152, "intermediate": 4304, "heads": 16}
 """Sizes of LLaVA-Video-7B's decoder and of its vision tower (so400m, patches of 14 pixels)."""
+
+Counts = dict[str, int | float]
+"""What is counted and timed of one question, by name: tokens, milliseconds of the stages, bytes."""
 
 UNREADABLE_ANSWER = "[the video could not be read]"
 """Stands for the answer to a question whose video cannot be read; tasks leave such a question out of the score."""

@@ -19,7 +19,7 @@ MODEL_TYPES = {
     "st_simdiff_qwen3_vl": "qwen3_vl",
     "st_simdiff_llava_hf": "llava_onevision",
 }
-"""`model_type` in the config.json of a twin's checkpoint."""
+"""`model_type` in the config.json of a checkpoint for one of lmms-eval's own wrappers, compressed."""
 
 TEXT_FILES = frozenset({".json", ".jinja", ".txt", ".model"})
 WEIGHT_FILES = frozenset({".safetensors", ".bin"})
@@ -30,9 +30,9 @@ SAMPLES, SAMPLE_BYTES = 16, 4096
 def check_checkpoint(model: str, path: str, arguments: AnsweringArguments | None) -> dict[str, Any]:
     """How the checkpoint at `path` makes tokens of a video, as it will be loaded.
 
-    arguments: of a model that this project runs itself; None for a twin, whose wrapper alone knows (then the answer is
-    empty), and whose `path` may be a name on the Hugging Face hub. Raises `InputError` in one sentence for a folder
-    that holds no checkpoint of `model`.
+    arguments: of a model that this project runs itself; None for a wrapper of lmms-eval's, which alone knows (then the
+    answer is empty), and whose `path` may be a name on the Hugging Face hub. Raises `InputError` in one sentence for a
+    folder that holds no checkpoint of `model`.
     """
     folder = Path(path)
     try:

@@ -16,8 +16,7 @@ from st_simdiff.models.clock import StageClock
 from st_simdiff.models.families.llava_video import encode_video
 from st_simdiff.models.prefix import ChoosesOnce, Prefix
 from st_simdiff.videos.video_cache import Claim
-
-Counts = dict[str, int | float]
+from st_simdiff.vocabulary import Counts
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 MODELS_HELP = (
-    "llava_video, nvila, or a compressed twin of one of lmms-eval's own wrappers: st_simdiff_qwen2_5_vl, "
+    "llava_video, nvila, or one of lmms-eval's own wrappers, compressed: st_simdiff_qwen2_5_vl, "
     "st_simdiff_qwen3_vl, st_simdiff_llava_hf (LLaVA-OneVision); default: llava_video"
 )
 

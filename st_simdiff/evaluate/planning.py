@@ -118,7 +118,7 @@ def check_extra(extra: Sequence[str]) -> None:
 
 
 def read_evaluation(combination: Combination, checkpoint: str) -> tuple[Evaluation, AnsweringArguments | None]:
-    """One evaluation, and its model's settings with their types, None for a twin.
+    """One evaluation, and its model's settings with their types, None for a wrapper of lmms-eval's.
 
     checkpoint: a folder, or a name on the hub. Raises `InputError` for settings that cannot be used.
     """

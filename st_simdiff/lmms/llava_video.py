@@ -28,9 +28,7 @@ from st_simdiff.runs.journal import Journal, fingerprint
 from st_simdiff.runs.protocol import plan_protocol
 from st_simdiff.runs.record import bind
 from st_simdiff.videos.frames import VideoError
-from st_simdiff.vocabulary import UNREADABLE_ANSWER, UNREADABLE_COUNT
-
-Counts = dict[str, int | float]
+from st_simdiff.vocabulary import UNREADABLE_ANSWER, UNREADABLE_COUNT, Counts
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, keys, read_arguments
-from st_simdiff.lmms.wrappers import wrapper_arguments
+from st_simdiff.lmms.wrappers.stock import wrapper_arguments
 from st_simdiff.methods.base import Method
-from st_simdiff.vocabulary import TWIN
+from st_simdiff.vocabulary import WRAPPER
 
 
 @dataclass(frozen=True)
 class HarnessModel:
-    """arguments: of a model that this project runs itself; None for a compressed twin of one of lmms-eval's wrappers,
-    whose own arguments are the wrapper's. stock: the name of that wrapper. defaults: `--model_args` where none are
-    given.
+    """arguments: of a model that this project runs itself; None for one of lmms-eval's own wrappers, compressed, whose
+    arguments are the wrapper's. stock: the name of that wrapper. defaults: `--model_args` where none are given.
     """
 
     arguments: type[AnsweringArguments] | None = None
@@ -31,15 +30,15 @@ class HarnessModel:
         return None if self.stock is None else wrapper_arguments(self.stock)
 
     def read(self, settings: Mapping[str, Any], method: Method) -> AnsweringArguments | None:
-        """`settings` of the model with their types; None for a twin, whose wrapper reads its own.
+        """`settings` of the model with their types; None for a wrapper of lmms-eval's, which reads its own.
 
         Raises `InputError` for settings that cannot be used.
         """
         return None if self.arguments is None else read_arguments(settings, method, self.arguments)
 
 
-def _twin(stock: str) -> tuple[str, HarnessModel]:
-    return TWIN + stock, HarnessModel(stock=stock)
+def _wrapper(stock: str) -> tuple[str, HarnessModel]:
+    return WRAPPER + stock, HarnessModel(stock=stock)
 
 
 MODELS: dict[str, HarnessModel] = {
@@ -53,6 +52,6 @@ MODELS: dict[str, HarnessModel] = {
         },
     ),
     "nvila": HarnessModel(NvilaArguments),
-    **dict(map(_twin, ("qwen2_5_vl", "qwen3_vl", "llava_hf"))),
+    **dict(map(_wrapper, ("qwen2_5_vl", "qwen3_vl", "llava_hf"))),
 }
 """By name. The defaults of llava_video are the published command line's."""

@@ -24,8 +24,8 @@ from st_simdiff.vocabulary import (
     RELEASE,
     TAU_DIFF,
     TAU_SIM,
-    TWIN,
     WITHOUT_EFFECT,
+    WRAPPER,
 )
 
 Setting = str | float | bool | None
@@ -60,7 +60,7 @@ TOLD_ELSEWHERE = frozenset({"task", "coverage"})
 """Entries of a written protocol that every run tells of itself: questions that both were asked can be compared."""
 
 HARNESS_MODELS = frozenset({DEFAULT_MODEL, "nvila"})
-"""These, and those that begin with `TWIN`, run ST-SimDiff when their model_args name no method."""
+"""These, and those that begin with `WRAPPER`, run ST-SimDiff when their model_args name no method."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _written_method(
 
 def _asked_method(model: str, given: Mapping[str, Setting]) -> tuple[str, Any, dict[str, Setting]]:
     """The same from the text of model_args."""
-    ours = model in HARNESS_MODELS or model.startswith(TWIN)
+    ours = model in HARNESS_MODELS or model.startswith(WRAPPER)
     merge_type = str(given.get("merge_type", ""))
     method = str(given.get("method", "") or MERGE_TYPES.get(merge_type, merge_type) or (OURS if ours else FULL))
     not_of_it = PROTOCOL_KEYS | WITHOUT_EFFECT | NAMES_THE_MODEL | {"merge_type", "method", "retention"}

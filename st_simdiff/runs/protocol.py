@@ -37,8 +37,8 @@ def plan_protocol(
     """What can be said of the model before it is loaded: everything but a wrapper's own defaults.
 
     model: name of the harness model. settings: its `--model_args` without the method's. arguments: the same, parsed,
-    for a model that this project runs itself; None for a twin. has_gpu: whether this machine has one. Raises
-    `InputError` where the folder `settings["pretrained"]` holds no checkpoint of `model`.
+    for a model that this project runs itself; None for a wrapper of lmms-eval's. has_gpu: whether this machine has one.
+    Raises `InputError` where the folder `settings["pretrained"]` holds no checkpoint of `model`.
     """
     path = str(settings["pretrained"])
     seen = check_checkpoint(model, path, arguments)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from st_simdiff import InputError
-from st_simdiff.bench.measure import Bench, Cell
+from st_simdiff.bench.measure import Bench, Configuration
 from st_simdiff.bench.planted import plant, planted
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results_file import Conditions, add_rows, read_entries, what_follows
@@ -65,7 +65,7 @@ def test_the_share_of_candidates_is_the_one_that_was_asked_for(model, frames, ca
 def test_what_enters_at_other_retentions_follows(model, retention):
     video = plant(model, 64)
     bench = Bench(model)
-    layers = bench.run(Cell("st_simdiff", retention), [video]).visual_per_layer[0]
+    layers = bench.run(Configuration("st_simdiff", retention), [video]).visual_per_layer[0]
     assert layers[0] / bench.cost.tokens(64) == pytest.approx(entering_share(0.6, retention), abs=0.03)
 
 
@@ -80,9 +80,9 @@ def test_the_tower_still_runs_and_its_result_is_replaced(model):
 
 
 def test_every_method_has_its_row_and_every_round_its_ratio(model):
-    cells = [Cell(name, 0.3) for name in METHODS if name != FULL]
-    rows = list(Bench(model, now=Counter()).case(24, 2, cells, repeats=2))
-    assert [row.method for row in rows] == [FULL, *(cell.method for cell in cells)]
+    configurations = [Configuration(name, 0.3) for name in METHODS if name != FULL]
+    rows = list(Bench(model, now=Counter()).case(24, 2, configurations, repeats=2))
+    assert [row.method for row in rows] == [FULL, *(configuration.method for configuration in configurations)]
     for row in rows[1:]:
         assert row.speedup.count == row.milliseconds.count == 2
         assert row.limit > 1
@@ -96,13 +96,15 @@ def test_every_method_has_its_row_and_every_round_its_ratio(model):
 def test_a_model_that_does_not_fit_leaves_rows_that_say_so(model, monkeypatch):
     usual = Bench.run
 
-    def run(self, cell, videos):
-        if cell.method in (FULL, "fastv"):
+    def run(self, configuration, videos):
+        if configuration.method in (FULL, "fastv"):
             raise torch.cuda.OutOfMemoryError("none left")
-        return usual(self, cell, videos)
+        return usual(self, configuration, videos)
 
     monkeypatch.setattr(Bench, "run", run)
-    full, fastv, ours = Bench(model).case(16, 1, [Cell("fastv", 0.3), Cell("st_simdiff", 0.3)], repeats=1)
+    full, fastv, ours = Bench(model).case(
+        16, 1, [Configuration("fastv", 0.3), Configuration("st_simdiff", 0.3)], repeats=1
+    )
     assert (full.note, full.milliseconds) == ("out of memory", None)
     assert (fastv.note, fastv.milliseconds) == ("out of memory", None)
     assert ours.note == "the full model is out of memory"

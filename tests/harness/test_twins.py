@@ -18,10 +18,10 @@ from st_simdiff.evaluate.embedded import TASKS_FOLDER
 from st_simdiff.evaluate.planning import make_plan
 from st_simdiff.lmms.models import MODELS
 from st_simdiff.lmms.nvila_video import NvilaAnswerer, sample_evenly
-from st_simdiff.lmms.twins.base import placement, stock_defaults
-from st_simdiff.lmms.twins.generation import count_rows
 from st_simdiff.lmms.worker import model_args_of
-from st_simdiff.lmms.wrappers import wrapper_arguments
+from st_simdiff.lmms.wrappers.base import placement, stock_defaults
+from st_simdiff.lmms.wrappers.generation import count_rows
+from st_simdiff.lmms.wrappers.stock import wrapper_arguments
 from st_simdiff.methods.full import Full
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.trace import VideoTrace

@@ -1,4 +1,4 @@
-"""What turns one of lmms-eval's wrappers into its compressed twin."""
+"""What makes one of lmms-eval's wrappers answer under a compression method."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from st_simdiff.answering.arguments import merge_settings
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.counts import VideoTokenCounts
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
-from st_simdiff.lmms.twins.generation import compressed_generation
-from st_simdiff.lmms.twins.order import note_order
-from st_simdiff.lmms.twins.readable import videos_of, why_unreadable
+from st_simdiff.lmms.wrappers.generation import compressed_generation
+from st_simdiff.lmms.wrappers.order import note_order
+from st_simdiff.lmms.wrappers.readable import videos_of, why_unreadable
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
 from st_simdiff.model_args import read_value, split_model_args
 from st_simdiff.runs.journal import Journal, fingerprint
 from st_simdiff.runs.protocol import NOT_OF_IT
-from st_simdiff.vocabulary import TWIN, UNREADABLE_ANSWER, UNREADABLE_COUNT
+from st_simdiff.vocabulary import UNREADABLE_ANSWER, UNREADABLE_COUNT, WRAPPER
 
 CHUNK = 32
 """Requests that a kill may cost. A wrapper forms its batches within a chunk."""
 
 
-class Twin:
-    """To be put before a wrapper class of lmms-eval: `class Chat(Twin, StockChat)`.
+class CompressedWrapper:
+    """To be put before a wrapper class of lmms-eval: `class Chat(CompressedWrapper, StockChat)`.
 
     `--model_args` are the method's, as for `llava_video`, and the wrapper's own. Every generation is compressed, and
     every answer carries the counts of its visual tokens. stock: the wrapper's name in lmms-eval.
@@ -55,17 +55,19 @@ class Twin:
     @classmethod
     def name(cls) -> str:
         """The harness model's name."""
-        return TWIN + cls.stock
+        return WRAPPER + cls.stock
 
     @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> Twin:
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: Mapping[str, Any] | None = None
+    ) -> CompressedWrapper:
         """Called by lmms-eval with `--model_args` and its own batch_size, max_batch_size and device."""
         with one_sentence(cls.name(), InputError):
             settings = split_model_args(arg_string)
         return cls.create(settings, additional_config)
 
     @classmethod
-    def create(cls, settings: Mapping[str, Any], placed: Mapping[str, Any] | None = None) -> Twin:
+    def create(cls, settings: Mapping[str, Any], placed: Mapping[str, Any] | None = None) -> CompressedWrapper:
         """From settings, the method's among them or as `method`. placed: batch_size, max_batch_size and device."""
         with one_sentence(cls.name(), InputError):
             defaults = stock_defaults(super().__init__)
@@ -198,16 +200,16 @@ def placement(settings: Mapping[str, Any], processes: int, has_gpu: bool) -> dic
 
 
 def take_the_stock_models_prompts() -> None:
-    """Lets tasks treat a twin as the wrapper that it is a twin of.
+    """Lets tasks treat a compressed wrapper as the wrapper itself.
 
     Tasks have prompts for certain models, in blocks that carry the model's name (videomme has one for qwen3_vl). The
     name is the task manager's, which exists before the model does and loads the tasks after it: so it is the attribute
-    that learns of the twins' names, for this process.
+    that learns of the compressed wrappers' names, for this process.
     """
 
     def model_name(manager: TaskManager) -> str | None:
         name = vars(manager)["model_name"]
-        return name.removeprefix(TWIN) if isinstance(name, str) else name
+        return name.removeprefix(WRAPPER) if isinstance(name, str) else name
 
     def keep(manager: TaskManager, name: str | None) -> None:
         vars(manager)["model_name"] = name
