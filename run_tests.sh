@@ -9,7 +9,9 @@ source .ci/venv.sh
 take_newest "$@"
 
 # What touches transformers and the loaders of checkpoints; and the evaluation with lmms-eval.
-of_transformers=(tests/models tests/checkpoints tests/test_installation.py tests/test_readme.py)
+of_transformers=(
+    tests/models tests/checkpoints tests/test_installation.py tests/test_readme.py tests/harness/test_embedded_run.py
+)
 of_lmms_eval=(tests/harness)
 
 run_pytest() {

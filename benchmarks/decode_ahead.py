@@ -33,7 +33,7 @@ from st_simdiff.answering.arguments import parse
 from st_simdiff.bench.results_file import hardware
 from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 from st_simdiff.models.memory import PeakMemory
-from st_simdiff.videos.frames import frame_indices, sample_frames
+from st_simdiff.videos import frame_indices, sample_frames
 
 CLIPS = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")
 FRAMES = 64

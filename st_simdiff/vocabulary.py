@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 FULL = "full"
 OURS = "st_simdiff"
@@ -42,18 +43,18 @@ LLAVA_VIDEO_DEFAULTS = {
 """What the `--model_args` of `llava_video` are when they are not given."""
 
 WITHOUT_EFFECT = frozenset(
-    {"pretrained", "device", "device_map", "journal", "batch_size", "max_batch_size", "video_decode_backend"}
-    | {"decode_ahead", "video_cache", "video_cache_gb"}
+    {"pretrained", "device", "device_map", "journal", "batch_size", "max_batch_size"}
+    | {"decode_ahead", "video_cache", "video_cache_gb", "video_time_limit"}
 )
-"""model_args that say where and not what is computed (both decoders give the same frames), and the checkpoint's."""
+"""model_args that say where and not what is computed, and the checkpoint's."""
 
 QWEN2_7B = {"layers": 28, "hidden": 3584, "intermediate": 18944, "heads": 28, "kv_heads": 4}
 QWEN2_VOCABULARY = 152_064
 SIGLIP = {"layers": 27, "hidden": 1152, "intermediate": 4304, "heads": 16}
 """Sizes of LLaVA-Video-7B's decoder and of its vision tower (so400m, patches of 14 pixels)."""
 
-Counts = dict[str, int | float]
-"""What is counted and timed of one question, by name: tokens, milliseconds of the stages, bytes."""
+Counts = dict[str, Any]
+"""What is known of one question, by name: tokens, milliseconds of the stages, bytes, how its video was read."""
 
 UNREADABLE_ANSWER = "[the video could not be read]"
 """Stands for the answer to a question whose video cannot be read; tasks leave such a question out of the score."""

@@ -28,9 +28,12 @@ from st_simdiff.models.flops import ModelCost
 from st_simdiff.models.prefix import Prefix, new_cache
 from st_simdiff.models.trace import Trace
 from st_simdiff.models.transformers_api import cache_in
-from st_simdiff.videos.frames import SampledVideo, sample_frames, time_instruction
+from st_simdiff.videos.frames import sample_frames
 from st_simdiff.videos.reading import FrameReader, Pixels
+from st_simdiff.videos.record import SampledVideo
+from st_simdiff.videos.sampling import time_instruction
 from st_simdiff.videos.video_cache import VideoCache
+from st_simdiff.videos.workers import VideoWorkers
 
 MAX_NEW_TOKENS = 1024
 """Where a task sets none; the number of lmms-eval's own LLaVA wrappers."""
@@ -55,13 +58,13 @@ class VideoAnswerer:
             max_frames=arguments.max_frames_num,
             fps=arguments.fps,
             force_sample=arguments.force_sample,
-            backend=arguments.video_decode_backend,
+            **arguments.read_settings,
         )
         loaded = _load(arguments, device, choose_dtype(arguments.dtype, device))
         self._set_up(arguments, device, loaded, sample)
 
     def _set_up(
-        self, arguments: AnsweringArguments, device: str, loaded: Any, sample: Callable[[str], SampledVideo]
+        self, arguments: AnsweringArguments, device: str, loaded: Any, sample: Callable[..., SampledVideo]
     ) -> None:
         self.arguments = arguments
         self.device = device
@@ -69,7 +72,7 @@ class VideoAnswerer:
         self.tokenizer = loaded.tokenizer
         self.image_processor = loaded.image_processor
         self.model = loaded.model.eval()
-        self.reader = FrameReader(sample, self.image_processor, self.dtype)
+        self.reader = FrameReader(sample, self.image_processor, self.dtype, VideoWorkers())
         self.viewer = Viewer(self.model, self._preparer(), device, arguments.decode_ahead)
         self.warm = False
 
@@ -78,7 +81,7 @@ class VideoAnswerer:
         """Answers `question` about the file `video`, or a plain question without one.
 
         settings: generation settings of the task; max_new_tokens, temperature, top_p and num_beams are used, as by
-        lmms-eval's own LLaVA wrappers. Raises `st_simdiff.videos.frames.VideoError` for a video that cannot be read.
+        lmms-eval's own LLaVA wrappers. Raises `st_simdiff.videos.VideoError` for a video that cannot be read.
         """
         chosen = _generation_settings(settings)
         with self._asking(video, question, share=chosen["num_beams"] == 1) as turn, self._compress(turn) as trace:

@@ -6,7 +6,6 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from st_simdiff.checks import is_number
@@ -14,13 +13,12 @@ from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
 from st_simdiff.model_args import read_value
+from st_simdiff.videos.decoders import check_decoder
+from st_simdiff.videos.settings import Decoder, FrameChoice, ReadSettings
 from st_simdiff.vocabulary import LLAVA_VIDEO_DEFAULTS
-
-_DECODERS = {"decord": "decord", "pyav": "av"}
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 AttentionImplementation = Literal["sdpa", "eager", "flash_attention_2"]
-DecodeBackend = Literal["auto", "decord", "pyav"]
 PoolMode = Literal["bilinear", "average", "max"]
 NewlinePosition = Literal["grid", "frame", "one_token", "no_token"]
 ModelName = Literal["llava_qwen"]
@@ -35,7 +33,8 @@ class AnsweringArguments:
     device: auto, cpu, cuda or cuda:<index>; auto is CUDA where there is a GPU. In a run of several processes each takes
         the GPU of its local rank.
     dtype: auto is bfloat16 on CUDA and float32 on a CPU.
-    video_decode_backend: auto is decord where it is installed and PyAV elsewhere; both give the same frames.
+    video_decode_backend, frame_choice, damaged_share, max_frame_pixels, shrink_frames, video_time_limit: how videos are
+        read, see `st_simdiff.videos.ReadSettings`; the first one is its `decoder`.
     journal: folder in which every answer is written down the moment it is there; None writes none.
     video_cache: folder in which the features of every video are kept for other processes and later runs, at most
         video_cache_gb of them; None keeps those of the last video alone, in memory.
@@ -48,7 +47,12 @@ class AnsweringArguments:
     device: str = "auto"
     dtype: Dtype = LLAVA_VIDEO_DEFAULTS["dtype"]
     attn_implementation: AttentionImplementation = LLAVA_VIDEO_DEFAULTS["attn_implementation"]
-    video_decode_backend: DecodeBackend = "auto"
+    video_decode_backend: Decoder = ReadSettings.decoder
+    frame_choice: FrameChoice = ReadSettings.frame_choice
+    damaged_share: float = ReadSettings.damaged_share
+    max_frame_pixels: int = ReadSettings.max_frame_pixels
+    shrink_frames: bool = ReadSettings.shrink_frames
+    video_time_limit: float = ReadSettings.video_time_limit
     batch_size: int = 1
     journal: str | None = None
     video_cache: str | None = None
@@ -65,11 +69,19 @@ class AnsweringArguments:
             raise InputError(f"video_cache_gb is how much the folder may hold, above 0, got {self.video_cache_gb}.")
         if self.decode_ahead < 0:
             raise InputError(f"decode_ahead is how many videos to read ahead, 0 or more, got {self.decode_ahead}.")
-        if self.video_decode_backend != "auto" and not find_spec(_DECODERS[self.video_decode_backend]):
-            raise InputError(
-                f"video_decode_backend={self.video_decode_backend} needs the package "
-                f"{_DECODERS[self.video_decode_backend]}, which is not installed; auto takes what there is."
-            )
+        check_decoder(ReadSettings(**self.read_settings).decoder)
+
+    @property
+    def read_settings(self) -> dict[str, Any]:
+        """The fields of `ReadSettings` that the arguments set."""
+        return {
+            "decoder": "pyav" if self.video_decode_backend == "auto" else self.video_decode_backend,
+            "frame_choice": self.frame_choice,
+            "damaged_share": self.damaged_share,
+            "max_frame_pixels": self.max_frame_pixels,
+            "shrink_frames": self.shrink_frames,
+            "video_time_limit": self.video_time_limit,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

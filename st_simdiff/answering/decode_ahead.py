@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from st_simdiff.answering.preparing import Prepared
-from st_simdiff.videos.frames import VideoError
+from st_simdiff.videos.errors import VideoError
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class DecodeAhead:
     def take(self, path: str) -> Prepared | None:
         """What was prepared. None if the thread failed for a reason of its own, and it is to be tried again.
 
-        Raises `st_simdiff.videos.frames.VideoError` or FileNotFoundError for a video that cannot be read.
+        Raises `st_simdiff.videos.VideoError` or FileNotFoundError for a video that cannot be read.
         """
         _, future, _ = self._turn
         self._turn = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.videos.video_cache import digest_of_tensors
 
 _FORMAT = 1
-_SAME_FRAMES = "backend"
-"""The sampling's setting that changes no frame."""
+_SAME_FRAMES = frozenset({"threads", "video_time_limit"})
+"""The sampling's settings that change no frame."""
 
 
 def feature_protocol(model: LlavaVideo, processor: Any, sample: Callable[..., Any], device: str) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def feature_protocol(model: LlavaVideo, processor: Any, sample: Callable[..., An
     return {
         "format": _FORMAT,
         "code": code_digest(),
-        "libraries": [torch.__version__, transformers.__version__, PIL.__version__],
+        "libraries": [torch.__version__, transformers.__version__, PIL.__version__, version("av")],
         "weights": digest_of_tensors(embedder.state_dict(), embedder.vision_tower.config.to_json_string()),
         "attention": embedder.vision_tower.config._attn_implementation,
         "pooling": str(getattr(embedder, "pool_mode", getattr(embedder, "pool_size", None))),
@@ -45,7 +46,7 @@ def feature_protocol(model: LlavaVideo, processor: Any, sample: Callable[..., An
 def sampling_protocol(sample: Callable[..., Any]) -> dict[str, Any]:
     if not isinstance(sample, partial):
         raise TypeError(f"The sampling is a partial of a function, got {sample!r}.")
-    settings = {key: value for key, value in sample.keywords.items() if key != _SAME_FRAMES}
+    settings = {key: value for key, value in sample.keywords.items() if key not in _SAME_FRAMES}
     return {"function": f"{sample.func.__module__}.{sample.func.__qualname__}", **settings}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -24,12 +25,14 @@ FileIdentity = tuple[str, int, int, int, int]
 
 @dataclass(frozen=True)
 class Features:
-    """What the vision tower made of a video. noted: what it was asked to record for methods."""
+    """What the vision tower made of a video. noted: what it was asked to record for methods. reading: how the video was
+    read, as JSON."""
 
     video: EncodedVideo
     times: tuple[float, ...]
     duration: float
     noted: frozenset[VisionInput]
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Preparer:
         """The video in the file `path`, for `method`.
 
         wait: for another process that is at its features or the method's choice, rather than say that it is busy.
-        Raises `st_simdiff.videos.frames.VideoError` for a video that cannot be read.
+        Raises `st_simdiff.videos.VideoError` for a video that cannot be read.
         """
         identity = identify(path)
         if self.cache is None or identity is None:
@@ -101,7 +104,8 @@ class Preparer:
         if isinstance(record, FrameRecord):
             named = {"attention": record.attention, "keys": record.keys}
             tensors |= {name: tensor for name, tensor in named.items() if tensor is not None}
-        self.cache.store(key, Entry(tensors, {"times": features.times, "duration": features.duration}))
+        notes = {"times": features.times, "duration": features.duration, "reading": dict(features.reading)}
+        self.cache.store(key, Entry(tensors, notes))
 
     def stored_choice(self, key: str, method: Method) -> list[Reduction | None]:
         """What `method` chose at the decoder's input from the features `key`, in a list; an empty one if not known."""
@@ -131,7 +135,8 @@ class Preparer:
             return None
         record = FrameRecord(entry.tensors.get("attention"), entry.tensors.get("keys")) if inputs else None
         video = EncodedVideo(entry.tensors["tokens"], record)
-        return Features(video, tuple(entry.notes["times"]), entry.notes["duration"], inputs)
+        notes = entry.notes
+        return Features(video, tuple(notes["times"]), notes["duration"], inputs, notes.get("reading", {}))
 
     def _checked(self, path: str, prepared: Prepared) -> Prepared:
         """`prepared`, or the same without a name if the file has changed while it was being read."""
@@ -144,10 +149,12 @@ class Preparer:
 
 
 def identify(path: str) -> FileIdentity | None:
-    """What changes when a file does: size, times of its last changes, inode. None where there is no file."""
+    """What changes when a file does: size, times of its last changes, inode. None where there is no regular file."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
         return None
     return os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 

@@ -83,8 +83,9 @@ class Viewer:
         """The video in the file `path` for prompts under `method`, and counts for the samples file.
 
         reused_features: 1 if the vision tower did not have to run. waited_ms: how long the model waited for the video.
-        read_ms: what decoding and preprocessing took, whoever did it.
-        Raises `st_simdiff.videos.frames.VideoError` for a video that cannot be read. To be followed by `settle`.
+        read_ms: what decoding and preprocessing took, whoever did it. reading: the decoder, the frames taken and their
+        times, the frames that could not be decoded (see `st_simdiff.videos.ReadRecord`).
+        Raises `st_simdiff.videos.VideoError` for a video that cannot be read. To be followed by `settle`.
         """
         self.queued = self._queue.waited(path) if self._queue is not None else 0.0
         clock.seconds["decode"] += self.queued
@@ -94,7 +95,8 @@ class Viewer:
             if last.method.method != method:
                 self.last = self._under(method, last.identity, last.features, last.key)
                 self.last.features_stored = last.features_stored
-            return self.last, {"reused_features": 1, "waited_ms": round(1e3 * self.queued, 3), "read_ms": 0.0}
+            waited_ms = round(1e3 * self.queued, 3)
+            return self.last, {"reused_features": 1, "waited_ms": waited_ms, "read_ms": 0.0, **_told(last.features)}
         self.last = last = None
         asked = time.perf_counter()
         prepared = self._take(path, method, clock)
@@ -106,13 +108,15 @@ class Viewer:
         if features is None:
             with clock.stage("projector"):
                 video = encode_video(self.model, pixels, method.vision_inputs)
-            features = Features(video, prepared.pixels.times, prepared.pixels.duration, method.vision_inputs)
+            read = prepared.pixels
+            features = Features(video, read.times, read.duration, method.vision_inputs, read.reading)
         self.last = self._under(method, prepared.identity, features, prepared.key)
         self.last.features_stored = prepared.features is not None
         return self.last, {
             "reused_features": int(prepared.features is not None),
             "waited_ms": round(1e3 * waited, 3),
             "read_ms": round(1e3 * prepared.pixels.seconds, 3) if prepared.pixels is not None else 0.0,
+            **_told(features),
         }
 
     def settle(self) -> None:
@@ -149,3 +153,7 @@ class Viewer:
         choices = self.prepare.stored_choice(key, method) if key is not None else []
         choosing.choices += [moved(choice, self.device) for choice in choices]
         return Seen(identity, features, choosing, key, choice_stored=bool(choices))
+
+
+def _told(features: Features) -> Counts:
+    return {"reading": dict(features.reading)} if features.reading else {}

@@ -24,7 +24,7 @@ from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import changed_settings, describe_method, take_method
 from st_simdiff.model_args import join_model_args
 from st_simdiff.runs.batch import Batch
-from st_simdiff.runs.protocol import plan_protocol, short_hash
+from st_simdiff.runs.protocol import plan_protocol, run_code, short_hash
 from st_simdiff.runs.run import Evaluation, Run
 from st_simdiff.vocabulary import FULL
 
@@ -159,8 +159,7 @@ def make_runs(
             planned = plan_protocol(one.model, one.settings, arguments, has_gpu)
             asked = {"task": one.task, "data": data, "limit": request.limit, "lmms_eval": " ".join(extra)}
             protocols[key] = planned | {name: value for name, value in asked.items() if value}
-        # Not every setting: a later version may have one more.
-        code = short_hash(protocols[key], {"name": one.method.name, **changed_settings(one.method)})
+        code = run_code(protocols[key], one.method)
         if code not in runs:
             folder = output.joinpath(checkpoint.name, Path(one.task).stem, f"{_file_name(one.label)}-{code}")
             runs[code] = Run(**vars(one), number=len(runs) + 1, folder=folder, protocol=protocols[key])

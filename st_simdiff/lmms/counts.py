@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lmms_eval.api.instance import TokenCounts
 
@@ -12,13 +13,13 @@ from lmms_eval.api.instance import TokenCounts
 class VideoTokenCounts(TokenCounts):
     """lmms-eval's counts, and whatever else is known about the question's visual tokens and time."""
 
-    visual: dict[str, int | float] = field(default_factory=dict)
+    visual: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, counts: Mapping[str, int | float]) -> VideoTokenCounts:
+    def of(cls, counts: Mapping[str, Any]) -> VideoTokenCounts:
         """From one flat mapping; `input_tokens` and `output_tokens` are lmms-eval's own."""
         rest = dict(counts)
         return cls(input_tokens=rest.pop("input_tokens"), output_tokens=rest.pop("output_tokens"), visual=rest)
 
-    def to_dict(self) -> dict[str, int | float]:
+    def to_dict(self) -> dict[str, Any]:
         return {**super().to_dict(), **self.visual}

@@ -24,11 +24,12 @@ from st_simdiff.lmms.refusal import one_sentence
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import describe_method
 from st_simdiff.model_args import split_model_args
-from st_simdiff.runs.journal import Journal, fingerprint
+from st_simdiff.runs.journal import Journal, file_state, fingerprint
 from st_simdiff.runs.protocol import plan_protocol
 from st_simdiff.runs.record import bind
-from st_simdiff.videos.frames import VideoError
-from st_simdiff.vocabulary import UNREADABLE_ANSWER, UNREADABLE_COUNT, Counts
+from st_simdiff.runs.unreadable import UNREADABLE_COUNTS
+from st_simdiff.videos.errors import VideoError
+from st_simdiff.vocabulary import UNREADABLE_ANSWER, Counts
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,7 @@ class LlavaVideo(lmms):
 
             by_video: dict[str | None, list[int]] = {}
             for place in sorted(asked, key=lambda place: (asked[place].video or "", place)):
-                earlier = self._earlier(asked[place], type(nothing))
+                earlier = self._earlier(asked[place], type(nothing), unreadable)
                 if earlier is not None:
                     note(place, earlier)
                 else:
@@ -211,10 +212,17 @@ class LlavaVideo(lmms):
                     note(place, self._one(asked[place], unreadable))
         return results
 
-    def _earlier(self, question: Question, kind: type) -> tuple[Any, Counts] | None:
+    def _earlier(self, question: Question, kind: type, unreadable: Any) -> tuple[Any, Counts] | None:
         """The answer, of the type `kind`, that a run before this one wrote down, and the counts it had then."""
-        record = self.journal.recorded(*question.place) if self.journal is not None else None
-        return None if record is None else (kind(record["answer"]), record["counts"])
+        if self.journal is None:
+            return None
+        record = self.journal.recorded(*question.place)
+        if record is not None:
+            return kind(record["answer"]), record["counts"]
+        if unreadable is not None and (failed := self.journal.unreadable(*question.place)):
+            logger.warning(f"{self.name}: not asked about {failed[0]}, as before: {failed[1]}")
+            return unreadable, dict(UNREADABLE_COUNTS)
+        return None
 
     def _one(self, question: Question, unreadable: Any) -> tuple[Any, Counts]:
         """The answer to one question, written down."""
@@ -224,8 +232,9 @@ class LlavaVideo(lmms):
             if unreadable is None:
                 raise
             logger.warning(f"{self.name}: not asked about {question.video}: {error}")
-            self._write_down(question, {"video": question.video, "unreadable": str(error)})
-            return unreadable, {"input_tokens": 0, "output_tokens": 0, UNREADABLE_COUNT: 1}
+            failed = {"video": question.video, "unreadable": str(error), "file": file_state(question.video)}
+            self._write_down(question, failed)
+            return unreadable, dict(UNREADABLE_COUNTS)
         self._write_down(question, {"answer": said, "counts": counts})
         return said, counts
 

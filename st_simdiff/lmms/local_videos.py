@@ -145,6 +145,8 @@ def what_is_wrong(path: Path | None) -> str:
         return "missing"
     if path.is_dir():
         return "a folder, not a video file"
+    if not path.is_file():
+        return "no regular file"
     return "" if path.stat().st_size else "empty"
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from st_simdiff.answering.answering import VideoAnswerer
-from st_simdiff.answering.arguments import AnsweringArguments, DecodeBackend, NvilaArguments
+from st_simdiff.answering.arguments import AnsweringArguments, NvilaArguments
 from st_simdiff.answering.device import choose_dtype
 from st_simdiff.checkpoints.nvila.loading import load_nvila
 from st_simdiff.checkpoints.nvila.prompt import build_prompt, frame_indices, tokenize_prompt
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.llava_video import LlavaVideo
-from st_simdiff.videos.frames import SampledVideo, read_frames
+from st_simdiff.videos.frames import read_frames
+from st_simdiff.videos.record import SampledVideo
+from st_simdiff.videos.settings import ReadSettings
+from st_simdiff.videos.workers import VideoWorkers
 
 END_OF_TURN = "<|im_end|>\n"
 
@@ -39,7 +42,7 @@ class NvilaAnswerer(VideoAnswerer):
             raise InputError(
                 f"The model averages every {step} frames, so max_frames_num is a multiple of {step}, got {frames}."
             )
-        sample = partial(sample_evenly, count=frames, backend=arguments.video_decode_backend)
+        sample = partial(sample_evenly, count=frames, **arguments.read_settings)
         self._set_up(arguments, device, loaded, sample)
 
     def _conversation(self, question: str, video: str | None, answer: str | None) -> str:
@@ -57,14 +60,14 @@ class NvilaVideo(LlavaVideo):
     answerer_kind: ClassVar[type[VideoAnswerer]] = NvilaAnswerer
 
 
-def sample_evenly(path: str, count: int, backend: DecodeBackend = "auto") -> SampledVideo:
+def sample_evenly(path: str, count: int, *, workers: VideoWorkers | None = None, **settings: Any) -> SampledVideo:
     """`count` frames of the video file from the first to the last, some twice if it has fewer.
 
-    Raises `VideoError` for a file that cannot be read.
+    workers, settings, errors: as in `st_simdiff.videos.sample_frames`.
     """
 
     def sampling(total: int, rate: float) -> tuple[list[int], list[float]]:
         indices = frame_indices(total, count)
         return indices, [index / rate for index in indices]
 
-    return read_frames(path, sampling, backend)
+    return read_frames(path, sampling, ReadSettings(**settings), workers)

@@ -49,6 +49,7 @@ PROTOCOL_KEYS = frozenset(
         *("mm_newline_position", "dtype", "attn_implementation", "max_pixels", "min_pixels", "system_prompt"),
         *("video", "use_custom_video_loader", "max_image_size", "interleave_visuals", "reasoning_prompt"),
         *("total_pixels", "enable_thinking", "revision", "chat_template", "share_prefix"),
+        *("video_decode_backend", "frame_choice", "damaged_share", "max_frame_pixels", "shrink_frames"),
     }
 )
 """model_args that change what every method sees or how it computes."""

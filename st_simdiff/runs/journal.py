@@ -32,9 +32,12 @@ class Journal:
         self.path = Path(folder) / f"answers.rank{rank}.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._earlier: dict[Key, deque[dict[str, Any]]] = {}
+        self._unreadable: dict[Key, dict[str, Any]] = {}
         for record in read_records(folder):
             if "answer" in record and "asked" in record:
                 self._earlier.setdefault(_key(record), deque()).append(record)
+            elif "unreadable" in record and "asked" in record:
+                self._unreadable[_key(record)] = record
         _end_last_line(self.path)
 
     @property
@@ -45,17 +48,35 @@ class Journal:
     def recorded(self, task: str, doc_id: int, index: int, asked: str) -> dict[str, Any] | None:
         """Takes the record of an answer that an earlier run wrote down; None if there is none (left).
 
-        Questions about videos that could not be read have no answer: they are asked again. A question that is asked
-        several times takes one record each time.
+        A question that is asked several times takes one record each time.
         """
         records = self._earlier.get((task, doc_id, index, asked))
         return records.popleft() if records else None
+
+    def unreadable(self, task: str, doc_id: int, index: int, asked: str) -> tuple[str, str] | None:
+        """(video, reason) where an earlier run could not read the video of a question, and its file is still the same.
+
+        None otherwise: such a question is asked again.
+        """
+        record = self._unreadable.get((task, doc_id, index, asked))
+        if record is None or record.get("file") is None or record["file"] != file_state(record["video"]):
+            return None
+        return record["video"], record["unreadable"]
 
     def write(self, record: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+def file_state(path: str) -> list[int] | None:
+    """Size and time of the last change of a file; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def fingerprint(*parts: str | None) -> str:

@@ -19,16 +19,28 @@ from typing import Any
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments
 from st_simdiff.answering.checkpoints import check_checkpoint, checkpoint_name, fingerprint_checkpoint
 from st_simdiff.answering.device import choose_dtype
+from st_simdiff.methods.base import Method
+from st_simdiff.methods.settings import changed_settings
 from st_simdiff.model_args import read_value
+from st_simdiff.videos.decoders import DECODERS
+from st_simdiff.videos.settings import ReadSettings
 from st_simdiff.vocabulary import WITHOUT_EFFECT
 
 PACKAGES = ("st-simdiff", "lmms_eval", "torch", "transformers")
-DECODERS = {"decord": ("decord",), "pyav": ("av",)}
-WRAPPERS_DECODERS = ("qwen-vl-utils", "torchvision", "torchcodec", "decord", "av")
-"""What lmms-eval's wrappers may read videos with; it is theirs to choose among what is installed."""
+WRAPPERS_PACKAGES = ("qwen-vl-utils", "torchvision")
+"""What lmms-eval's wrappers choose and resize frames with, where it is installed."""
 
 NOT_OF_IT = WITHOUT_EFFECT | {"method"}
 """Arguments that are recorded elsewhere in the protocol, or that say where and not what is computed."""
+
+ADDED_LATER = {
+    "video_decode_backend": "pyav",
+    **{
+        key: getattr(ReadSettings, key)
+        for key in ("frame_choice", "damaged_share", "max_frame_pixels", "shrink_frames")
+    },
+}
+"""Entries that the protocols of older versions do not have, and their defaults."""
 
 
 def plan_protocol(
@@ -58,6 +70,7 @@ def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, ha
     asked = {key: value for key, value in fields.items() if key not in NOT_OF_IT}
     device = "cuda" if arguments.device.startswith("cuda") or (arguments.device == "auto" and has_gpu) else "cpu"
     asked["dtype"] = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
+    asked["video_decode_backend"] = arguments.read_settings["decoder"]
     asked["sampling"] = _sampling(arguments)
     return asked
 
@@ -74,9 +87,8 @@ def _sampling(arguments: AnsweringArguments) -> str:
 def _decoders(arguments: AnsweringArguments | None) -> tuple[str, ...]:
     """The packages that read the videos."""
     if arguments is None:
-        return tuple(package for package in WRAPPERS_DECODERS if find_spec(package.replace("-", "_")))
-    backend = arguments.video_decode_backend
-    return DECODERS["decord" if backend == "auto" and find_spec("decord") else backend.replace("auto", "pyav")]
+        return "av", *(package for package in WRAPPERS_PACKAGES if find_spec(package.replace("-", "_")))
+    return tuple(dict.fromkeys(("av", DECODERS[arguments.read_settings["decoder"]][0])))
 
 
 def software(decoders: Sequence[str] = ()) -> dict[str, str]:
@@ -103,6 +115,15 @@ def difference(planned: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
                 continue
             return f"{key} was {recorded[key]} and is {planned[key]}"
     return ""
+
+
+def run_code(protocol: Mapping[str, Any], method: Method) -> str:
+    """8 hex digits of what is run, for the name of its folder.
+
+    What a later version added counts only where it is not at its default, so that an older version's folder is found.
+    """
+    counted = {key: value for key, value in protocol.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
+    return short_hash(counted, {"name": method.name, **changed_settings(method)})
 
 
 def short_hash(*parts: Mapping[str, Any]) -> str:

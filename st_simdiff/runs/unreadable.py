@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from st_simdiff.runs.journal import read_records
+from st_simdiff.vocabulary import UNREADABLE_COUNT
+
+UNREADABLE_COUNTS = {"input_tokens": 0, "output_tokens": 0, UNREADABLE_COUNT: 1}
+"""The counts of a question whose video could not be read."""
 
 
 def unreadable_videos(journal_folder: str | Path) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from st_simdiff.errors import InputError
 from st_simdiff.videos.frames import sample_frames
+from st_simdiff.videos.workers import VideoWorkers
 
 WIDTH = 640
 """Frames are kept at most this wide."""
@@ -43,7 +45,8 @@ def read_clip(path: str | Path, count: int, *, repeat: bool = False) -> Clip:
     if path.is_dir():
         raise InputError(f"{path} is a folder; a video file is needed.")
     try:
-        sampled = sample_frames(path, count, force_sample=True)
+        with closing(VideoWorkers()) as workers:
+            sampled = sample_frames(path, count, force_sample=True, workers=workers)
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
     seconds = np.array(sampled.times)

@@ -96,7 +96,7 @@ def test_both_names_of_one_setting_are_refused(text, ours):
         ("pretrained=x,dtype=float17", "Unknown dtype 'float17'. Did you mean 'float16'?"),
         ("pretrained=x,model_name=llava_llama", "Unknown model_name 'llava_llama'. Valid: llava_qwen."),
         ("pretrained=x,mm_spatial_pool_mode=bilinar", "Did you mean 'bilinear'?"),
-        ("pretrained=x,video_decode_backend=ffmpeg", "Valid: auto, decord, pyav."),
+        ("pretrained=x,video_decode_backend=ffmpeg", "Valid: auto, decord, pyav, torchcodec."),
         ("pretrained=x,device=gpu", "device is auto, cpu, cuda or cuda:<index>, got 'gpu'."),
         ("pretrained=x,max_frames_num=0", "max_frames_num must be at least 1, got 0."),
         ("pretrained=x,max_frames_num=1.5", "max_frames_num is a whole number, got 1.5."),

@@ -17,7 +17,7 @@ BENCHMARKS = [task for task in TASKS if "mvbench" not in task.name]
 OWN_VIDEOS = {
     "good.mp4": None,
     "corrupt.mp4": "no video can be read from this file",
-    "frameless.mp4": "no video can be read from this file",
+    "frameless.mp4": "no video can be read from this file: it has no picture",
     "missing.mp4": "there is no such video file",
     "other.mp4": None,
 }

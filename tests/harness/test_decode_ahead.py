@@ -15,7 +15,7 @@ from st_simdiff.answering.arguments import parse
 from st_simdiff.answering.decode_ahead import DecodeAhead
 from st_simdiff.answering.preparing import Prepared
 from st_simdiff.lmms.llava_video import LlavaVideo
-from st_simdiff.videos.frames import VideoError
+from st_simdiff.videos import VideoError
 from st_simdiff.videos.reading import FrameReader, Pixels
 from st_simdiff.videos.video_cache import VideoCache
 from st_simdiff.vocabulary import UNREADABLE_ANSWER

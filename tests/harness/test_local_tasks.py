@@ -15,7 +15,7 @@ from lmms_eval.api.model import lmms
 
 from st_simdiff.lmms.local_videos import coverage_percent, describe, settled_guess, sort_out
 from st_simdiff.runs.coverage import LeftOut
-from st_simdiff.videos.frames import VideoError, sample_frames
+from st_simdiff.videos import VideoError, sample_frames
 from st_simdiff.vocabulary import LOCAL, MVBENCH, MVBENCH_PARTS, TASKS, UNREADABLE_ANSWER
 
 TASK_NAMED = {task.name: task for task in TASKS}

@@ -372,14 +372,14 @@ def test_counts_of_a_batch():
     assert both["kv_bytes"] == videos[0].summary()["kv_bytes"] + videos[1].summary()["kv_bytes"]
 
 
-@pytest.mark.parametrize("backend", ["decord", "pyav"])
-def test_nvila_takes_frames_from_the_first_to_the_last(tmp_path, backend):
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+def test_nvila_takes_frames_from_the_first_to_the_last(tmp_path, decoder):
     path = tmp_path / "noise.mp4"
     write_video(path, frames=12)
-    every = sample_evenly(str(path), 12, backend).frames
-    sampled = sample_evenly(str(path), 5, backend)
+    every = sample_evenly(str(path), 12, decoder=decoder).frames
+    sampled = sample_evenly(str(path), 5, decoder=decoder)
     assert (sampled.frames == every[[0, 3, 6, 8, 11]]).all()  # 0, 2.75, 5.5, 8.25, 11, halves to the even number
-    assert (sample_evenly(str(path), 16, backend).frames[[0, -1]] == every[[0, -1]]).all()
+    assert (sample_evenly(str(path), 16, decoder=decoder).frames[[0, -1]] == every[[0, -1]]).all()
 
 
 def test_nvila_as_images_of_frames(checkpoint_of, tmp_path):

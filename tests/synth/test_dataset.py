@@ -12,7 +12,7 @@ from st_simdiff.synth import embedded
 from st_simdiff.synth.__main__ import main
 from st_simdiff.synth.dataset import draw_split, write_dataset, write_video
 from st_simdiff.synth.world import WORLDS, draw_clip, render
-from st_simdiff.videos.frames import sample_frames
+from st_simdiff.videos import sample_frames
 
 
 @pytest.fixture(scope="module")
@@ -33,15 +33,15 @@ def task(prepared):
     return module
 
 
-@pytest.mark.parametrize("backend", ["decord", "pyav"])
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
 @pytest.mark.parametrize("world", ["plain", "noise", "static"])
-def test_a_video_gives_back_every_frame_exactly(tmp_path, world, backend):
-    if backend == "decord":
+def test_a_video_gives_back_every_frame_exactly(tmp_path, world, decoder):
+    if decoder == "decord":
         pytest.importorskip("decord")
     frames = render(draw_clip(WORLDS[world], "test", 1))
     write_video(tmp_path / "clip.mp4", frames)
     for force in (True, False):
-        sampled = sample_frames(tmp_path / "clip.mp4", 16, force_sample=force, backend=backend)
+        sampled = sample_frames(tmp_path / "clip.mp4", 16, force_sample=force, decoder=decoder)
         np.testing.assert_array_equal(sampled.frames, frames)
         assert sampled.times == list(range(16))
         assert sampled.duration == 16

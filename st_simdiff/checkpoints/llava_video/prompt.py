@@ -24,7 +24,7 @@ def build_prompt(
 ) -> str:
     """The text that asks `question` about a video and leaves the answer to the assistant.
 
-    instruction: a line before the question, such as `st_simdiff.videos.frames.time_instruction`. video: False for a
+    instruction: a line before the question, such as `st_simdiff.videos.time_instruction`. video: False for a
     plain question. answer: the assistant's turn, closed; None leaves it open.
     """
     lines = [DEFAULT_IMAGE_TOKEN] if video else []

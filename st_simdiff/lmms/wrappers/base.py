@@ -20,13 +20,14 @@ from st_simdiff.lmms.counts import VideoTokenCounts
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
 from st_simdiff.lmms.wrappers.generation import compressed_generation
 from st_simdiff.lmms.wrappers.order import note_order
-from st_simdiff.lmms.wrappers.readable import videos_of, why_unreadable
+from st_simdiff.lmms.wrappers.videos import WrapperVideos, videos_of
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
 from st_simdiff.model_args import read_value, split_model_args
-from st_simdiff.runs.journal import Journal, fingerprint
+from st_simdiff.runs.journal import Journal, file_state, fingerprint
 from st_simdiff.runs.protocol import NOT_OF_IT
-from st_simdiff.vocabulary import UNREADABLE_ANSWER, UNREADABLE_COUNT, WRAPPER
+from st_simdiff.runs.unreadable import UNREADABLE_COUNTS
+from st_simdiff.vocabulary import UNREADABLE_ANSWER, WRAPPER
 
 CHUNK = 32
 """Requests that a kill may cost. A wrapper forms its batches within a chunk."""
@@ -47,7 +48,7 @@ class CompressedWrapper:
         """Raises SystemExit, in one sentence, for a model that cannot be compressed by `method`."""
         with one_sentence(self.name(), InputError, ValueError, OSError):
             super().__init__(**stock_arguments)
-        self._reasons: dict[str, str] = {}
+        self.videos = WrapperVideos()
         self.stock_arguments = {**stock_defaults(super().__init__), **stock_arguments}
         self.take_over(method, None)
         take_the_stock_models_prompts()
@@ -99,7 +100,8 @@ class CompressedWrapper:
         """The wrapper's answers, with counts. Requests that only pad a rank are not answered.
 
         The wrapper gets `CHUNK` requests at a time, and what it answered is written down before the next ones. Requests
-        about a video that cannot be read get `UNREADABLE_ANSWER` for an answer.
+        about a video that cannot be read get `UNREADABLE_ANSWER` for an answer: at once where that is known, else after
+        the wrapper was given a black video.
         """
         results: list[GenerationResult | None] = [
             self._earlier(request) or self._unreadable(request) for request in requests
@@ -109,14 +111,16 @@ class CompressedWrapper:
             places = asked[start : start + CHUNK]
             answered = self._generate([requests[place] for place in places])
             for place, result in zip(places, answered, strict=True):
-                self._write_down(requests[place], result)
-                results[place] = result
+                results[place] = self._settled(requests[place], result, UNREADABLE_ANSWER)
         return results
 
     def _generate(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         copies, order = note_order(requests)
         with nothing_swallowed(self.name()):
-            with compressed_generation(self.model, self.method, self.name(), warm_up=not self.warm) as rows:
+            with (
+                self.videos.given_to(type(self)),
+                compressed_generation(self.model, self.method, self.name(), warm_up=not self.warm) as rows,
+            ):
                 answers = super().generate_until(copies)
             self.warm = True
             if not len(requests) == len(answers) == len(rows) == len(order):
@@ -132,14 +136,18 @@ class CompressedWrapper:
         results = []
         for request in requests:
             earlier = self._earlier(request, nothing=[])
-            results.append(earlier or self._generate_rounds(request))
             if earlier is None:
-                self._write_down(request, results[-1])
+                earlier = self._settled(request, self._generate_rounds(request), [UNREADABLE_ANSWER])
+            results.append(earlier)
         return results
 
     def _generate_rounds(self, request: Instance) -> GenerationResult:
         answer = super().generate_until_multi_round
-        with nothing_swallowed(self.name()), compressed_generation(self.model, self.method, self.name()) as rows:
+        with (
+            nothing_swallowed(self.name()),
+            self.videos.given_to(type(self)),
+            compressed_generation(self.model, self.method, self.name()) as rows,
+        ):
             (said,) = answer([request])
         return GenerationResult(list(said), VideoTokenCounts.of(rows[-1]))
 
@@ -151,21 +159,34 @@ class CompressedWrapper:
         return record and GenerationResult(record["answer"], VideoTokenCounts.of(record["counts"]))
 
     def _unreadable(self, request: Instance) -> GenerationResult | None:
-        """What a request gets whose video cannot be read; None for any other."""
-        for video in videos_of(request, self.task_dict):
-            if video not in self._reasons:
-                self._reasons[video] = why_unreadable(video)
-            if reason := self._reasons[video]:
-                logger.warning(f"{self.name()}: not asked about {video}: {reason}")
-                if self.journal is not None:
-                    self.journal.write({**_as_record(request), "video": video, "unreadable": reason})
-                counts = {"input_tokens": 0, "output_tokens": 0, UNREADABLE_COUNT: 1}
-                return GenerationResult(UNREADABLE_ANSWER, VideoTokenCounts.of(counts))
+        """What a request gets of whose video it is known that it cannot be read; None for any other."""
+        if self.journal is not None and (failed := self.journal.unreadable(*_place(request))):
+            video, reason = failed
+            self.videos.reasons[video] = reason
+            logger.warning(f"{self.name()}: not asked about {video}, as before: {reason}")
+            return GenerationResult(UNREADABLE_ANSWER, VideoTokenCounts.of(UNREADABLE_COUNTS))
+        if any(self.videos.reason(video) for video in videos_of(request, self.task_dict)):
+            return self._settled(request, GenerationResult(UNREADABLE_ANSWER), UNREADABLE_ANSWER)
         return None
 
-    def _write_down(self, request: Instance, result: GenerationResult) -> None:
+    def _settled(self, request: Instance, result: GenerationResult, unreadable: Any) -> GenerationResult:
+        """`result`, written down, with what is known of the reading; `unreadable` instead where a video could not be
+        read."""
+        videos = list(videos_of(request, self.task_dict))
+        for video in videos:
+            if reason := self.videos.reason(video):
+                logger.warning(f"{self.name()}: not asked about {video}: {reason}")
+                self._write_down(request, {"video": video, "unreadable": reason, "file": file_state(video)})
+                return GenerationResult(unreadable, VideoTokenCounts.of(UNREADABLE_COUNTS))
+        counts = result.token_counts.to_dict()
+        read = [self.videos.records[video].as_plain() for video in videos if video in self.videos.records]
+        if read:
+            counts["reading"] = read[0] if len(read) == 1 else read
+        self._write_down(request, {"answer": result.text, "counts": counts})
+        return GenerationResult(result.text, VideoTokenCounts.of(counts))
+
+    def _write_down(self, request: Instance, what: Mapping[str, Any]) -> None:
         if self.journal is not None:
-            what = {"answer": result.text, "counts": result.token_counts.to_dict()}
             self.journal.write({**_as_record(request), **what})
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:

@@ -17,6 +17,7 @@ class Simple(CompressedWrapper, LlavaHf):
     stock = "llava_hf"
 
     def load_video(self, video_path: Any, max_frames_num: int) -> np.ndarray:
-        """A video that cannot be read ends the run: the wrapper would answer twice, and misplace all other answers."""
+        """`max_frames_num` frames from the first to the last, (T, H, W, 3), as the wrapper takes them."""
         with nothing_swallowed(self.name()):
-            return super().load_video(video_path, max_frames_num)
+            video = video_path if isinstance(video_path, str) else video_path[0]
+            return self.videos.evenly(video, max_frames_num)

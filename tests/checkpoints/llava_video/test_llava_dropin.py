@@ -111,7 +111,7 @@ def test_the_stock_wrapper_gives_the_models_own_answer(
 ) -> None:
     from st_simdiff.checkpoints.llava_video.loading import load_llava_video
     from st_simdiff.checkpoints.llava_video.prompt import build_prompt, tokenize_prompt
-    from st_simdiff.videos.frames import sample_frames, time_instruction
+    from st_simdiff.videos import sample_frames, time_instruction
 
     wrapper = _wrapper(wrapper_module, published_folder, "bfloat16")
     wrapper.task_dict = {"task": {"test": [str(clip)]}}

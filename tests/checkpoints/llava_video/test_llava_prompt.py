@@ -9,7 +9,7 @@ from llava.conversation import SeparatorStyle, conv_templates
 from llava.mm_utils import KeywordsStoppingCriteria, get_model_name_from_path, tokenizer_image_token
 from st_simdiff.checkpoints.llava_video.loading import LoadedLlavaVideo
 from st_simdiff.checkpoints.llava_video.prompt import build_prompt
-from st_simdiff.videos.frames import time_instruction
+from st_simdiff.videos import time_instruction
 
 
 def test_prompts_are_the_recorded_ones(recorded: dict) -> None:

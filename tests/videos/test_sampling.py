@@ -1,4 +1,4 @@
-"""Sampling against the recorded runs, decoding with both backends, and files that are no videos."""
+"""Sampling against the recorded runs, ordinary clips with every decoder, and files that are no videos."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numbered_videos import usable_decoders
 
-from st_simdiff.videos import frames as reader
-from st_simdiff.videos.frames import VideoError, frame_indices, sample_frames, time_instruction
-
-BACKENDS = ("decord", "pyav")
+from st_simdiff.videos import VideoError, frame_indices, sample_frames, time_instruction
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    pytest.importorskip({"decord": "decord", "pyav": "av"}[request.param])
+@pytest.fixture(params=("pyav", "decord", "torchcodec"))
+def decoder(request: pytest.FixtureRequest) -> str:
+    if request.param not in usable_decoders():
+        pytest.skip(f"{request.param} cannot be used here")
     return request.param
 
 
@@ -66,78 +65,51 @@ def test_time_instruction_is_the_recorded_sentence(recorded: dict) -> None:
         assert time_instruction(told["video_time"], told["frame_times"]) in entry["prompt"]
 
 
-def test_backends_give_the_same_frames_of_real_clips(real_clips: list[Path]) -> None:
-    pytest.importorskip("decord")
-    pytest.importorskip("av")
+def test_decoders_give_the_same_frames_of_real_clips(real_clips: list[Path]) -> None:
     for clip in real_clips:
         for settings in ({"max_frames": 12, "fps": 2}, {"max_frames": 5, "force_sample": True}):
-            one, other = (sample_frames(clip, **settings, backend=backend) for backend in BACKENDS)
-            assert one.frames.dtype == np.uint8
-            assert np.array_equal(one.frames, other.frames)
-            assert (one.times, one.duration) == (other.times, other.duration)
+            first, *others = (sample_frames(clip, **settings, decoder=decoder) for decoder in usable_decoders())
+            assert first.frames.dtype == np.uint8
+            for other in others:
+                assert np.array_equal(first.frames, other.frames)
+                assert (first.times, first.duration) == (other.times, other.duration)
+                assert not other.record.remarks
 
 
-def test_frames_are_those_of_the_indices(backend: str, real_clips: list[Path]) -> None:
+def test_frames_are_those_of_the_indices(decoder: str, real_clips: list[Path]) -> None:
     """Against PyAV's frames in order, without any choice."""
     av = pytest.importorskip("av")
     with av.open(str(real_clips[0])) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
         rate = float(container.streams.video[0].average_rate)
-    sampled = sample_frames(real_clips[0], 7, force_sample=True, backend=backend)
+    sampled = sample_frames(real_clips[0], 7, force_sample=True, decoder=decoder)
     indices, times = frame_indices(len(frames), rate, 7, force_sample=True)
     assert np.array_equal(sampled.frames, np.stack([frames[index] for index in indices]))
     assert sampled.times == times
     assert sampled.duration == pytest.approx(len(frames) / rate)
 
 
-@pytest.mark.parametrize("name", ["jumps.mp4", "times.mkv", "without_times.avi"])
-def test_jumping_to_a_frame_gives_that_frame(name: str, tmp_path: Path, monkeypatch) -> None:
-    """Whether the file says when a frame is shown or not, and with frames that are stored out of order."""
-    av = pytest.importorskip("av")
-    path = tmp_path / name
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options={"g": "12", "bf": "3"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for picture in np.random.default_rng(0).integers(0, 256, (200, 48, 64, 3), dtype=np.uint8):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
-    with av.open(str(path)) as container:
-        every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    jumps = []
-    decode = reader._decode
-
-    def watched(path, wanted, keys, *rest):
-        jumps.append(len(keys))
-        return decode(path, wanted, keys, *rest)
-
-    monkeypatch.setattr(reader, "_decode", watched)
-    monkeypatch.setattr(reader, "_WORTH_A_JUMP", 1)
-    sampled = sample_frames(path, 9, force_sample=True, backend="pyav")
-    assert np.array_equal(sampled.frames, np.stack([every[index] for index in np.linspace(0, 199, 9, dtype=int)]))
-    assert name.endswith("avi") or (len(jumps) == 1 and jumps[0] > 5)
-
-
-def test_short_and_slow_videos(backend: str, write_clip, tmp_path: Path) -> None:
-    one = sample_frames(write_clip(tmp_path / "one.mp4", 1), 8, force_sample=True, backend=backend)
+def test_short_and_slow_videos(decoder: str, write_clip, tmp_path: Path) -> None:
+    one = sample_frames(write_clip(tmp_path / "one.mp4", 1), 8, force_sample=True, decoder=decoder)
     assert one.frames.shape == (8, 48, 64, 3)
     assert one.times == [0.0] * 8
-    few = sample_frames(write_clip(tmp_path / "few.mp4", 5), 64, fps=10, backend=backend)
+    few = sample_frames(write_clip(tmp_path / "few.mp4", 5), 64, fps=10, decoder=decoder)
     assert few.frames.shape[0] == 5
-    slow = sample_frames(write_clip(tmp_path / "slow.mp4", 6, rate=Fraction(1, 4)), 64, backend=backend)
+    slow = sample_frames(write_clip(tmp_path / "slow.mp4", 6, rate=Fraction(1, 4)), 64, decoder=decoder)
     assert slow.times == [0, 4, 8, 12, 16, 20]
     assert slow.duration == 24
 
 
-def test_fragmented_file(backend: str, write_clip, tmp_path: Path) -> None:
+def test_fragmented_file(decoder: str, write_clip, tmp_path: Path) -> None:
     """Its header states no number of frames."""
     options = {"movflags": "frag_keyframe+empty_moov"}
     whole = write_clip(tmp_path / "whole.mp4", 30)
     fragmented = write_clip(tmp_path / "fragmented.mp4", 30, options=options)
-    frames = [sample_frames(path, 4, force_sample=True, backend=backend).frames for path in (whole, fragmented)]
+    frames = [sample_frames(path, 4, force_sample=True, decoder=decoder).frames for path in (whole, fragmented)]
     assert np.array_equal(*frames)
 
 
-def test_files_that_are_no_videos(backend: str, write_clip, tmp_path: Path) -> None:
+def test_files_that_are_no_videos(decoder: str, write_clip, tmp_path: Path) -> None:
     written = write_clip(tmp_path / "written.mp4", 50, options={"movflags": "faststart"}).read_bytes()
     half = len(written) // 2
     contents = {
@@ -154,7 +126,7 @@ def test_files_that_are_no_videos(backend: str, write_clip, tmp_path: Path) -> N
     _write_sound(tmp_path / "sound.mp4")
     for name in (*contents, "no_frames.mp4", "no_frames.avi", "sound.mp4", "missing.mp4"):
         with pytest.raises(VideoError) as raised:
-            sample_frames(tmp_path / name, 8, force_sample=True, backend=backend)
+            sample_frames(tmp_path / name, 8, force_sample=True, decoder=decoder)
         message = str(raised.value)
         assert message.startswith(str(tmp_path / name))
         assert message.endswith(".")
@@ -162,8 +134,8 @@ def test_files_that_are_no_videos(backend: str, write_clip, tmp_path: Path) -> N
 
 
 def test_settings_out_of_range(real_clips: list[Path]) -> None:
-    with pytest.raises(ValueError, match=r"Unknown video backend 'decrod'\. Did you mean 'decord'\? Valid: auto, "):
-        sample_frames(real_clips[0], 8, backend="decrod")
+    with pytest.raises(ValueError, match=r"Unknown video decoder 'decrod'\. Did you mean 'decord'\? Valid: auto, "):
+        sample_frames(real_clips[0], 8, decoder="decrod")
     with pytest.raises(ValueError, match="max_frames must be at least 1"):
         sample_frames(real_clips[0], 0)
     with pytest.raises(ValueError, match="fps above 0"):

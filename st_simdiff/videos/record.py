@@ -1,0 +1,44 @@
+"""The frames of a video, and how they were read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ReadRecord:
+    """What was read of a video, and how.
+
+    decoder: the one whose frames were taken. shown: frames that the video shows. numbers: of the frames taken, from 0
+    in the order of showing. taken_at: when each of them is shown, seconds after the first frame. skipped: frames that
+    could not be decoded. rescaled: frames taken that were brought to another size. largest_offset: seconds between a
+    frame that was asked for and the one taken for it, at most. remarks: decoders that failed, and doubts.
+    """
+
+    decoder: str
+    shown: int
+    numbers: tuple[int, ...]
+    taken_at: tuple[float, ...]
+    skipped: int = 0
+    rescaled: int = 0
+    largest_offset: float = 0.0
+    remarks: tuple[str, ...] = ()
+
+    def as_plain(self) -> dict[str, Any]:
+        """As JSON, times in tenths of a millisecond."""
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return plain | {"taken_at": [round(time, 4) for time in self.taken_at]}
+
+
+@dataclass(frozen=True)
+class SampledVideo:
+    """frames: uint8 RGB (T, H, W, 3). times: where each lies for the prompt, seconds. duration: of the whole video,
+    seconds. record: how it was read."""
+
+    frames: np.ndarray
+    times: list[float]
+    duration: float
+    record: ReadRecord
