@@ -3,7 +3,7 @@
 # versions of requirements/tested.txt, or with --newest the newest that pyproject.toml allows, into .venv-newest.
 # Killed and started again, the same command goes on where it stopped.
 #   bash run_eval.sh                                        the embedded trained model on its own questions
-#   MODEL_PATH=/path/to/llava-video bash run_eval.sh        VideoMME at retention 0.3
+#   MODEL_PATH=lmms-lab/LLaVA-Video-7B-Qwen2 bash run_eval.sh    VideoMME at retention 0.3 (or a folder)
 #   bash run_eval.sh --config configs/table1.yaml --dry-run the runs of the paper's Table 1, and their hours
 #   bash run_eval.sh --model st_simdiff_qwen2_5_vl --model_path /path/to/qwen2.5-vl        another family
 #   bash run_eval.sh --help                                 everything else

@@ -24,9 +24,13 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time each nam
     from st_simdiff.methods.base import VisualTokens as VisualTokens
     from st_simdiff.methods.budgeted import Budgeted as Budgeted
     from st_simdiff.methods.composed import Composed as Composed
+    from st_simdiff.methods.divprune import DivPrune as DivPrune
+    from st_simdiff.methods.dycoke import DyCoke as DyCoke
+    from st_simdiff.methods.evs import EVS as EVS
     from st_simdiff.methods.fastervlm import FasterVLM as FasterVLM
     from st_simdiff.methods.fastv import FastV as FastV
     from st_simdiff.methods.fastvid import FastVID as FastVID
+    from st_simdiff.methods.flashvid import FlashVID as FlashVID
     from st_simdiff.methods.framefusion import FrameFusion as FrameFusion
     from st_simdiff.methods.full import Full as Full
     from st_simdiff.methods.holitom import HoliTom as HoliTom
@@ -45,9 +49,11 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time each nam
     from st_simdiff.methods.st_simdiff_release import STSimDiffReleaseRandom as STSimDiffReleaseRandom
     from st_simdiff.methods.st_simdiff_release import STSimDiffReleaseRanked as STSimDiffReleaseRanked
     from st_simdiff.methods.sttm import STTM as STTM
-    from st_simdiff.methods.temporal_drop import TemporalDrop as TemporalDrop
+    from st_simdiff.methods.unicomp import UniComp as UniComp
     from st_simdiff.methods.uniform_frames import UniformFrames as UniformFrames
+    from st_simdiff.methods.v_cast import VCast as VCast
     from st_simdiff.methods.vidcom2 import VidCom2 as VidCom2
+    from st_simdiff.methods.vidcom2_vllm import VidCom2VLLM as VidCom2VLLM
     from st_simdiff.methods.visionzip import VisionZip as VisionZip
     from st_simdiff.methods.vispruner import VisPruner as VisPruner
     from st_simdiff.models.attach import compress as compress
@@ -60,9 +66,13 @@ _NAMES = {
     "st_simdiff.methods.base": ["Method", "Reduction", "StageRecord", "VisionRecord", "VisualTokens"],
     "st_simdiff.methods.budgeted": ["Budgeted"],
     "st_simdiff.methods.composed": ["Composed"],
+    "st_simdiff.methods.divprune": ["DivPrune"],
+    "st_simdiff.methods.dycoke": ["DyCoke"],
+    "st_simdiff.methods.evs": ["EVS"],
     "st_simdiff.methods.fastervlm": ["FasterVLM"],
     "st_simdiff.methods.fastv": ["FastV"],
     "st_simdiff.methods.fastvid": ["FastVID"],
+    "st_simdiff.methods.flashvid": ["FlashVID"],
     "st_simdiff.methods.framefusion": ["FrameFusion"],
     "st_simdiff.methods.full": ["Full"],
     "st_simdiff.methods.holitom": ["HoliTom"],
@@ -78,9 +88,11 @@ _NAMES = {
     "st_simdiff.methods.st_simdiff_input": ["STSimDiffInput"],
     "st_simdiff.methods.st_simdiff_release": ["STSimDiffRelease", "STSimDiffReleaseRandom", "STSimDiffReleaseRanked"],
     "st_simdiff.methods.sttm": ["STTM"],
-    "st_simdiff.methods.temporal_drop": ["TemporalDrop"],
+    "st_simdiff.methods.unicomp": ["UniComp"],
     "st_simdiff.methods.uniform_frames": ["UniformFrames"],
+    "st_simdiff.methods.v_cast": ["VCast"],
     "st_simdiff.methods.vidcom2": ["VidCom2"],
+    "st_simdiff.methods.vidcom2_vllm": ["VidCom2VLLM"],
     "st_simdiff.methods.visionzip": ["VisionZip"],
     "st_simdiff.methods.vispruner": ["VisPruner"],
     "st_simdiff.models.attach": ["compress"],

@@ -13,6 +13,15 @@ DEFAULT_METHOD = OURS
 DEFAULT_RETENTION = 0.3
 DEFAULT_MODEL = "llava_video"
 
+FORMER_NAMES = {"temporal_drop": "evs"}
+"""What methods were once called: understood wherever a name is given, and in recorded results."""
+
+
+def current_name(method: str) -> str:
+    """The registry's name for a method that may be given by a former one."""
+    return FORMER_NAMES.get(method, method)
+
+
 TAU_SIM, TAU_DIFF = 0.8, 0.2
 """The paper's thresholds, Section 5.2."""
 PRUNE_LAYER = 1

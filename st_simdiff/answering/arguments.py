@@ -29,7 +29,7 @@ VideoPath = Literal["tsp", "frames"]
 class AnsweringArguments:
     """A checkpoint that this project runs itself, and the method that compresses what it sees.
 
-    pretrained: checkpoint folder.
+    pretrained: checkpoint folder, or owner/name or owner/name@revision on the Hugging Face hub.
     device: auto, cpu, cuda or cuda:<index>; auto is CUDA where there is a GPU. In a run of several processes each takes
         the GPU of its local rank.
     dtype: auto is bfloat16 on CUDA and float32 on a CPU.
@@ -151,7 +151,7 @@ def parse(settings: Mapping[str, Any], kind: type[Arguments] = LlavaVideoArgumen
     Raises `InputError` for an unknown key (with the closest valid one), a wrong value, or a setting given twice.
     """
     if "pretrained" not in settings:
-        raise InputError("pretrained=<checkpoint folder> is missing from model_args.")
+        raise InputError("pretrained=<checkpoint> is missing from model_args.")
     method, own = take_method(settings, keys(kind))
     return read_arguments(own, method, kind)
 

@@ -1,14 +1,17 @@
-"""Whether a folder holds a checkpoint of the model, and a fingerprint that tells one checkpoint from another."""
+"""Where a checkpoint is, whether it is one of the model, and a fingerprint that tells one checkpoint from another."""
 
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments
-from st_simdiff.checkpoints.llava_video.config import read_config, read_json
+from st_simdiff.checkpoints.files import read_json
+from st_simdiff.checkpoints.hub import LLAVA_VIDEO, NVILA, TRANSFORMERS, Layout, Located, locate, split_name
+from st_simdiff.checkpoints.hub import is_here as is_located
+from st_simdiff.checkpoints.llava_video.config import read_config
 from st_simdiff.checkpoints.llava_video.layout import pooled_side, span_length
 from st_simdiff.checkpoints.llava_video.weights import find_weights
 from st_simdiff.checkpoints.nvila.config import read_config as read_nvila
@@ -27,14 +30,39 @@ SAMPLES, SAMPLE_BYTES = 16, 4096
 """Of every weights file: so many pieces of so many bytes, evenly spaced from the first to the last byte."""
 
 
-def check_checkpoint(model: str, path: str, arguments: AnsweringArguments | None) -> dict[str, Any]:
-    """How the checkpoint at `path` makes tokens of a video, as it will be loaded.
+def given_checkpoint(settings: Mapping[str, Any]) -> str:
+    """The checkpoint that a model's settings name: `pretrained`, with `revision` where a wrapper takes one."""
+    path, revision = str(settings["pretrained"]), settings.get("revision")
+    name = split_name(path)
+    return f"{path}@{revision}" if revision not in (None, "main") and name is not None and name[1] is None else path
 
-    arguments: of a model that this project runs itself; None for a wrapper of lmms-eval's, which alone knows (then the
-    answer is empty), and whose `path` may be a name on the Hugging Face hub. Raises `InputError` in one sentence for a
-    folder that holds no checkpoint of `model`.
+
+def locate_checkpoint(model: str, path: str) -> Located:
+    """The checkpoint `path` of the harness model `model`: a folder, or a name on the hub, fetched if need be.
+
+    What a name means to another package's model is left to that. Raises `InputError`, in one sentence, for a name that
+    cannot be had; a folder is not looked into.
     """
-    folder = Path(path)
+    layout = _layout(model)
+    return Located(Path(path)) if layout is None else locate(path, layout)
+
+
+def is_here(model: str, path: str) -> bool:
+    """Whether nothing has to be fetched for the checkpoint `path` of `model`."""
+    layout = _layout(model)
+    return layout is None or is_located(path, layout)
+
+
+def _layout(model: str) -> Layout | None:
+    return {"llava_video": LLAVA_VIDEO, "nvila": NVILA, **dict.fromkeys(MODEL_TYPES, TRANSFORMERS)}.get(model)
+
+
+def check_checkpoint(model: str, folder: Path, arguments: AnsweringArguments | None) -> dict[str, Any]:
+    """How the checkpoint in `folder` makes tokens of a video, as it will be loaded.
+
+    arguments: of a model that this project runs itself; None for others, which alone know (then the answer is empty).
+    Raises `InputError` in one sentence for a folder that holds no checkpoint of `model`.
+    """
     try:
         if isinstance(arguments, LlavaVideoArguments):
             facts = _llava_video(folder, arguments)
@@ -42,7 +70,7 @@ def check_checkpoint(model: str, path: str, arguments: AnsweringArguments | None
             return facts
         if isinstance(arguments, NvilaArguments):
             return _nvila(folder, arguments)
-        if is_hub_name(path):
+        if model not in MODEL_TYPES:
             return {}
         kind = read_json(folder / "config.json", "a checkpoint").get("model_type")
     except (ValueError, OSError) as error:
@@ -74,26 +102,21 @@ def _nvila(folder: Path, arguments: NvilaArguments) -> dict[str, Any]:
     }
 
 
-def is_hub_name(path: str) -> bool:
-    """Whether `path` is no folder here and reads as `owner/name`."""
-    return not Path(path).is_dir() and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", path) is not None
-
-
 def checkpoint_name(path: str) -> str:
-    """The last part of the path or hub name."""
-    return Path(path).resolve().name if Path(path).is_dir() else Path(path).name
+    """The last part of the path or of the name on the hub."""
+    name = split_name(path)
+    return Path(path).resolve().name if name is None else name[0].rpartition("/")[2]
 
 
-def fingerprint_checkpoint(path: str) -> str:
-    """16 hex digits for the files in the folder `path`, at any depth; the name itself if it is one on the hub.
+def fingerprint_checkpoint(folder: Path) -> str:
+    """16 hex digits for the files in `folder`, at any depth; the name itself of what is no folder here.
 
     Text files (configs, tokenizer, index of the weights) count whole. A weights file counts with its name, its size and
     `SAMPLES` pieces of `SAMPLE_BYTES`, so 15 GB take a few milliseconds; weights that differ only between the pieces
     are not told apart.
     """
-    folder = Path(path)
     if not folder.is_dir():
-        return path
+        return str(folder)
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
         if not file.is_file() or file.suffix not in TEXT_FILES | WEIGHT_FILES:

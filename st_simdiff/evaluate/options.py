@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model_path",
         action="append",
         default=[],
-        metavar="FOLDER",
-        help="checkpoint folder, <model>=<folder> for each of several models; default: $MODEL_PATH, else the embedded "
-        "checkpoint",
+        metavar="CHECKPOINT",
+        help="checkpoint: a folder, or owner/name or owner/name@revision on the Hugging Face hub; <model>=<checkpoint> "
+        "for each of several models; default: $MODEL_PATH, else the embedded checkpoint",
     )
     what.add_argument("--tasks", help="lmms-eval tasks; default: videomme_local, or synthevents when embedded")
     what.add_argument("--method", help="compression methods, see `st-simdiff methods`; default: st_simdiff")

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 
 from st_simdiff.answering.arguments import AnsweringArguments
+from st_simdiff.answering.checkpoints import is_here, locate_checkpoint
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.estimate import Entry
 from st_simdiff.evaluate.grid import Combination, expand
 from st_simdiff.evaluate.launch import Machines
-from st_simdiff.evaluate.request import EMBEDDED, Request, read_request
-from st_simdiff.lmms.models import MODELS
+from st_simdiff.evaluate.request import EMBEDDED, Checkpoint, Request, read_request
+from st_simdiff.lmms.models import find_model
 from st_simdiff.lmms.task_names import refuse_unknown_tasks
 from st_simdiff.lmms.video_folders import hf_home, refuse_empty
 from st_simdiff.methods.base import Method
@@ -57,9 +58,9 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
 
 def list_entries(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> list[Entry]:
     """What `--dry_run` lists: the runs of the plan and how far they have come; of a config file without checkpoints,
-    the evaluations that it names. Raises `InputError` as `make_plan`."""
+    or where one would have to be fetched first, the evaluations alone. Raises `InputError` as `make_plan`."""
     request = read_request(options, environment)
-    if request.checkpoints:
+    if request.checkpoints and all(is_here(model, one.path) for model, one in request.checkpoints.items()):
         trained_here = any(checkpoint.name == EMBEDDED for checkpoint in request.checkpoints.values())
         runs = _plan(request, options, extra, environment).runs
         shown = [replace(run, model=EMBEDDED) if trained_here else run for run in runs]
@@ -93,7 +94,9 @@ def _plan(request: Request, options: argparse.Namespace, extra: Sequence[str], e
     folders = _tasks_folders(tasks, options.full)
     refuse_unknown_tasks(tasks, [*folders, *_included(extra)])
     drawn = tuple(folder.name for folder in folders[:-1])
-    runs = make_runs(combinations, request, Path(options.output_path), extra, drawn)
+    # All are read first: wrong settings are refused before a checkpoint is fetched.
+    read = [read_evaluation(one, request.checkpoints[one.model].path) for one in combinations]
+    runs = make_runs(read, request, Path(options.output_path), extra, drawn)
     for run in runs:
         run.refuse_other_protocol()
     refuse_empty(tasks, hf_home(environment))
@@ -117,12 +120,15 @@ def check_extra(extra: Sequence[str]) -> None:
             raise InputError(f"{argument} works with lmms-eval's own command line only, `python -m lmms_eval`.")
 
 
-def read_evaluation(combination: Combination, checkpoint: str) -> tuple[Evaluation, AnsweringArguments | None]:
-    """One evaluation, and its model's settings with their types, None for a wrapper of lmms-eval's.
+Read = tuple[Evaluation, AnsweringArguments | None]
+
+
+def read_evaluation(combination: Combination, checkpoint: str) -> Read:
+    """One evaluation, and its model's settings with their types, None for a model that reads its own.
 
     checkpoint: a folder, or a name on the hub. Raises `InputError` for settings that cannot be used.
     """
-    model = MODELS[combination.model]
+    model = find_model(combination.model)
     given = {"pretrained": checkpoint, **model.defaults, **combination.settings}
     for key, value in given.items():
         if "," in str(value):
@@ -136,23 +142,20 @@ def read_evaluation(combination: Combination, checkpoint: str) -> tuple[Evaluati
 
 
 def make_runs(
-    combinations: Iterable[Combination],
-    request: Request,
-    output: Path,
-    extra: Sequence[str] = (),
-    drawn: Sequence[str] = (),
+    evaluations: Iterable[Read], request: Request, output: Path, extra: Sequence[str], drawn: Sequence[str]
 ) -> list[Run]:
-    """Every combination once. The folder's name follows from what is run: the same again is the same folder.
+    """Every evaluation once. The folder's name follows from what is run: the same again is the same folder.
 
     output: folder of all results. extra: arguments of lmms-eval. drawn: names of the data that are drawn, not
     downloaded.
     """
+    checkpoints = {model: pinned(model, checkpoint) for model, checkpoint in request.checkpoints.items()}
     runs: dict[str, Run] = {}
     protocols: dict[tuple[str, ...], dict[str, Any]] = {}
     has_gpu = torch.cuda.device_count() > 0
-    for combination in combinations:
-        checkpoint = request.checkpoints[combination.model]
-        one, arguments = read_evaluation(combination, checkpoint.path)
+    for read, arguments in evaluations:
+        checkpoint = checkpoints[read.model]
+        one = replace(read, settings={**read.settings, "pretrained": checkpoint.path})
         key = (one.model, one.task, join_model_args(one.settings))
         if key not in protocols:
             data = next((name for name in drawn if name.startswith(f"{one.task}-")), None)
@@ -164,6 +167,16 @@ def make_runs(
             folder = output.joinpath(checkpoint.name, Path(one.task).stem, f"{_file_name(one.label)}-{code}")
             runs[code] = Run(**vars(one), number=len(runs) + 1, folder=folder, protocol=protocols[key])
     return list(runs.values())
+
+
+def pinned(model: str, checkpoint: Checkpoint) -> Checkpoint:
+    """A name on the hub at the commit that it stands for now, fetched if need be; a folder as it is.
+
+    So all processes of a run, and the same run resumed, load the same files. Raises `InputError` for a name that cannot
+    be had.
+    """
+    located = locate_checkpoint(model, checkpoint.path)
+    return checkpoint if located.commit is None else replace(checkpoint, path=located.pinned)
 
 
 def describe(method: Method, varied: Mapping[str, Any]) -> str:

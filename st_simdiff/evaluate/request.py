@@ -13,7 +13,7 @@ from st_simdiff.errors import InputError, unknown
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.config_file import ConfigFile, join, read_config_file
 from st_simdiff.evaluate.grid import Grid
-from st_simdiff.lmms.models import MODELS
+from st_simdiff.lmms.models import find_model
 from st_simdiff.methods.settings import method_keys, resolve_names
 from st_simdiff.model_args import split_model_args
 from st_simdiff.vocabulary import DEFAULT_MODEL, FULL
@@ -27,7 +27,7 @@ Block = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """path: a folder, or a name on the hub. name: of the results folder."""
+    """path: a folder, or a name on the hub, `owner/name` or `owner/name@revision`. name: of the results folder."""
 
     path: str
     name: str
@@ -62,7 +62,7 @@ def read_request(options: argparse.Namespace, environment: Mapping[str, str]) ->
         return _embedded_request(options, config, flags, models, limit)
     for model in models:
         if model not in paths:
-            raise InputError(f"No checkpoint is given for {model}: add --model_path {model}=<folder>.")
+            raise InputError(f"No checkpoint is given for {model}: add --model_path {model}=<folder or owner/name>.")
     checkpoints = {model: Checkpoint(path, checkpoint_name(path)) for model, path in paths.items()}
     return Request(tuple(_grid(join(block, flags)) for block in config.blocks), checkpoints, limit)
 
@@ -138,8 +138,7 @@ def _models(blocks: Iterable[Block], flags: Block) -> tuple[str, ...]:
     named = [flags.get("model") or block.get("model") or (DEFAULT_MODEL,) for block in blocks]
     models = tuple(dict.fromkeys(model for some in named for model in some))
     for model in models:
-        if model not in MODELS:
-            raise unknown("model", model, MODELS)
+        find_model(model)
     return models
 
 

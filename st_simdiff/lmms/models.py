@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, keys, read_arguments
+from st_simdiff.errors import unknown
 from st_simdiff.lmms.wrappers.stock import wrapper_arguments
 from st_simdiff.methods.base import Method
+from st_simdiff.plugins import declared
 from st_simdiff.vocabulary import WRAPPER
+
+LMMS_EVAL_GROUP = "lmms_eval.models"
+"""The entry points through which lmms-eval finds models of other packages."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +60,17 @@ MODELS: dict[str, HarnessModel] = {
     **dict(map(_wrapper, ("qwen2_5_vl", "qwen3_vl", "llava_hf"))),
 }
 """By name. The defaults of llava_video are the published command line's."""
+
+
+def find_model(name: str) -> HarnessModel:
+    """The harness model called `name`: one of `MODELS`, or one that another package declares to lmms-eval.
+
+    Of the latter only the method's settings are known here; its own are checked when it is loaded. Raises `InputError`
+    for any other name.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    others = declared(LMMS_EVAL_GROUP)
+    if name in others:
+        return HarnessModel()
+    raise unknown("model", name, {*MODELS, *others})

@@ -38,7 +38,10 @@ def refuse_unknown_tasks(tasks: Iterable[str], folders: Iterable[Path]) -> None:
         if "*" not in task and task not in known:
             error = unknown("task", task, known)
             sentence, _, _ = str(error).partition(" Valid: ")
-            raise InputError(f"{sentence} `python -m lmms_eval --tasks list` lists all {len(known):,}.")
+            raise InputError(
+                f"{sentence} `python -m lmms_eval --tasks list` lists all {len(known):,}; the folder of your own tasks "
+                "is given as `-- --include_path FOLDER`."
+            )
 
 
 def is_task_file(task: str) -> bool:

@@ -102,8 +102,10 @@ def read_arguments(given: Sequence[str]) -> Namespace:
 def load(run: Run, arguments: Namespace) -> SharedModel:
     """The model of the runs, loaded with the settings of the first one."""
     placed = {key: getattr(arguments, key) for key in ("batch_size", "max_batch_size", "device")}
-    settings = {**run.settings, "method": run.method}
-    return get_model(run.model, arguments.force_simple).create(settings, placed)
+    kind = get_model(run.model, arguments.force_simple)
+    if not hasattr(kind, "create"):  # a model of another package
+        return kind.create_from_arg_string(model_args_of(run), placed)
+    return kind.create({**run.settings, "method": run.method}, placed)
 
 
 def evaluate(

@@ -30,10 +30,12 @@ class VisionRecord:
     attention: float32 (T*H*W,), attention received by the patch in the tower's last kept layer, mean over queries and
         heads (SigLIP has no CLS token), pooled like the features.
     keys: (T*H*W, d_k), keys of the same layer, mean over heads, pooled like the features.
+    pooled: (T, d), one vector a frame from the tower's pooling head; None where the tower has no such head.
     """
 
     attention: torch.Tensor | None = None
     keys: torch.Tensor | None = None
+    pooled: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,12 +22,13 @@ class Patches:
     """The P = H*W patches of each of T frames, without separators.
 
     features: (T, P, D), in the model's dtype. records: what the vision tower recorded, "attention" float32 (T, P) and
-    "keys" (T, P, d_k).
+    "keys" (T, P, d_k). pooled: (T, d), what its pooling head says of every frame, None where it has none.
     """
 
     features: torch.Tensor
     grid: TokenGrid
     records: Mapping[VisionInput, torch.Tensor] = field(default_factory=dict)
+    pooled: torch.Tensor | None = None
 
     @property
     def attention(self) -> torch.Tensor:
@@ -91,12 +93,21 @@ class PatchMethod(Budgeted, ABC):
             choice = self.choose_published(read_patches(tokens, self.vision_inputs))
             return to_slots(choice, where, self.published_separators(where[choice.kept], grid), tokens)
         count = self.count(tokens)
+        if count < (fewest := self.fewest(grid)):
+            raise InputError(
+                f"{self.name} keeps at least {fewest} of this video's {grid.count} tokens, and a retention of "
+                f"{self.retention} leaves {count}; it takes {math.ceil(100 * fewest / grid.count) / 100} and more."
+            )
         if count < where.numel():
             choice = self.choose(read_patches(tokens, self.vision_inputs), count)
         else:
             choice = Choice(torch.arange(where.numel(), device=where.device))
         separators = spread(grid.separator_offsets(where.device), max(0, count - where.numel()))
         return to_slots(choice, where, separators, tokens)
+
+    def fewest(self, grid: TokenGrid) -> int:  # noqa: ARG002
+        """The fewest tokens that the method can leave of a video; fewer are refused."""
+        return 1
 
     @abstractmethod
     def choose(self, patches: Patches, count: int) -> Choice:
@@ -124,7 +135,10 @@ def read_patches(tokens: VisualTokens, needed: frozenset[VisionInput]) -> Patche
             raise InputError(f"The tower's {name} cover {record.shape[0]} patches, the grid has {shape[0] * shape[1]}.")
         records[name] = record.to(tokens.features.device).unflatten(0, shape)
     where = grid.patches(tokens.features.device).flatten()
-    return Patches(tokens.features[where].unflatten(0, shape), grid, records)
+    pooled = getattr(tokens.vision, "pooled", None)
+    if pooled is not None and len(pooled) != grid.frames:
+        raise InputError(f"The tower's pooling head told of {len(pooled)} frames, the grid has {grid.frames}.")
+    return Patches(tokens.features[where].unflatten(0, shape), grid, records, pooled)
 
 
 def assemble(parts: list[FramePart], frames: int, size: int, details: Any = None) -> Choice:

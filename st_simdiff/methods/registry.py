@@ -15,9 +15,13 @@ from typing import Any, cast
 
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
+from st_simdiff.methods.divprune import DivPrune
+from st_simdiff.methods.dycoke import DyCoke
+from st_simdiff.methods.evs import EVS
 from st_simdiff.methods.fastervlm import FasterVLM
 from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.fastvid import FastVID
+from st_simdiff.methods.flashvid import FlashVID
 from st_simdiff.methods.framefusion import FrameFusion
 from st_simdiff.methods.full import Full
 from st_simdiff.methods.holitom import HoliTom
@@ -31,12 +35,15 @@ from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
 from st_simdiff.methods.st_simdiff_input import STSimDiffInput
 from st_simdiff.methods.st_simdiff_release import STSimDiffRelease, STSimDiffReleaseRandom, STSimDiffReleaseRanked
 from st_simdiff.methods.sttm import STTM
-from st_simdiff.methods.temporal_drop import TemporalDrop
+from st_simdiff.methods.unicomp import UniComp
 from st_simdiff.methods.uniform_frames import UniformFrames
+from st_simdiff.methods.v_cast import VCast
 from st_simdiff.methods.vidcom2 import VidCom2
+from st_simdiff.methods.vidcom2_vllm import VidCom2VLLM
 from st_simdiff.methods.visionzip import VisionZip
 from st_simdiff.methods.vispruner import VisPruner
 from st_simdiff.plugins import METHODS_GROUP, declared, load_class, package_of
+from st_simdiff.vocabulary import current_name
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +51,8 @@ logger = logging.getLogger(__name__)
 class MethodRegistry(Mapping[str, type[Method]]):
     """Method classes by name: those of this package, then those of other installed packages.
 
-    Iterating loads the other packages; a method that cannot be loaded is left out, with one warning.
+    Iterating loads the other packages; a method that cannot be loaded is left out, with one warning. A former name of
+    a method is understood, and not listed.
     own: those of this package alone.
     """
 
@@ -58,6 +66,7 @@ class MethodRegistry(Mapping[str, type[Method]]):
 
     def find(self, name: str) -> type[Method]:
         """The method called `name`. Raises `InputError` if there is none, or its package cannot be used."""
+        name = current_name(name)
         if name in self.own:
             return self.own[name]
         if name not in self._declared:
@@ -69,6 +78,7 @@ class MethodRegistry(Mapping[str, type[Method]]):
 
     def package(self, name: str) -> str | None:
         """The other package that method `name` comes from, with its version; None for one of this package."""
+        name = current_name(name)
         return None if name in self.own or name not in self._declared else package_of(self._declared[name])
 
     def problems(self) -> list[str]:
@@ -76,6 +86,7 @@ class MethodRegistry(Mapping[str, type[Method]]):
         return [str(found) for name in self._declared if isinstance(found := self._load(name), InputError)]
 
     def __getitem__(self, name: str) -> type[Method]:
+        name = current_name(name)
         found = self.own.get(name) or (self._load(name) if name in self._declared else None)
         if found is None or isinstance(found, InputError):
             raise KeyError(name)
@@ -84,7 +95,7 @@ class MethodRegistry(Mapping[str, type[Method]]):
     def __iter__(self) -> Iterator[str]:
         yield from self.own
         for name in self._declared:
-            if name not in self.own and not isinstance(self._load(name), InputError):
+            if not isinstance(self._load(name), InputError):
                 yield name
 
     def __len__(self) -> int:
@@ -128,7 +139,7 @@ METHODS = MethodRegistry(
         STSimDiffReleaseRandom,
         Random,
         UniformFrames,
-        TemporalDrop,
+        EVS,
         Importance,
         FastV,
         PruMerge,
@@ -139,9 +150,15 @@ METHODS = MethodRegistry(
         FrameFusion,
         STTM,
         VidCom2,
+        VidCom2VLLM,
         FastVID,
         HoliTom,
         LLaVAScissor,
+        DyCoke,
+        DivPrune,
+        FlashVID,
+        UniComp,
+        VCast,
     )
 )
 

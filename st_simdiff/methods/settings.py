@@ -86,7 +86,13 @@ def changed_settings(method: Method) -> dict[str, Any]:
     return {one.name: getattr(method, one.name) for one in fields if getattr(method, one.name) != one.default}
 
 
+def as_data(method: Method) -> dict[str, Any]:
+    """The method's name and every setting: `make_method(**as_data(method))` is the same method."""
+    settings = dataclasses.asdict(method)
+    return {"name": method.name, **{one.name: settings[one.name] for one in dataclasses.fields(method) if one.init}}
+
+
 def describe_method(method: Method) -> dict[str, Any]:
-    """The method's name and every setting, for `make_method(**described)`."""
-    own = method_settings(method.name)
-    return {"name": method.name, **{key: value for key, value in dataclasses.asdict(method).items() if key in own}}
+    """The method's name and every setting; of a method from another package also that package's version."""
+    package = METHODS.package(method.name)
+    return {**as_data(method), **({"package": package} if package else {})}

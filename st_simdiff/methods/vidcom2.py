@@ -43,9 +43,9 @@ class VidCom2(PatchMethod):
 
 
 def steady_channels(features: torch.Tensor) -> torch.Tensor:
-    """The half of the channels that vary least over all patches, int64 (D // 2,), ascending. features: (T, P, D)."""
+    """The half of the channels (at least one) that vary least of (T, P, D) features: int64, ascending."""
     variance = features.float().flatten(0, 1).var(0)
-    return torch.sort(variance, stable=True).indices[: features.shape[-1] // 2].sort().values
+    return torch.sort(variance, stable=True).indices[: max(1, features.shape[-1] // 2)].sort().values
 
 
 def typicality(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

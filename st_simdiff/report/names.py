@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from st_simdiff.report.published import LLAVA_VIDEO, NVILA, PRINTED_NAMES, QWEN
-from st_simdiff.vocabulary import OURS, RELEASE
+from st_simdiff.vocabulary import OURS, RELEASE, current_name
 
 OTHER_NAMES = {
     RELEASE: "ST-SimDiff (release)",
@@ -13,21 +15,27 @@ OTHER_NAMES = {
     "st_simdiff_input": "ST-SimDiff (input)",
     "random": "Random",
     "uniform_frames": "Uniform frames",
-    "temporal_drop": "Temporal drop",
+    "evs": "EVS",
     "prumerge_plus": "PruMerge+",
     "vispruner": "VisPruner",
     "sttm": "STTM",
     "vidcom2": "VidCom2",
+    "vidcom2_vllm": "VidCom2 (vLLM)",
     "fastvid": "FastVID",
     "holitom": "HoliTom",
     "llava_scissor": "LLaVA-Scissor",
+    "dycoke": "DyCoke",
+    "divprune": "DivPrune",
+    "flashvid": "FlashVID",
+    "unicomp": "UniComp",
+    "v_cast": "V-CAST",
 }
 """Methods that the paper does not compare."""
 
 
 def display_name(variant: str) -> str:
     """A method's usual spelling; its registry name where none is known."""
-    return {**PRINTED_NAMES, **OTHER_NAMES}.get(variant, variant)
+    return {**PRINTED_NAMES, **OTHER_NAMES}.get(current_name(variant), variant)
 
 
 def is_own(method: str) -> bool:
@@ -51,9 +59,11 @@ GENERIC = frozenset({"checkpoint", "model", "weights"})
 def model_name(path: str) -> str:
     """What the checkpoint at `path`, a folder or a name on the Hugging Face hub, is called.
 
-    A folder of the hub's cache has its repository's name; to a name that tells nothing the folder above is added.
+    A folder of the hub's cache has its repository's name; to a name that tells nothing the folder above is added. A
+    revision, as in `owner/name@revision`, is no part of it.
     """
-    parts = [part for part in path.split("/") if part]
+    name = re.fullmatch(r"([^/@]+/[^/@]+)@.+", path)
+    parts = [part for part in (name[1] if name else path).split("/") if part]
     cached = next((part for part in parts if part.startswith("models--")), None)
     if cached is not None:
         return cached.split("--")[-1]

@@ -26,6 +26,7 @@ from st_simdiff.vocabulary import (
     TAU_SIM,
     WITHOUT_EFFECT,
     WRAPPER,
+    current_name,
 )
 
 Setting = str | float | bool | None
@@ -57,8 +58,10 @@ PROTOCOL_KEYS = frozenset(
 NAMES_THE_MODEL = frozenset({"model_name", "model"})
 """model_args that say which model it is."""
 
-TOLD_ELSEWHERE = frozenset({"task", "coverage"})
-"""Entries of a written protocol that every run tells of itself: questions that both were asked can be compared."""
+TOLD_ELSEWHERE = frozenset({"task", "coverage", "source"})
+"""Entries of a written protocol that every run tells of itself: questions that both were asked can be compared, and so
+can copies of one checkpoint wherever they came from.
+"""
 
 HARNESS_MODELS = frozenset({DEFAULT_MODEL, "nvila"})
 """These, and those that begin with `WRAPPER`, run ST-SimDiff when their model_args name no method."""
@@ -144,7 +147,7 @@ def _written_method(
     written = results.get("method")
     if not isinstance(written, Mapping):
         return None
-    method = str(written["name"])
+    method = current_name(str(written["name"]))
     changed = results.get("changed_settings")
     if changed is None:
         changed = _without_defaults(method, {key: written[key] for key in given if key in written})
@@ -155,7 +158,8 @@ def _asked_method(model: str, given: Mapping[str, Setting]) -> tuple[str, Any, d
     """The same from the text of model_args."""
     ours = model in HARNESS_MODELS or model.startswith(WRAPPER)
     merge_type = str(given.get("merge_type", ""))
-    method = str(given.get("method", "") or MERGE_TYPES.get(merge_type, merge_type) or (OURS if ours else FULL))
+    named = str(given.get("method", "") or MERGE_TYPES.get(merge_type, merge_type) or (OURS if ours else FULL))
+    method = current_name(named)
     not_of_it = PROTOCOL_KEYS | WITHOUT_EFFECT | NAMES_THE_MODEL | {"merge_type", "method", "retention"}
     settings = {key: given[key] for key in given if key not in not_of_it}
     return method, given.get("retention", 1.0), _without_defaults(method, settings)

@@ -52,6 +52,7 @@ DASHES = ("-", "--", "-.", ":")
 RIVALS = (
     *("fastv", "framefusion", "visionzip", "prumerge", "fastervlm", "importance", "vispruner", "sttm"),
     *("vidcom2", "fastvid", "holitom", "llava_scissor", "prumerge_plus"),
+    *("evs", "vidcom2_vllm", "dycoke", "divprune", "flashvid", "unicomp", "v_cast"),
 )
 """Each keeps its look, whatever else is in the picture."""
 

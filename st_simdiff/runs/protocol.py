@@ -17,7 +17,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments
-from st_simdiff.answering.checkpoints import check_checkpoint, checkpoint_name, fingerprint_checkpoint
+from st_simdiff.answering.checkpoints import (
+    check_checkpoint,
+    checkpoint_name,
+    fingerprint_checkpoint,
+    given_checkpoint,
+    locate_checkpoint,
+)
 from st_simdiff.answering.device import choose_dtype
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import changed_settings
@@ -29,6 +35,11 @@ from st_simdiff.vocabulary import WITHOUT_EFFECT
 PACKAGES = ("st-simdiff", "lmms_eval", "torch", "transformers")
 WRAPPERS_PACKAGES = ("qwen-vl-utils", "torchvision")
 """What lmms-eval's wrappers choose and resize frames with, where it is installed."""
+
+SOURCE = "source"
+"""Entry of the repository and the commit that a checkpoint was fetched from. Its fingerprint says which files it has:
+the same ones under another commit, or in a folder, are the same checkpoint.
+"""
 
 NOT_OF_IT = WITHOUT_EFFECT | {"method"}
 """Arguments that are recorded elsewhere in the protocol, or that say where and not what is computed."""
@@ -49,14 +60,17 @@ def plan_protocol(
     """What can be said of the model before it is loaded: everything but a wrapper's own defaults.
 
     model: name of the harness model. settings: its `--model_args` without the method's. arguments: the same, parsed,
-    for a model that this project runs itself; None for a wrapper of lmms-eval's. has_gpu: whether this machine has one.
-    Raises `InputError` where the folder `settings["pretrained"]` holds no checkpoint of `model`.
+    for a model that this project runs itself; None for others. has_gpu: whether this machine has one. Raises
+    `InputError` where `settings["pretrained"]`, a folder or a name on the hub, is no checkpoint of `model`.
     """
-    path = str(settings["pretrained"])
-    seen = check_checkpoint(model, path, arguments)
+    path = given_checkpoint(settings)
+    located = locate_checkpoint(model, path)
+    seen = check_checkpoint(model, located.folder, arguments)
+    source = {} if located.commit is None else {SOURCE: {"repository": located.repository, "commit": located.commit}}
     return {
         "model": model,
-        "checkpoint": {"name": checkpoint_name(path), "fingerprint": fingerprint_checkpoint(path)},
+        "checkpoint": {"name": checkpoint_name(path), "fingerprint": fingerprint_checkpoint(located.folder)},
+        **source,
         **_asked(settings, arguments, has_gpu),
         **seen,
         "software": software(_decoders(arguments)),
@@ -107,7 +121,7 @@ def _version(package: str) -> str:
 def difference(planned: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
     """The first entry that both have and that differs, as "max_frames_num was 32 and is 64"; empty if none does."""
     for key in recorded:
-        if key in planned and _plain(planned[key]) != _plain(recorded[key]):
+        if key != SOURCE and key in planned and _plain(planned[key]) != _plain(recorded[key]):
             if isinstance(planned[key], Mapping) and isinstance(recorded[key], Mapping):
                 inner = difference(planned[key], recorded[key])
                 if inner:
@@ -127,8 +141,11 @@ def run_code(protocol: Mapping[str, Any], method: Method) -> str:
 
 
 def short_hash(*parts: Mapping[str, Any]) -> str:
-    """8 hex digits that tell one run from another: `parts` without software, whose change is refused, not hidden."""
-    kept = [{key: value for key, value in part.items() if key != "software"} for part in parts]
+    """8 hex digits that tell one run from another: `parts` without software, whose change is refused, not hidden.
+
+    Without the checkpoint's source, too: its fingerprint is there.
+    """
+    kept = [{key: value for key, value in part.items() if key not in ("software", SOURCE)} for part in parts]
     return hashlib.sha256(json.dumps(_plain(kept), sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import make_method
-from st_simdiff.methods.settings import describe_method
+from st_simdiff.methods.settings import as_data, describe_method
 from st_simdiff.runs.journal import FOLDER, count_answers
 from st_simdiff.runs.record import bind, refuse_other_protocol
 from st_simdiff.runs.results import find_results
@@ -64,7 +64,7 @@ class Run(Evaluation):
         bind(self.folder, self.protocol, describe_method(self.method))
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "folder": str(self.folder), "method": describe_method(self.method)}
+        return {**vars(self), "folder": str(self.folder), "method": as_data(self.method)}
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Run:

@@ -40,7 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--frames", type=int, default=DEFAULT_FRAMES, help="evenly spaced frames to look at; default: 32")
     add("--patches", help="rows x columns of a frame, such as 14x14 (LLaVA-Video's); default: about 196 square ones")
-    add("--model_path", help="LLaVA-Video checkpoint folder: its features and attention decide")
+    add(
+        "--model_path",
+        help="LLaVA-Video checkpoint, a folder or owner/name on the hub: its features and attention decide",
+    )
     add("--question", help="the question whose attention ranks tokens; needs --model_path")
     add("--model_args", default="", help="key=value,... of the checkpoint, as for `st-simdiff eval`")
     add("--only", help=f"comma-separated subset of {', '.join(PICTURES)}; default: all")

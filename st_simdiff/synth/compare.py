@@ -20,6 +20,7 @@ from st_simdiff.synth.dataset import AskedClip, draw_split
 from st_simdiff.synth.examiner import Answer, Examiner, onsets
 from st_simdiff.synth.stress import check_stress
 from st_simdiff.synth.variants import BLIND, FULL, VARIANTS, Variant
+from st_simdiff.vocabulary import current_name
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,12 @@ def write(comparisons: Sequence[Comparison], path: Path) -> None:
 def read(path: Path) -> list[Comparison]:
     """What `write` wrote."""
     contents = json.loads(path.read_text(encoding="utf-8"))
-    return [Comparison(**content | {"rows": [Row(**row) for row in content["rows"]]}) for content in contents]
+    return [Comparison(**content | {"rows": [Row(**_renamed(row)) for row in content["rows"]]}) for content in contents]
+
+
+def _renamed(row: dict[str, Any]) -> dict[str, Any]:
+    """A row under the present name of its method."""
+    return row | {key: current_name(row[key]) for key in ("name", "method")}
 
 
 def compare(

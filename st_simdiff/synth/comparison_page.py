@@ -12,7 +12,7 @@ from st_simdiff.synth.scores import KINDS, Scores, interval_text, markdown, shar
 from st_simdiff.synth.variants import ADAPTIVE, BLIND, BOTH, CALIBRATED, FULL, PAPER, SPATIAL, TEMPORAL
 
 PAIRS = (
-    *((ADAPTIVE, other) for other in (PAPER, CALIBRATED, "fastv", "temporal_drop")),
+    *((ADAPTIVE, other) for other in (PAPER, CALIBRATED, "fastv", "evs")),
     (PAPER, "random"),
     (PAPER, "fastv"),
     (CALIBRATED, "fastv"),

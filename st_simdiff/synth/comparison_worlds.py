@@ -22,7 +22,7 @@ from st_simdiff.synth.variants import (
     PAPER,
 )
 
-RIVALS = ("random", "temporal_drop", "fastv", PAPER, CALIBRATED, ADAPTIVE)
+RIVALS = ("random", "evs", "fastv", PAPER, CALIBRATED, ADAPTIVE)
 PARTS = {"the graph": NO_GRAPH, "the events": NO_EVENTS, "both": NEITHER}
 
 

@@ -24,8 +24,9 @@ FASTV_AS_ADAPTIVE = ("fastv k=1, adaptive's compute", "fastv k=2, adaptive's com
 
 LAYERS = 5
 """Of the tiny model's decoder."""
-RELEASE, LEAST_RELEASE_COST = "st_simdiff_release", 0.1
-"""Below it the release refuses some clips: two of five layers cost more than the average over all may be."""
+LEAST_RETENTION = {"st_simdiff_release": 0.1, "st_simdiff_release_ranked": 0.1, "dycoke": 0.25}
+"""Below it the release refuses some clips, since two of five layers cost more than the average over all may be, and
+DyCoke all, since it keeps whole frames."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Variant:
 
     def affordable(self, retention: float) -> bool:
         """Whether the layers that run before the pruning leave something of the budget, on every clip."""
-        if self.method == RELEASE:
-            return retention >= LEAST_RELEASE_COST
+        if retention < LEAST_RETENTION.get(self.method, 0):
+            return False
         return self.compute_of != "adaptive" or LAYERS * adaptive_share(retention) > self.settings["k"]
 
 
@@ -122,7 +123,7 @@ VARIANTS = (
 """The rows on the first world."""
 
 FURTHER = (
-    *(Variant(name, name) for name in ("random", "temporal_drop", "fastv", PAPER, ADAPTIVE)),
+    *(Variant(name, name) for name in ("random", "evs", "fastv", PAPER, ADAPTIVE)),
     ABLATION[-1],
     FIXED_PAIR,
     *PARTS,

@@ -105,7 +105,7 @@ def test_both_names_of_one_setting_are_refused(text, ours):
         ("pretrained=x,fps=fast", "fps is a number, got 'fast'."),
         ("pretrained=x,force_sample=3", "force_sample is True or False, got 3."),
         ("pretrained=x,batch_size=4", "batch_size is 1, got 4."),
-        ("retention=0.5", "pretrained=<checkpoint folder> is missing"),
+        ("retention=0.5", "pretrained=<checkpoint> is missing"),
         ("pretrained=x,retention", "key=value pairs separated by commas, got 'retention'."),
         ("pretrained=x,cost=0.3,cost=0.5", "cost is given twice: 0.3 and 0.5."),
     ],

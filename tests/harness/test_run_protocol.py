@@ -58,25 +58,24 @@ def test_nvila_says_how_many_frames_become_one(tmp_path):
 
     folder = write_tiny_checkpoint(tmp_path / "nvila", num_video_frames=16)
     settings = {"pretrained": str(folder)}
-    seen = check_checkpoint("nvila", str(folder), parse(settings, NvilaArguments))
+    seen = check_checkpoint("nvila", folder, parse(settings, NvilaArguments))
     assert (seen["max_frames_num"], seen["video"]) == (16, "tsp")
     assert seen["visual_tokens"].endswith(" every 8 frames")
     frames = parse({**settings, "video": "frames", "max_frames_num": 4}, NvilaArguments)
-    assert check_checkpoint("nvila", str(folder), frames)["visual_tokens"].endswith(" a frame")
+    assert check_checkpoint("nvila", folder, frames)["visual_tokens"].endswith(" a frame")
 
 
 def test_a_checkpoint_is_known_by_its_files_not_its_place(checkpoint, tmp_path):
     copy = tmp_path / "elsewhere"
     shutil.copytree(checkpoint, copy)
-    before = fingerprint_checkpoint(str(checkpoint))
+    before = fingerprint_checkpoint(checkpoint)
     (copy / "README.md").write_text("Not a part of it.")
-    assert fingerprint_checkpoint(str(copy)) == before
+    assert fingerprint_checkpoint(copy) == before
     weights = copy / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    assert fingerprint_checkpoint(str(copy)) != before
-    assert fingerprint_checkpoint("owner/name") == "owner/name"
+    assert fingerprint_checkpoint(copy) != before
 
 
 def test_every_setting_of_the_method_is_recorded():

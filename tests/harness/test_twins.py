@@ -5,13 +5,16 @@ import shutil
 
 import pytest
 import torch
+from huggingface_hub import constants
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.models import get_model
 from lmms_eval.tasks import TaskManager
 from made_videos import clip, write_video
+from stand_in_hub import COMMIT, lay_out_cache
 from tiny_checkpoints import WRITERS, write_checkpoint
 
 from st_simdiff.answering.arguments import NvilaArguments, parse
+from st_simdiff.answering.checkpoints import fingerprint_checkpoint
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.embedded import TASKS_FOLDER
@@ -416,13 +419,36 @@ def test_arguments_of_the_wrappers_are_read_from_their_source():
     assert wrapper_arguments("no_such_wrapper") is None
 
 
-def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path):
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """cached(checkpoint): puts it into the hub's cache as owner/name; there is no hub."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return lambda checkpoint: lay_out_cache(tmp_path / "hub", "owner/name", checkpoint, refs=("main", "v1"))
+
+
+@pytest.mark.parametrize("model", ["st_simdiff_qwen2_5_vl", "st_simdiff_llava_hf"])
+def test_a_twin_is_loaded_by_its_name_on_the_hub(checkpoint_of, cached, model):
+    cached(checkpoint_of(model))
+    expected = load(model, "simple", f"pretrained={checkpoint_of(model)}{SMALL[model]}").model.state_dict()
+    revision = ",revision=v1" if model == "st_simdiff_llava_hf" else ""
+    for name in (f"owner/name{revision}", f"owner/name@{COMMIT}"):
+        twin = load(model, "simple", f"pretrained={name}{SMALL[model]}")
+        assert [key for key, tensor in twin.model.state_dict().items() if not torch.equal(tensor, expected[key])] == []
+    with pytest.raises(SystemExit, match=f"{model}: owner/other is neither a folder nor complete in the hub's cache"):
+        load(model, "simple", f"pretrained=owner/other{SMALL[model]}")
+
+
+def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path, checkpoint_of, cached):
+    checkpoint = checkpoint_of("st_simdiff_qwen3_vl")
+    cached(checkpoint)
     arguments = ["--model", "st_simdiff_qwen3_vl", "--model_path", "owner/name", "--tasks", "videomme"]
     (run,) = plan(tmp_path, *arguments, "--model_args", "max_num_frames=8,cost=0.5").runs
     assert (run.model, run.task) == ("st_simdiff_qwen3_vl", "videomme")
-    expected = ["max_num_frames=8", "method=st_simdiff", "pretrained=owner/name", "retention=0.5"]
+    expected = ["max_num_frames=8", "method=st_simdiff", f"pretrained=owner/name@{COMMIT}", "retention=0.5"]
     assert sorted(model_args_of(run).split(",")) == expected
-    assert run.protocol["checkpoint"] == {"name": "name", "fingerprint": "owner/name"}
+    assert run.protocol["checkpoint"] == {"name": "name", "fingerprint": fingerprint_checkpoint(checkpoint)}
+    assert run.protocol["source"] == {"repository": "owner/name", "commit": COMMIT}
     assert run.protocol["max_num_frames"] == 8
 
 

@@ -15,9 +15,13 @@ import numpy as np
 import torch
 
 from st_simdiff.methods import (
+    divprune,
+    dycoke,
+    evs,
     fastervlm,
     fastv,
     fastvid,
+    flashvid,
     framefusion,
     holitom,
     llava_scissor,
@@ -26,7 +30,10 @@ from st_simdiff.methods import (
     prumerge_plus,
     quadtree,
     sttm,
+    unicomp,
+    v_cast,
     vidcom2,
+    vidcom2_vllm,
     visionzip,
     vispruner,
 )
@@ -427,6 +434,158 @@ def replay_llava_scissor(case: Case) -> None:
     near(method.reduce_input(tokens).values, case["out_tokens"], LOOSE)
 
 
+def kept_up_to_rounding(case: Case, kept: torch.Tensor, score: torch.Tensor) -> None:
+    """The recorded patches exactly, or, where the recording is not strict, up to those whose score is at the cut."""
+    if case.params["strict"]:
+        same(kept, case["out_kept"])
+        return
+    assert len(kept) == len(case["out_kept"])
+    cut = score[case["out_kept"].long()].min()
+    differ = torch.ones_like(score, dtype=torch.bool)
+    differ[kept] = False
+    mask = torch.zeros_like(differ)
+    mask[case["out_kept"].long()] = True
+    differ = mask == differ
+    assert float((score[differ] - cut).abs().max()) <= case.params["tie_within"]
+
+
+def replay_evs(case: Case) -> None:
+    params = case.params
+    grid = TokenGrid(params["T"], 1, params["tokens_per_frame"])
+    method = evs.EVS(retention=1 - params["q"], budget="as_published")
+    reduction = method.reduce_input(tokens_of(case["in_flat"], grid))
+    change = reduction.details.flatten()
+    near(change.clamp(max=255), case["out_dissimilarity"], 2e-6)
+    kept_up_to_rounding(case, reduction.kept, change)
+    assert reduction.kept.numel() == int(case["out_count"])
+
+
+def replay_vidcom2_vllm(case: Case) -> None:
+    params, size = case.params, case.params["tokens_per_frame"]
+    features = case["in_flat"].unflatten(0, (params["T"], size))
+    same(vidcom2.steady_channels(features), case["out_channels"])
+    video, frame = vidcom2.typicality(features)
+    near(video, case["out_video_score"], 1e-4)
+    near(frame, case["out_frame_score"], 1e-4)
+    base = 1 - params["q"]
+    near(vidcom2.frame_scales(video, base), case["out_scales"], 1e-4)
+    same(vidcom2_vllm.frame_budgets(video, base), case["out_budgets"])
+    method = vidcom2_vllm.VidCom2VLLM(retention=base, budget="as_published")
+    same(method.reduce_input(tokens_of(case["in_flat"], TokenGrid(params["T"], 1, size))).kept, case["out_kept"])
+
+
+def replay_v_cast(case: Case) -> None:
+    params, size = case.params, case.params["tokens_per_frame"]
+    features = case["in_flat"].unflatten(0, (params["T"], size))
+    curvature = v_cast.curvature(features)
+    near(curvature, case["out_curvature"], 1e-4)
+    near(v_cast.weights(curvature), case["out_weights"], 1e-4)
+    same(
+        v_cast.frame_budgets(v_cast.weights(curvature), params["total_budget"], size, params["min_k"]),
+        case["out_budgets"],
+    )
+    scored = case["out_budgets"] > 0
+    near(v_cast.scores(features)[scored], case["out_scores"][scored], 1e-4)
+    method = v_cast.VCast(retention=params["retain_ratio"], least=params["min_k"], budget="as_published")
+    same(method.reduce_input(tokens_of(case["in_flat"], TokenGrid(params["T"], 1, size))).kept, case["out_kept"])
+
+
+def replay_divprune(case: Case) -> None:
+    count = case.params["count"]
+    same(divprune.farthest_points(case["in_flat"], count, repeat=True), case["out_order"])
+    method = divprune.DivPrune(retention=case.params["threshold_ratio"], budget="as_published")
+    kept = method.reduce_input(tokens_of(case["in_flat"], TokenGrid(1, 1, case.params["N"]))).kept
+    same(kept, case["out_kept"].unique())
+
+
+def replay_dycoke(case: Case) -> None:
+    params, size = case.params, case.params["P"]
+    method = dycoke.DyCoke(retention=0.5, k=params["dycoke_k"], budget="as_published")
+    kept = method.reduce_input(tokens_of(case["in_flat"], TokenGrid(params["T"], 1, size))).kept
+    same(kept, case["out_kept"])
+    assert len(kept) == int(case["out_count"])
+    assert torch.bincount(kept // size, minlength=params["T"]).tolist() == params["per_frame"]
+
+
+def replay_flashvid(case: Case) -> None:
+    params = case.params
+    if params.get("stage") == "llm":
+        attention = case["in_last_attention"].mean(0)
+        start, count = params["start"], params["count"]
+        grid = TokenGrid(1, 1, count)
+        scores = attention[start : start + count]
+        tokens = VisualTokens(torch.zeros(count, 1), torch.arange(count), grid, LAYERS, attention=lambda: scores)
+        method = flashvid.FlashVID(retention=0.25, budget="as_published")
+        assert method.layers(LAYERS) == (params["pruning_layer"] - 1,)
+        kept = method.reduce_after_layer(params["pruning_layer"] - 1, tokens).kept
+        after = torch.arange(start + count, start + count + params["tail"])
+        same(torch.cat([torch.arange(start), start + kept, after]), case["out_keep"])
+        return
+    frames, size = case["in_attention"].shape
+    lengths = flashvid.segment_lengths(
+        case["in_features"].mean(1), params["min_segment_num"], params["segment_threshold"]
+    )
+    same(torch.tensor(lengths), case["out_lengths"])
+    method = flashvid.FlashVID(
+        retention=params["retention_ratio"],
+        segments=params["min_segment_num"],
+        tau=params["segment_threshold"],
+        chosen=params["alpha"],
+        linked=params["temporal_threshold"],
+        relevance=params["token_selection_method"] == "attn_div_v2",
+        expansion=params["expansion"],
+        budget="as_published",
+    )
+    grid = TokenGrid(frames, 1, size)
+    given = patches.Patches(case["in_features"], grid, {"attention": case["in_attention"]})
+    quota = params["adts_tokens"] + params["other_tokens"]
+    tokens = method.reduce(given, [quota] * frames, exact=False)
+    same(tokens.chosen.nonzero()[:, 1].view(frames, -1), case["out_chosen"])
+    same(tokens.linked, case["out_linked"])
+    same(tokens.parent, case["out_parent"])
+    order = torch.sort(tokens.slots, stable=True).indices
+    slots, values = tokens.slots[order], tokens.values[order]
+    if not params["strict"]:
+        same(torch.bincount(slots // size, minlength=frames), torch.bincount(case["out_indices"] // size))
+        return
+    same(slots, case["out_indices"])
+    for slot in slots.unique():
+        ours, recorded = values[slots == slot], case["out_values"][case["out_indices"] == slot]
+        if len(ours) == 2 and (ours[0] - recorded[0]).norm() > (ours[0] - recorded[1]).norm():
+            recorded = recorded.flip(0)
+        near(ours, recorded, LOOSE)
+    features = case["in_features"].flatten(0, 1)
+    reduction = method.reduce_input(tokens_of(features, grid, attention=case["in_attention"].flatten()))
+    same(reduction.kept, case["out_indices"].unique())
+
+
+def replay_unicomp(case: Case) -> None:
+    params = case.params
+    frames, size, _ = case["in_features"].shape
+    budget = int(params["retain_ratio"] * frames * size)
+    assert budget == params["max_tokens"]
+    group = unicomp.group_frames(case["in_features"], params["Uf"], int(1 / params["retain_ratio"]))
+    fused, starts = unicomp.fuse(case["in_features"], group)
+    same(starts, case["out_starts"])
+    near(fused, case["out_fused"])
+    told = case["in_global"][starts.long()] if "in_global" in case else fused.mean(-1)
+    if "out_budgets" in case:
+        _, _, found = unicomp.unlike_patches(case["in_keys"][starts], params["Uc"])
+        same(found, case["out_selected"])
+        budgets = unicomp.published_budgets(unicomp.uniqueness(told), budget, size)
+        same(budgets, case["out_budgets"])
+        same(unicomp.given(budgets, found), case["out_counts"])
+    method = unicomp.UniComp(
+        retention=params["retain_ratio"], same_frame=params["Uf"], same_patch=params["Uc"], budget="as_published"
+    )
+    grid = TokenGrid(frames, params["H"], params["W"])
+    records = {"keys": case["in_keys"].flatten(0, 1), "pooled": case.arrays.get("in_global")}
+    reduction = method.reduce_input(tokens_of(case["in_features"].flatten(0, 1), grid, **records))
+    place = torch.searchsorted(starts, reduction.kept // size)
+    same(place * size + reduction.kept % size, case["out_kept"])
+    near(reduction.values, case["out_values"])
+
+
 REPLAYS: dict[str, Callable[[Case], None]] = {
     "fastv": replay_fastv,
     "fastervlm": replay_fastervlm,
@@ -441,4 +600,11 @@ REPLAYS: dict[str, Callable[[Case], None]] = {
     "fastvid": replay_fastvid,
     "holitom": replay_holitom,
     "llava_scissor": replay_llava_scissor,
+    "evs": replay_evs,
+    "vidcom2_vllm": replay_vidcom2_vllm,
+    "v_cast": replay_v_cast,
+    "divprune": replay_divprune,
+    "dycoke": replay_dycoke,
+    "flashvid": replay_flashvid,
+    "unicomp": replay_unicomp,
 }

@@ -13,9 +13,14 @@ import torch
 from method_replays import REPLAYS, entries, load
 
 from st_simdiff.methods import (
+    divprune,
+    dycoke,
+    evs,
     fastervlm,
     fastv,
     fastvid,
+    flashvid,
+    flashvid_trees,
     framefusion,
     holitom,
     llava_scissor,
@@ -24,10 +29,14 @@ from st_simdiff.methods import (
     prumerge_plus,
     quadtree,
     sttm,
+    unicomp,
+    v_cast,
     vidcom2,
+    vidcom2_vllm,
     visionzip,
     vispruner,
 )
+from st_simdiff.methods.ranking import highest
 
 OWN_RECORDINGS = Path(__file__).parents[1] / "goldens" / "methods"
 """The repository's own recordings, whatever --goldens says: each mutation is known to show in one of these."""
@@ -69,6 +78,11 @@ def with_argument(position: int, change: Callable[[Any], Any]) -> Callable[[Any]
         return mutant
 
     return mutate
+
+
+def with_keyword(name: str, value: Any) -> Callable[[Any], Any]:
+    """A mutation of a function: one keyword argument, replaced."""
+    return lambda function: lambda *args, **kwargs: function(*args, **{**kwargs, name: value})
 
 
 def components_instead(pairs: torch.Tensor, count: int) -> torch.Tensor:
@@ -136,6 +150,51 @@ MUTATIONS: list[tuple[str, str, ModuleType | type, str, Callable[[Any], Any]]] =
     ("holitom", "keeps the lowest", holitom, "highest", with_argument(0, torch.neg)),
     ("llava_scissor", "means not over all tokens", llava_scissor, "absorb", instead(lambda f, s: (s, f.argmax(1) * 0))),
     ("llava_scissor", "other edges", llava_scissor, "frame_similarity", on_result(lambda s: (1 + s) / 2)),
+    ("evs", "rounds up", evs, "published_count", instead(lambda t, p, r: max(p, math.ceil(t * p * r - 1e-9)))),
+    ("evs", "no floor of a frame", evs, "published_count", instead(lambda t, p, r: int(t * p * (1 - (1 - r))))),
+    ("evs", "the first frame like others", evs, "temporal_changes", on_result(lambda d: d.clamp(max=1))),
+    ("evs", "later ones of equals", evs, "highest", instead(lambda s, k: len(s) - 1 - highest(s.flip(0), k).flip(0))),
+    ("vidcom2_vllm", "another temperature", vidcom2, "TEMPERATURE", instead(0.02)),
+    (
+        "vidcom2_vllm",
+        "count not made exact",
+        vidcom2_vllm,
+        "highest",
+        instead(lambda *_, first: first.nonzero().flatten()),
+    ),
+    ("vidcom2_vllm", "typical ones stay", vidcom2_vllm, "highest", instead(lambda s, k, first: highest(-s, k, first))),
+    (
+        "vidcom2_vllm",
+        "budgets without a floor",
+        vidcom2_vllm,
+        "published_quotas",
+        on_result(lambda q: (q - 1).clamp(0)),
+    ),
+    ("v_cast", "another temperature", v_cast, "TEMPERATURE", instead(0.5)),
+    ("v_cast", "flat ends", v_cast, "curvature", on_result(lambda c: c.index_fill(0, torch.tensor([0]), 0.0))),
+    ("v_cast", "norms not scaled", v_cast, "scores", on_result(lambda s: s * 1.001)),
+    ("v_cast", "no least", v_cast, "frame_budgets", with_argument(3, lambda _: 0)),
+    ("v_cast", "last fraction first", v_cast, "rank", with_argument(0, torch.neg)),
+    ("divprune", "chosen ones masked and near", divprune, "unit", instead(unnormalised)),
+    ("divprune", "starts elsewhere", divprune, "farthest_points", with_argument(0, lambda x: x.roll(1, 0))),
+    ("dycoke", "the third of a window", dycoke, "published_references", on_result(lambda r: [*r[:2], 1, *r[3:]])),
+    ("dycoke", "most alike stay", dycoke, "highest_per_frame", with_argument(0, torch.neg)),
+    ("dycoke", "windows to the end", dycoke, "published_references", instead(lambda t: [f - f % 2 for f in range(t)])),
+    ("flashvid", "one cut less", flashvid, "segment_lengths", with_argument(1, lambda least: least - 1)),
+    ("flashvid", "no relevance", flashvid_trees, "spread_out", with_keyword("relevance", False)),
+    ("flashvid", "always relevance", flashvid_trees, "spread_out", with_keyword("relevance", True)),
+    ("flashvid", "true means", flashvid_trees, "merge_links", with_keyword("exact", True)),
+    ("flashvid", "fewer links", flashvid_trees, "links", with_argument(2, lambda threshold: threshold + 0.02)),
+    ("flashvid", "3 neighbours", flashvid_trees, "NEIGHBOURS", instead(3)),
+    ("flashvid", "the first pick", flashvid_trees, "unit", instead(unnormalised)),
+    ("flashvid", "more left in the end", flashvid, "LEFT", instead(0.31)),
+    ("unicomp", "shorter groups", unicomp, "group_frames", with_argument(2, lambda longest: longest - 1)),
+    ("unicomp", "no groups", unicomp, "group_frames", with_argument(1, lambda _: -1.0)),
+    ("unicomp", "uniqueness not scaled", unicomp, "uniqueness", on_result(lambda u: u / 2)),
+    ("unicomp", "more than was found", unicomp, "given", instead(lambda budgets, _found: budgets)),
+    ("unicomp", "likest first", unicomp, "rank", with_argument(0, torch.neg)),
+    ("unicomp", "no averaging", unicomp, "with_alike", instead(lambda fused, _keys, _same: fused)),
+    ("unicomp", "budgets not capped", unicomp, "published_budgets", with_argument(2, lambda size: size // 2)),
 ]
 
 

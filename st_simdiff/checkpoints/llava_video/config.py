@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from huggingface_hub.errors import StrictDataclassError
 from transformers import Qwen2Config, SiglipVisionConfig
 
+from st_simdiff.checkpoints.files import read_json
 from st_simdiff.checkpoints.llava_video.layout import POOL_STRIDE, NewlineMode, PoolMode
 from st_simdiff.errors import unknown
 
@@ -139,21 +139,6 @@ def parse_config(
         newline=newline,
         mm_use_im_start_end=bool(raw.get("mm_use_im_start_end", False)),
     )
-
-
-def read_json(path: Path, meaning: str) -> dict[str, Any]:
-    """The object in a JSON file of `meaning`, such as "a checkpoint"."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent}, where {meaning} should be.")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} is not {meaning}: it has no {path.name}.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, it holds a {type(content).__name__}.")
-    return content
 
 
 def _text_config(raw: Mapping[str, Any]) -> Qwen2Config:

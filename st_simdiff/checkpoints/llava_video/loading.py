@@ -1,4 +1,4 @@
-"""A LLaVA-Video checkpoint folder -> tokenizer, model, image processor. Nothing is ever downloaded."""
+"""A LLaVA-Video checkpoint -> tokenizer, model, image processor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from st_simdiff.checkpoints.llava_video.config import read_config, read_json
+from st_simdiff.checkpoints.files import read_json
+from st_simdiff.checkpoints.hub import LLAVA_VIDEO, locate
+from st_simdiff.checkpoints.llava_video.config import read_config
 from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
 from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.checkpoints.llava_video.weights import find_weights
@@ -50,8 +52,10 @@ def load_llava_video(
     overwrite_config: Mapping[str, Any] | None = None,
     frames_per_chunk: int = 16,
 ) -> LoadedLlavaVideo:
-    """Load the checkpoint in the folder `path`, in the layout that LLaVA-Video was published in.
+    """Load the checkpoint `path`, in the layout that LLaVA-Video was published in.
 
+    path: a folder, or a name on the Hugging Face hub, see `checkpoints.hub`: `lmms-lab/LLaVA-Video-7B-Qwen2` or
+    `owner/name@revision`. A folder is loaded without looking for a network.
     dtype: float32, float16 or bfloat16. device_map: a device, "auto" (over all there are, by accelerate) or a dict from
     module names to devices; None is the CPU. vision_tower: the shape of the tower where config.json does not tell, see
     `config.read_config`. overwrite_config: entries of config.json to replace. frames_per_chunk: frames that go through
@@ -60,11 +64,11 @@ def load_llava_video(
     Raises FileNotFoundError or ValueError, in one sentence, for a folder that is no such checkpoint or not a whole one,
     and for a device that is not there.
     """
-    folder = Path(path)
     if dtype not in DTYPES:
         raise unknown("dtype", str(dtype), map(str, DTYPES))
     if attn_implementation not in get_args(AttnImplementation):
         raise unknown("attn_implementation", attn_implementation, get_args(AttnImplementation))
+    folder = locate(path, LLAVA_VIDEO).folder
     config = read_config(folder, overwrite=overwrite_config, vision_tower=vision_tower)
     weights = find_weights(folder)
     tokenizer = load_tokenizer(folder)

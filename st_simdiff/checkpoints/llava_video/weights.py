@@ -11,10 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from st_simdiff.checkpoints.llava_video.config import read_json
-
-INDEX_FILE = "model.safetensors.index.json"
-SINGLE_FILE = "model.safetensors"
+from st_simdiff.checkpoints.files import INDEX_FILE, SINGLE_FILE, read_index
 
 _TOWER = "model.vision_tower.vision_tower.vision_model."
 _OFFICIAL_PREFIXES = (
@@ -95,10 +92,7 @@ class CheckpointFiles:
 def find_weights(folder: Path) -> CheckpointFiles:
     """The weight files of the checkpoint in `folder`. Raises FileNotFoundError if there are none."""
     if (folder / INDEX_FILE).is_file():
-        weight_map = read_json(folder / INDEX_FILE, "a checkpoint").get("weight_map")
-        if not isinstance(weight_map, dict):
-            raise ValueError(f"{folder / INDEX_FILE} has no weight_map.")
-        return CheckpointFiles(folder, weight_map)
+        return CheckpointFiles(folder, read_index(folder / INDEX_FILE))
     if (folder / SINGLE_FILE).is_file():
         with _open(folder / SINGLE_FILE) as file:
             return CheckpointFiles(folder, dict.fromkeys(file.keys(), SINGLE_FILE))

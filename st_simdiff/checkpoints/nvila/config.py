@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from transformers import Qwen2Config, SiglipVisionConfig
 
+from st_simdiff.checkpoints.files import read_json
 from st_simdiff.errors import unknown
 
 VideoPath = Literal["tsp", "frames"]
@@ -17,6 +18,7 @@ VideoPath = Literal["tsp", "frames"]
 
 PROJECTOR_TYPE = "mlp_downsample_2x2_fix"
 DEFAULT_POOL_FRAMES = 8
+PART = "a part of an NVILA checkpoint"
 _ENCODERS: dict[str, VideoPath] = {"TSPVideoEncoder": "tsp", "BasicVideoEncoder": "frames"}
 
 
@@ -53,10 +55,10 @@ def read_config(folder: Path, video: VideoPath | None = None) -> NvilaConfig:
     video: which way videos go, else as the checkpoint says. Raises FileNotFoundError or ValueError, in one sentence,
     where the folder is no NVILA checkpoint, or one of a kind that this package does not know.
     """
-    root = read_json(folder / "config.json")
+    root = read_json(folder / "config.json", PART)
     parts = {}
     for name in ("llm", "vision_tower", "mm_projector"):
-        parts[name] = read_json(folder / name / "config.json")
+        parts[name] = read_json(folder / name / "config.json", PART)
     for name, kind in (("llm", "qwen2"), ("vision_tower", "siglip_vision_model")):
         if parts[name].get("model_type") != kind:
             raise ValueError(
@@ -79,12 +81,6 @@ def read_config(folder: Path, video: VideoPath | None = None) -> NvilaConfig:
     elif video == "tsp" and pool_frames == 1:
         pool_frames = DEFAULT_POOL_FRAMES
     return NvilaConfig(text, vision, select_layer, pool_frames, int(root.get("num_video_frames", 64)))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path.parent} is no part of an NVILA checkpoint: it has no {path.name}.")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _pool_frames(encoder: str | Mapping[str, Any] | None, folder: Path) -> int:

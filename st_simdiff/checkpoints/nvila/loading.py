@@ -1,4 +1,4 @@
-"""An NVILA checkpoint folder -> tokenizer, model, image processor. Nothing is ever downloaded."""
+"""An NVILA checkpoint -> tokenizer, model, image processor."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from st_simdiff.checkpoints.files import read_json
+from st_simdiff.checkpoints.hub import NVILA, locate
 from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
-from st_simdiff.checkpoints.nvila.config import VideoPath, read_config, read_json
+from st_simdiff.checkpoints.nvila.config import PART, VideoPath, read_config
 from st_simdiff.checkpoints.nvila.modeling import Nvila
 
 AttnImplementation = Literal["sdpa", "eager", "flash_attention_2"]
@@ -43,14 +45,16 @@ def load_nvila(
     video: VideoPath | None = None,
     frames_per_chunk: int = 16,
 ) -> LoadedNvila:
-    """Load the checkpoint in the folder `path`: config.json, llm/, vision_tower/ and mm_projector/.
+    """Load the checkpoint `path`: config.json, llm/, vision_tower/ and mm_projector/.
 
+    path: a folder, or a name on the Hugging Face hub, see `checkpoints.hub`: `Efficient-Large-Model/NVILA-8B-Video` or
+    `owner/name@revision`. A folder is loaded without looking for a network.
     video: "tsp" averages every 8 frames after the projector, "frames" makes every frame an image of its own (the newest
     code of the official repository); else as the checkpoint says. frames_per_chunk: frames that go through the tower at
     once. Raises FileNotFoundError or ValueError, in one sentence, for a folder that is no such checkpoint, or whose
     weights are not exactly the model's.
     """
-    folder = Path(path)
+    folder = locate(path, NVILA).folder
     config = read_config(folder, video)
     options = {"dtype": dtype, "attn_implementation": attn_implementation}
     language_model = _load_part(Qwen2ForCausalLM, folder / "llm", options)
@@ -104,7 +108,7 @@ def _newline_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def _generation_config(folder: Path, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
     """The root's own settings. Those in llm/ are of the language model before it learned to see, and are not used."""
     path = folder / "generation_config.json"
-    config = GenerationConfig.from_dict(read_json(path)) if path.is_file() else GenerationConfig()
+    config = GenerationConfig.from_dict(read_json(path, PART)) if path.is_file() else GenerationConfig()
     if config.eos_token_id is None:
         ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")}
         config.eos_token_id = sorted(end for end in ends if end is not None)

@@ -15,6 +15,7 @@ from loguru import logger
 
 from st_simdiff import compress
 from st_simdiff.answering.arguments import merge_settings
+from st_simdiff.answering.checkpoints import given_checkpoint, locate_checkpoint
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.counts import VideoTokenCounts
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
@@ -75,6 +76,9 @@ class CompressedWrapper:
             method, rest = take_method(merge_settings(settings, placed), defaults)
             given = {key: read_value(value) for key, value in rest.items()}
             device = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available())
+            # The wrapper gets a folder: what it would read is then what was checked, at one commit.
+            named = given_checkpoint({**defaults, **given})
+            given["pretrained"] = str(locate_checkpoint(cls.name(), named).folder)
         return cls(method, **given | device)
 
     def take_over(self, method: Method, journal: str | Path | None) -> None:

@@ -10,15 +10,29 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.models.families.base import Family, ImagesAsFrames
+from st_simdiff.models.families.base import Family, ImagesAsFrames, VideoTokens
 from st_simdiff.models.families.internvl import InternVLFamily
 from st_simdiff.models.families.llava_onevision import LlavaOnevisionFamily
 from st_simdiff.models.families.llava_video import LlavaVideoFamily
 from st_simdiff.models.families.nvila import NvilaFamily
+from st_simdiff.models.families.placeholders import Visual, video
 from st_simdiff.models.families.qwen2_5_vl import Qwen25VLFamily
 from st_simdiff.models.families.qwen2_vl import Qwen2VLFamily
 from st_simdiff.models.families.qwen3_vl import Qwen3VLFamily
+from st_simdiff.models.families.transformers_family import TransformersFamily
 from st_simdiff.plugins import FAMILIES_GROUP, declared, load_class, package_of
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "TransformersFamily",
+    "VideoTokens",
+    "Visual",
+    "declared_families",
+    "family_of",
+    "find_family",
+    "video",
+]
 
 FAMILIES: tuple[Family, ...] = (
     LlavaVideoFamily(),

@@ -172,7 +172,7 @@ def test_a_config_of_another_kind_is_refused(folder, tmp_path, entries, match):
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, folder):
-    with pytest.raises(FileNotFoundError, match="no part of an NVILA checkpoint"):
+    with pytest.raises(FileNotFoundError, match="is not a part of an NVILA checkpoint"):
         load_nvila(tmp_path)
     copy = edited(folder, tmp_path / "copy")
     (copy / "mm_projector" / "config.json").write_text('{"mm_projector_type": "linear"}')
