@@ -1,4 +1,4 @@
-"""What the user waits for, full and compressed, beside the limit by FLOPs: from pixels to the first token.
+"""Full and compressed, beside the limit by FLOPs: time and memory from pixels to the first token.
 
     python benchmarks/end_to_end.py [--model scaled|7b] [--repeats 5] [--parts methods,main] [--docs docs/speed.md]
 

@@ -11,7 +11,7 @@ from typing import TextIO
 
 from st_simdiff import __version__
 from st_simdiff.errors import InputError, RunFailed
-from st_simdiff.extras import missing_package
+from st_simdiff.extras import check_versions, missing_package
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,8 @@ def carry_out(options: argparse.Namespace, extra: Sequence[str], out: TextIO) ->
     """Runs the parsed command. Returns the exit code; where it is not 0, one sentence is on stderr."""
     command = COMMANDS[options.command]
     try:
+        if options.command == "eval":
+            check_versions(*command.needs)
         import_module(command.module).run(options, extra, out)
     except InputError as error:
         return _fail(str(error), 2)

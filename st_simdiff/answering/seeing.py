@@ -120,7 +120,7 @@ class Viewer:
         }
 
     def settle(self) -> None:
-        """Stores what is new, and lets other processes at the video. After every question."""
+        """Stores what is new, and lets other processes read the video. After every question."""
         seen = self.last
         if seen is not None and seen.key is not None:
             method = seen.method.method

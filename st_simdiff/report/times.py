@@ -110,7 +110,7 @@ def time_sheet(name: str, model: str, runs: Iterable[TaskRun]) -> Sheet | None:
         "Means over the questions, the first of every process left out. Limit: full FLOPs over this run's, from pixels "
         "to the first token (vision, projector, selection, prefill, scoring), with which the speed-up of computing is "
         "compared, both of the first question about each video. Later ones share its features, and where kept tokens "
-        "do not hang on the question also the prefill, the full model's too: the speed-up is of all questions. GB: "
+        "do not depend on the question also the prefill, the full model's too: the speed-up is of all questions. GB: "
         "10^9 bytes, the greatest of all questions.",
     )
     return Sheet(name, (Table(name, f"Where the time goes, {model}", columns, tuple(rows), notes),))
