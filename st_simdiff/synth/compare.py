@@ -15,13 +15,13 @@ from typing import Any
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
-from st_simdiff.methods.former_names import current_name
 from st_simdiff.methods.registry import make_method
 from st_simdiff.synth.dataset import AskedClip, draw_split
 from st_simdiff.synth.embedded import CHECKPOINT
 from st_simdiff.synth.examiner import Answer, Examiner, onsets
 from st_simdiff.synth.stress import check_stress
 from st_simdiff.synth.variants import BLIND, FULL, VARIANTS, Variant
+from st_simdiff.vocabulary import current_name
 
 log = logging.getLogger(__name__)
 
