@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from st_simdiff.checks import check_retention
 from st_simdiff.errors import InputError
-from st_simdiff.selection.budget import check_retention, target_count
+from st_simdiff.selection.budget import target_count
 from st_simdiff.selection.grid import TokenGrid
 
 VisionInput = Literal["attention", "keys"]

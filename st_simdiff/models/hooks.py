@@ -108,7 +108,7 @@ class ModelHooks:
         """Adds the hooks that `method` needs and that are not there yet. Raises `InputError` if there are none."""
         if method.vision_inputs and self.recorder is None:
             self.recorder = self.family.recorder(self.model, method.vision_inputs)
-            self._handles += [Uncompiled(self.model, [self.recorder.attention]), self.recorder.handle]
+            self._handles += [Uncompiled(self.model, [self.recorder.attention]), *self.recorder.handles]
         scored = set(method.layers(self.shape.layers))
         follows_features = "deepstack_visual_embeds" in self.family.decoder_arguments
         for index, layer in enumerate(self.text_model.layers):

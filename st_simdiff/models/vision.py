@@ -19,14 +19,16 @@ class FrameRecord:
     """What the patches of T frames got.
 
     attention: float32 (T, n, 1), received by every patch, mean over queries and heads. keys: (T, n, d_head), mean over
-    heads. Either may be None.
+    heads. pooled: (T, d), what the tower's pooling head returned. Any may be None.
     """
 
     attention: torch.Tensor | None
     keys: torch.Tensor | None
+    pooled: torch.Tensor | None = None
 
     def frames(self, start: int, stop: int) -> FrameRecord:
-        return FrameRecord(*(None if part is None else part[start:stop] for part in (self.attention, self.keys)))
+        parts = (self.attention, self.keys, self.pooled)
+        return FrameRecord(*(None if part is None else part[start:stop] for part in parts))
 
 
 class _Recording(threading.local):
@@ -34,30 +36,44 @@ class _Recording(threading.local):
 
     wanted: frozenset[VisionInput] = frozenset()
     seen: tuple[FrameRecord, ...] = ()
+    pooled: tuple[torch.Tensor, ...] = ()
 
 
 class SiglipRecorder:
-    """Records one SigLIP attention module for the thread that asks for it, from `start` to `take`."""
+    """Records one SigLIP attention module for the thread that asks for it, from `start` to `take`.
 
-    def __init__(self, attention: nn.Module) -> None:
+    head: the tower's pooling head, if it has one, whose output is recorded as well.
+    """
+
+    def __init__(self, attention: nn.Module, *, head: nn.Module | None = None) -> None:
         self.attention = attention
         self._own = _Recording()
-        self.handle = attention.register_forward_pre_hook(self._record, with_kwargs=True)
+        self.handles = [attention.register_forward_pre_hook(self._record, with_kwargs=True)]
+        if head is not None:
+            self.handles.append(head.register_forward_hook(self._record_head))
 
     def start(self, wanted: frozenset[VisionInput]) -> None:
         """Forgets what has been seen, and records `wanted` from here on."""
-        self._own.wanted, self._own.seen = wanted, ()
+        self._own.wanted, self._own.seen, self._own.pooled = wanted, (), ()
 
     def take(self) -> FrameRecord:
         """What has been seen since `start`. Empty records if that is nothing."""
-        wanted, seen = self._own.wanted, self._own.seen
-        self._own.wanted, self._own.seen = frozenset(), ()
+        own = self._own
+        wanted, seen, pooled = own.wanted, own.seen, own.pooled
+        self.start(frozenset())
         if not seen:
             return FrameRecord(None, None)
         return FrameRecord(
             torch.cat([record.attention for record in seen]) if "attention" in wanted else None,
             torch.cat([record.keys for record in seen]) if "keys" in wanted else None,
+            torch.cat(pooled) if pooled else None,
         )
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def _record_head(self, _head: nn.Module, _args: tuple, output: torch.Tensor) -> None:
+        if self._own.wanted:
+            self._own.pooled += (output.detach(),)
 
     @torch.compiler.disable
     @torch.no_grad()

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from st_simdiff.report.published import FULL
+from st_simdiff.report.reading import Document, TaskRun
 from st_simdiff.report.render import Column, Sheet, Table
-from st_simdiff.report.results import Document, TaskRun
+from st_simdiff.vocabulary import FULL
 
 STAGES = ("decode", "preprocess", "vision", "projector", "selection", "prefill", "scoring", "decoding", "other")
 COMPUTING = ("vision", "projector", "selection", "prefill", "scoring")

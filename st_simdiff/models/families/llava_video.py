@@ -108,7 +108,8 @@ def encode_video(
         recorder.start(vision_inputs)
         return EncodedVideo(model.encode_video(pixels), recorder.take())
     finally:
-        recorder.handle.remove()
+        for handle in recorder.handles:
+            handle.remove()
 
 
 def _noted(video: EncodedVideo) -> FrameRecord:

@@ -16,8 +16,7 @@ from st_simdiff.methods.base import Method
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.costs import flop_counts, model_cost
 from st_simdiff.models.trace import VideoTrace
-
-Counts = dict[str, int | float]
+from st_simdiff.vocabulary import Counts
 
 
 @contextmanager

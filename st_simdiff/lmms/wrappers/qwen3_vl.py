@@ -3,16 +3,16 @@
 from lmms_eval.models.chat.qwen3_vl import Qwen3_VL as StockChat
 from lmms_eval.models.simple.qwen3_vl import Qwen3_VL as StockSimple
 
-from st_simdiff.lmms.twins.base import Twin
+from st_simdiff.lmms.wrappers.base import CompressedWrapper
 
 
-class Chat(Twin, StockChat):
+class Chat(CompressedWrapper, StockChat):
     """For tasks that give messages; what lmms-eval takes by default."""
 
     stock = "qwen3_vl"
 
 
-class Simple(Twin, StockSimple):
+class Simple(CompressedWrapper, StockSimple):
     """For tasks that give a text and visuals; lmms-eval's --force_simple."""
 
     stock = "qwen3_vl"

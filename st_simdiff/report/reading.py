@@ -10,13 +10,14 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError
-from st_simdiff.report.coverage import LEFT_OUT, Coverage, is_unreadable, read_coverage
+from st_simdiff.report.coverage import LEFT_OUT_ENTRY, Coverage, is_unreadable, read_coverage
 from st_simdiff.report.mvbench import join_mvbench
-from st_simdiff.report.names import stock_task
 from st_simdiff.report.records import Document, Logs, TaskRun
 from st_simdiff.report.scoring import Scored, score_row
 from st_simdiff.report.settings import Condition, read_condition
+from st_simdiff.vocabulary import stock_task
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ def _condition(path: Path, results: Mapping[str, Any], task: str, coverage: Cove
         raise InputError(f"{path} cannot be used: {error}.") from error
     if not coverage.left_out:
         return condition
-    return replace(condition, protocol={**condition.protocol, LEFT_OUT: str(len(coverage.left_out))})
+    return replace(condition, protocol={**condition.protocol, LEFT_OUT_ENTRY: str(len(coverage.left_out))})
 
 
 def _metric(path: Path, task: str, results: Mapping[str, Any]) -> tuple[str, float | None]:
@@ -152,7 +153,7 @@ def _metric(path: Path, task: str, results: Mapping[str, Any]) -> tuple[str, flo
     for name in (*(str(entry.get("metric")) for entry in listed), *values):
         if name in values:
             value = values[name]
-            return name, float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+            return name, float(value) if is_number(value) else None
     raise InputError(f"{path} has no metric for the task {task}.")
 
 

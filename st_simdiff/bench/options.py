@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-from typing import Any
 
 from st_simdiff.errors import InputError, unknown
 
 MODELS = ("scaled", "7b", "smallest")
 CLOCKS = ("wall", "cpu")
-
-
-def add_bench_command(commands: Any) -> argparse.ArgumentParser:
-    """Adds `bench` to the subparsers of a command line; `run_bench` runs it."""
-    parser = commands.add_parser("bench", help="measure time and memory on this machine, against the limit by FLOPs")
-    add_arguments(parser)
-    return parser
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,19 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure nothing: print how many frames, compressed, cost what the full model costs at --frames",
     )
-
-
-def run_bench(options: argparse.Namespace) -> int:
-    """Runs `bench` with parsed arguments. Returns 0, or writes one sentence to stderr and returns 2 for bad input."""
-    try:
-        # Imported here so that --help and a mistyped option answer at once: this imports torch.
-        from st_simdiff.bench.run import run
-
-        run(options, sys.stdout)
-    except InputError as error:
-        sys.stderr.write(f"st-simdiff: {error}\n")
-        return 2
-    return 0
 
 
 def numbers(text: str, name: str, kind: type) -> list:

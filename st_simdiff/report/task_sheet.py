@@ -8,10 +8,10 @@ from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Part, Protocols, full_model
 from st_simdiff.report.paper_scores import rank
 from st_simdiff.report.paper_tables import PAIRED_NOTE, paired_cells
-from st_simdiff.report.published import FULL
+from st_simdiff.report.reading import TaskRun
 from st_simdiff.report.render import Cell, Column, Sheet, Table
-from st_simdiff.report.results import TaskRun
 from st_simdiff.report.statistics import FEWEST_VIDEOS
+from st_simdiff.vocabulary import FULL
 
 MOST_GROUP_VALUES = 4
 """Groups of up to so many values get a column a value."""

@@ -1,7 +1,7 @@
 """What lmms-eval's wrappers are given of a video: the frames that they choose themselves, read as everywhere else.
 
 A wrapper reads videos in its own process, and a file that it cannot read ends the run there. Here it is given a black
-video in place of one that cannot be read, and the twin throws away what the model says of it.
+video in place of one that cannot be read, and what the model says of it is thrown away.
 """
 
 from __future__ import annotations

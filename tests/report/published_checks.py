@@ -1,58 +1,25 @@
-"""Whether the paper's printed numbers agree with each other. Finds and names; alters nothing."""
+"""Checks that find what does not add up in the paper's printed numbers."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from st_simdiff.report.benchmarks import BENCHMARKS, BY_NAME, OVERALL
 from st_simdiff.report.published import (
-    FULL,
     OPTIMA,
-    OURS,
     PRINTED_NAMES,
     PublishedCost,
     PublishedOptimum,
     PublishedSaving,
     PublishedScore,
 )
+from st_simdiff.report.published_notes import Inconsistency
+from st_simdiff.vocabulary import BENCHMARK_NAMED, FULL, OURS, OVERALL
 
 HALF_A_TENTH = 0.05
 """Scores are printed to a tenth of a point."""
 
 _SLACK = 1e-9
-
-
-@dataclass(frozen=True)
-class Inconsistency:
-    """A printed number beside the one that other printed numbers imply (here to two digits)."""
-
-    where: str
-    printed: float
-    implied: float
-
-
-KNOWN_INCONSISTENCIES = (
-    Inconsistency("Table 2, FrameFusion, 30 %, 64 frames, LongVideoBench overall", 54.9, 55.04),
-    Inconsistency("Table 2, FastV, 50 %, 64 frames, VideoMME overall", 58.9, 59.83),
-)
-"""Everything that `find_inconsistencies` finds in the paper: overall scores that are not the mean of their splits."""
-
-IMPOSSIBLE_SCORES = (
-    "Table 1, FastV, 30 %, 64 frames, LongVideoBench perception",
-    "Table 1, FrameFusion, 30 %, 64 frames, LongVideoBench perception",
-    "Table 1, ST-SimDiff, 50 %, 64 frames, LongVideoBench relation",
-    "Table 2, FastV, 30 %, 64 frames, LongVideoBench perception",
-    "Table 2, FrameFusion, 30 %, 64 frames, LongVideoBench perception",
-    "Table 2, FastV, 50 %, 64 frames, LongVideoBench relation",
-    "Table 2, FastV, 50 %, 64 frames, LongVideoBench perception",
-    "Table 2, ST-SimDiff, 50 %, 64 frames, LongVideoBench relation",
-)
-"""Printed scores that no whole number of right answers gives on all 712 relation or 625 perception questions.
-
-All 90 printed VideoMME splits are possible on 900 questions each.
-"""
 
 CONTRADICTED_CLAIMS = (
     "Section 5.3 says that ST-SimDiff outperforms all competing methods across all test configurations; a rival is "
@@ -64,7 +31,7 @@ CONTRADICTED_CLAIMS = (
 )
 
 
-def where(score: PublishedScore) -> str:
+def cell_in_words(score: PublishedScore) -> str:
     """The cell in words."""
     return (
         f"Table {score.table}, {PRINTED_NAMES[score.method]}, {100 * score.retention:g} %, {score.frames} frames, "
@@ -86,14 +53,14 @@ def overall_against_splits(scores: Iterable[PublishedScore]) -> list[Inconsisten
         rows[score.table, score.frames, score.retention, score.method, score.benchmark][score.split] = score
     found = []
     for row in rows.values():
-        benchmark = BY_NAME[next(iter(row.values())).benchmark]
+        benchmark = BENCHMARK_NAMED[next(iter(row.values())).benchmark]
         splits = [(row[name].score, size) for name, size in benchmark.splits if name in row]
         if not splits or any(score is None for score, _ in splits):
             continue
         mean = sum(score * size for score, size in splits) / sum(size for _, size in splits)
         overall = row[OVERALL]
         if abs(mean - overall.score) > 2 * HALF_A_TENTH + _SLACK:
-            found.append(Inconsistency(where(overall), overall.score, round(mean, 2)))
+            found.append(Inconsistency(cell_in_words(overall), overall.score, round(mean, 2)))
     return found
 
 
@@ -108,7 +75,7 @@ def repeated_scores(
             continue
         key = (score.model, score.frames, score.retention, score.method, score.benchmark, score.split)
         if first.setdefault(key, score.score) != score.score:
-            found.append(Inconsistency(where(score), score.score, first[key]))
+            found.append(Inconsistency(cell_in_words(score), score.score, first[key]))
     for optimum in optima:
         table = first.get((optimum.model, 64, 0.3, OURS, optimum.benchmark, OVERALL))
         if optimum.score is not None and table is not None and optimum.score != table:
@@ -147,7 +114,7 @@ def is_possible(percent: float, questions: int) -> bool:
 
 
 def _questions(score: PublishedScore) -> int:
-    return BY_NAME[score.benchmark].split_size(score.split)
+    return BENCHMARK_NAMED[score.benchmark].split_size(score.split)
 
 
 def rivals_ahead(scores: Iterable[PublishedScore]) -> list[tuple[PublishedScore, PublishedScore]]:
@@ -163,20 +130,3 @@ def rivals_ahead(scores: Iterable[PublishedScore]) -> list[tuple[PublishedScore,
         if best.score > ours.score:
             ahead.append((ours, best))
     return ahead
-
-
-def notes_on_table(table: int) -> list[str]:
-    """What a reader of Table `table` should know about its printed numbers."""
-    notes = [
-        f"As printed, {known.where} is {known.printed:.1f}; the printed splits give {known.implied:.2f}."
-        for known in KNOWN_INCONSISTENCIES
-        if known.where.startswith(f"Table {table},")
-    ]
-    impossible = [place.partition(", ")[2] for place in IMPOSSIBLE_SCORES if place.startswith(f"Table {table},")]
-    if impossible:
-        size = dict(BENCHMARKS[1].splits)
-        notes.append(
-            f"Printed scores that no number of right answers on all {size['relation']} relation or "
-            f"{size['perception']} perception questions gives: {'; '.join(impossible)}."
-        )
-    return notes

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from st_simdiff.bench.random_models import RANDOM_MODELS
-from st_simdiff.bench.rows import FULL, Row, entering_share, machine_speed
+from st_simdiff.bench.rows import Row, entering_share, machine_speed
 from st_simdiff.errors import InputError
 from st_simdiff.models.flops import ModelCost, break_even, break_even_retention, match_budget
+from st_simdiff.vocabulary import FULL, OURS
 
-OURS = "st_simdiff"
 BREAK_EVEN_RETENTIONS = (0.1, 0.3, 0.5)
 BREAK_EVEN_BATCHES = (1, 4)
 
@@ -80,10 +80,6 @@ def add_rows(path: Path, conditions: Conditions, rows: Iterable[Row], extra: Map
     written = path.with_name(f"{path.name}.new")
     written.write_text(json.dumps({"entries": entries}, indent=1) + "\n", encoding="utf-8")
     written.replace(path)  # a run that ends here loses nothing
-
-
-def _order(row: Row) -> tuple:
-    return (row.batch, row.frames, row.method != FULL, row.method != OURS, row.method, -row.retention)
 
 
 def what_follows(cost: ModelCost, rows: Sequence[Row], floor_seconds: float, candidates: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What turns one of lmms-eval's wrappers into its compressed twin."""
+"""What makes one of lmms-eval's wrappers answer under a compression method."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from lmms_eval.tasks import TaskManager
 from loguru import logger
 
 from st_simdiff import compress
-from st_simdiff.answering.arguments import merge_settings, read_value, take_method
+from st_simdiff.answering.arguments import merge_settings
 from st_simdiff.answering.checkpoints import given_checkpoint, locate_checkpoint
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.counts import VideoTokenCounts
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
-from st_simdiff.lmms.twins.generation import compressed_generation
-from st_simdiff.lmms.twins.order import note_order
-from st_simdiff.lmms.twins.videos import WrapperVideos, videos_of
+from st_simdiff.lmms.wrappers.generation import compressed_generation
+from st_simdiff.lmms.wrappers.order import note_order
+from st_simdiff.lmms.wrappers.videos import WrapperVideos, videos_of
 from st_simdiff.methods.base import Method
+from st_simdiff.methods.settings import take_method
+from st_simdiff.model_args import read_value, split_model_args
 from st_simdiff.runs.journal import Journal, file_state, fingerprint
-from st_simdiff.runs.protocol import NOT_OF_THE_PROTOCOL
-from st_simdiff.runs.unreadable import UNREADABLE, UNREADABLE_COUNTS
-
-PREFIX = "st_simdiff_"
-"""Of a twin's name; the rest is the name of lmms-eval's wrapper."""
+from st_simdiff.runs.protocol import NOT_OF_IT
+from st_simdiff.runs.unreadable import UNREADABLE_COUNTS
+from st_simdiff.vocabulary import UNREADABLE_ANSWER, WRAPPER
 
 CHUNK = 32
 """Requests that a kill may cost. A wrapper forms its batches within a chunk."""
 
 
-class Twin:
-    """To be put before a wrapper class of lmms-eval: `class Chat(Twin, StockChat)`.
+class CompressedWrapper:
+    """To be put before a wrapper class of lmms-eval: `class Chat(CompressedWrapper, StockChat)`.
 
     `--model_args` are the method's, as for `llava_video`, and the wrapper's own. Every generation is compressed, and
     every answer carries the counts of its visual tokens. stock: the wrapper's name in lmms-eval.
@@ -57,20 +57,29 @@ class Twin:
     @classmethod
     def name(cls) -> str:
         """The harness model's name."""
-        return PREFIX + cls.stock
+        return WRAPPER + cls.stock
 
     @classmethod
-    def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> Twin:
+    def create_from_arg_string(
+        cls, arg_string: str, additional_config: Mapping[str, Any] | None = None
+    ) -> CompressedWrapper:
         """Called by lmms-eval with `--model_args` and its own batch_size, max_batch_size and device."""
         with one_sentence(cls.name(), InputError):
+            settings = split_model_args(arg_string)
+        return cls.create(settings, additional_config)
+
+    @classmethod
+    def create(cls, settings: Mapping[str, Any], placed: Mapping[str, Any] | None = None) -> CompressedWrapper:
+        """From settings, the method's among them or as `method`. placed: batch_size, max_batch_size and device."""
+        with one_sentence(cls.name(), InputError):
             defaults = stock_defaults(super().__init__)
-            method, rest = take_method(merge_settings(arg_string, additional_config), defaults)
+            method, rest = take_method(merge_settings(settings, placed), defaults)
             given = {key: read_value(value) for key, value in rest.items()}
-            placed = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available())
+            device = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available())
             # The wrapper gets a folder: what it would read is then what was checked, at one commit.
             named = given_checkpoint({**defaults, **given})
             given["pretrained"] = str(locate_checkpoint(cls.name(), named).folder)
-        return cls(method, **given | placed)
+        return cls(method, **given | device)
 
     def take_over(self, method: Method, journal: str | Path | None) -> None:
         """Goes on as if it had been loaded with another method, and writes its answers down in `journal`."""
@@ -86,7 +95,7 @@ class Twin:
     @property
     def protocol(self) -> dict[str, Any]:
         """How the wrapper sees a video and computes, its own defaults included."""
-        own = {key: value for key, value in self.stock_arguments.items() if key not in NOT_OF_THE_PROTOCOL}
+        own = {key: value for key, value in self.stock_arguments.items() if key not in NOT_OF_IT}
         config = self.model.config
         computed = {"dtype": str(self.model.dtype), "attn_implementation": config._attn_implementation}
         return {**own, **{key: value.removeprefix("torch.") for key, value in computed.items()}}
@@ -95,8 +104,8 @@ class Twin:
         """The wrapper's answers, with counts. Requests that only pad a rank are not answered.
 
         The wrapper gets `CHUNK` requests at a time, and what it answered is written down before the next ones. Requests
-        about a video that cannot be read get `UNREADABLE` for an answer: at once where that is known, else after the
-        wrapper was given a black video.
+        about a video that cannot be read get `UNREADABLE_ANSWER` for an answer: at once where that is known, else after
+        the wrapper was given a black video.
         """
         results: list[GenerationResult | None] = [
             self._earlier(request) or self._unreadable(request) for request in requests
@@ -106,7 +115,7 @@ class Twin:
             places = asked[start : start + CHUNK]
             answered = self._generate([requests[place] for place in places])
             for place, result in zip(places, answered, strict=True):
-                results[place] = self._settled(requests[place], result, UNREADABLE)
+                results[place] = self._settled(requests[place], result, UNREADABLE_ANSWER)
         return results
 
     def _generate(self, requests: Sequence[Instance]) -> list[GenerationResult]:
@@ -132,7 +141,7 @@ class Twin:
         for request in requests:
             earlier = self._earlier(request, nothing=[])
             if earlier is None:
-                earlier = self._settled(request, self._generate_rounds(request), [UNREADABLE])
+                earlier = self._settled(request, self._generate_rounds(request), [UNREADABLE_ANSWER])
             results.append(earlier)
         return results
 
@@ -159,9 +168,9 @@ class Twin:
             video, reason = failed
             self.videos.reasons[video] = reason
             logger.warning(f"{self.name()}: not asked about {video}, as before: {reason}")
-            return GenerationResult(UNREADABLE, VideoTokenCounts.of(UNREADABLE_COUNTS))
+            return GenerationResult(UNREADABLE_ANSWER, VideoTokenCounts.of(UNREADABLE_COUNTS))
         if any(self.videos.reason(video) for video in videos_of(request, self.task_dict)):
-            return self._settled(request, GenerationResult(UNREADABLE), UNREADABLE)
+            return self._settled(request, GenerationResult(UNREADABLE_ANSWER), UNREADABLE_ANSWER)
         return None
 
     def _settled(self, request: Instance, result: GenerationResult, unreadable: Any) -> GenerationResult:
@@ -216,16 +225,16 @@ def placement(settings: Mapping[str, Any], processes: int, has_gpu: bool) -> dic
 
 
 def take_the_stock_models_prompts() -> None:
-    """Lets tasks treat a twin as the wrapper that it is a twin of.
+    """Lets tasks treat a compressed wrapper as the wrapper itself.
 
     Tasks have prompts for certain models, in blocks that carry the model's name (videomme has one for qwen3_vl). The
     name is the task manager's, which exists before the model does and loads the tasks after it: so it is the attribute
-    that learns of the twins' names, for this process.
+    that learns of the compressed wrappers' names, for this process.
     """
 
     def model_name(manager: TaskManager) -> str | None:
         name = vars(manager)["model_name"]
-        return name.removeprefix(PREFIX) if isinstance(name, str) else name
+        return name.removeprefix(WRAPPER) if isinstance(name, str) else name
 
     def keep(manager: TaskManager, name: str | None) -> None:
         vars(manager)["model_name"] = name

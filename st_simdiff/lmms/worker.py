@@ -1,6 +1,6 @@
 """Several evaluations by lmms-eval with one loaded model; `st-simdiff eval` starts it, in every process of a run.
 
-    python -m st_simdiff.lmms.sweep PLAN.json
+    python -m st_simdiff.lmms.worker PLAN.json
 
 Any failure ends the process with a non-zero exit code: lmms-eval by itself would go on with its next task or run while
 the other processes wait for this one.
@@ -8,13 +8,12 @@ the other processes wait for this one.
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -31,15 +30,15 @@ from lmms_eval.tasks import TaskManager
 from lmms_eval.utils import get_datetime_str, load_yaml_config, make_table
 from loguru import logger
 
-from st_simdiff.answering.arguments import split_model_args
 from st_simdiff.errors import InputError
-from st_simdiff.evaluate.launch import LOADED
-from st_simdiff.evaluate.progress import duration, seconds_left
-from st_simdiff.lmms.models import find_model
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
 from st_simdiff.lmms.task_names import is_task_file
 from st_simdiff.methods.base import Method
-from st_simdiff.runs.protocol import coverage
+from st_simdiff.methods.settings import changed_settings, describe_method
+from st_simdiff.model_args import join_model_args
+from st_simdiff.runs.batch import LOADED, Batch
+from st_simdiff.runs.coverage import coverage
+from st_simdiff.runs.progress import duration, seconds_left
 from st_simdiff.runs.run import Run
 
 LONGEST_WAIT = timedelta(seconds=60_000)
@@ -64,35 +63,34 @@ class SharedModel(Protocol):
 
 def main(plan_file: str, out: TextIO = sys.stdout) -> None:
     """Carries out the plan. Ends the process with SystemExit, non-zero, where a run fails."""
-    plan = json.loads(Path(plan_file).read_text(encoding="utf-8"))
-    runs = [Run.from_json(run) for run in plan["runs"]]
-    arguments = read_arguments(plan["arguments"])
+    batch = Batch.read(Path(plan_file))
+    arguments = read_arguments(batch.arguments)
     logger.remove()
     logger.add(sys.stdout, level=arguments.verbosity, format="{time:HH:mm:ss} {level} {message}", diagnose=False)
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)])
-    name = runs[0].model
+    name = batch.runs[0].model
     with nothing_swallowed(name):
-        folders = [*plan["tasks_folders"], *([arguments.include_path] if arguments.include_path else [])]
+        folders = [*map(str, batch.tasks_folders), *([arguments.include_path] if arguments.include_path else [])]
         manager = TaskManager(arguments.verbosity, include_path=folders, model_name=name)
-        model = load(runs[0], arguments)
+        model = load(batch.runs[0], arguments)
     if accelerator.is_local_main_process:
         Path(plan_file).with_name(LOADED).touch()
     took: dict[str, list[float]] = defaultdict(list)
-    for place, run in enumerate(runs):
+    for place, run in enumerate(batch.runs):
         if model.rank == 0:
-            out.write(f"\n[{run.number}/{plan['total']}] {run.task}: {run.label}\n")
+            out.write(f"\n[{run.number}/{batch.total}] {run.task}: {run.label}\n")
             out.flush()
         started = time.monotonic()
         evaluate(run, model, manager, arguments, accelerator)
         took[run.task].append(time.monotonic() - started)
-        left = [*(other.task for other in runs[place + 1 :]), *plan["later"]]
+        left = [*(other.task for other in batch.runs[place + 1 :]), *batch.later]
         if model.rank == 0 and left:
             rest = duration(seconds_left(took, left) or 0)
             out.write(f"Took {duration(took[run.task][-1])}; {len(left)} more to go, about {rest}.\n")
     accelerator.end_training()
 
 
-def read_arguments(given: list[str]) -> Namespace:
+def read_arguments(given: Sequence[str]) -> Namespace:
     """lmms-eval's own options. Its parser reads them from the command line of the process."""
     before, sys.argv = sys.argv, ["lmms_eval", *given]
     try:
@@ -104,7 +102,10 @@ def read_arguments(given: list[str]) -> Namespace:
 def load(run: Run, arguments: Namespace) -> SharedModel:
     """The model of the runs, loaded with the settings of the first one."""
     placed = {key: getattr(arguments, key) for key in ("batch_size", "max_batch_size", "device")}
-    return get_model(run.model, arguments.force_simple).create_from_arg_string(run.model_args, placed)
+    kind = get_model(run.model, arguments.force_simple)
+    if not hasattr(kind, "create"):  # a model of another package
+        return kind.create_from_arg_string(model_args_of(run), placed)
+    return kind.create({**run.settings, "method": run.method}, placed)
 
 
 def evaluate(
@@ -112,15 +113,15 @@ def evaluate(
 ) -> None:
     """One run of lmms-eval's evaluator; process 0 writes the results."""
     with nothing_swallowed(run.model), claimed(run, model.rank == 0):
-        settings = split_model_args(run.model_args)
-        model.take_over(find_model(run.model).split(settings)[0], run.journal)
-        asked = {"model": run.model, "model_args": run.model_args, "tasks": run.task, "output_path": str(run.folder)}
+        model.take_over(run.method, run.journal)
+        model_args = model_args_of(run)
+        asked = {"model": run.model, "model_args": model_args, "tasks": run.task, "output_path": str(run.folder)}
         own = Namespace(**{**vars(arguments), **asked})
         tracker = EvaluationTracker(output_path=str(run.folder / "unfinished"))
         stamp = get_datetime_str(timezone=arguments.timezone)
         results = simple_evaluate(
             model=model,
-            model_args=run.model_args,
+            model_args=model_args,
             tasks=[load_yaml_config(run.task)] if is_task_file(run.task) else manager.match_tasks([run.task]),
             task_manager=manager,
             evaluation_tracker=tracker,
@@ -138,6 +139,11 @@ def evaluate(
             save(run, results, tracker, stamp)
             sys.stdout.write(make_table(results) + "\n")
         accelerator.wait_for_everyone()
+
+
+def model_args_of(run: Run) -> str:
+    """`--model_args` with which lmms-eval's own command line evaluates the same; it is written into the results."""
+    return join_model_args({**run.settings, "method": run.method.name, **changed_settings(run.method)})
 
 
 @contextmanager
@@ -171,7 +177,8 @@ def save(run: Run, results: dict[str, Any], tracker: EvaluationTracker, stamp: s
     in_all = results["n-samples"]
     covered = {task: coverage(rows, in_all.get(task, {}).get("original")) for task, rows in samples.items()}
     results["protocol"]["coverage"] = covered.get(run.task, covered)
-    results["method"] = run.method
+    results["method"] = describe_method(run.method)
+    results["changed_settings"] = changed_settings(run.method)
     # The evaluator was given an object: it has no name for it, and the tracker would copy it whole.
     results["config"]["model"] = tracker.general_config_tracker.model_source = run.model
     place = Path(tracker.output_path)
