@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, parse, take_method
+from st_simdiff.checkpoints.code import ALLOW
 from st_simdiff.errors import unknown
 from st_simdiff.lmms.wrappers import wrapper_arguments
 from st_simdiff.methods.base import Method
@@ -39,7 +40,8 @@ class HarnessModel:
         Raises `InputError` for settings that cannot be used; the values of a wrapper's own are left to the wrapper.
         """
         if self.arguments is None:
-            return take_method(settings, None if self.stock is None else wrapper_arguments(self.stock))
+            known = None if self.stock is None else wrapper_arguments(self.stock)
+            return take_method(settings, known and known | {ALLOW})
         own = {one.name for one in dataclasses.fields(self.arguments)} - {"method"}
         return take_method(settings, own)
 

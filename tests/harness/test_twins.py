@@ -445,7 +445,7 @@ def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path, checkpoint_o
     assert (run.model, run.task) == ("st_simdiff_qwen3_vl", "videomme")
     expected = ["max_num_frames=8", "method=st_simdiff", f"pretrained=owner/name@{COMMIT}", "retention=0.5"]
     assert sorted(run.model_args.split(",")) == expected
-    assert run.protocol["checkpoint"] == {"name": "name", "fingerprint": fingerprint_checkpoint(checkpoint)}
+    assert run.protocol["checkpoint"] == {"name": "name", "fingerprint": fingerprint_checkpoint(run.model, checkpoint)}
     assert run.protocol["source"] == {"repository": "owner/name", "commit": COMMIT}
     assert run.protocol["max_num_frames"] == 8
 
