@@ -12,7 +12,7 @@ from st_simdiff import __version__
 from st_simdiff.bench.cli import add_bench_command, run_bench
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.options import add_eval_command
-from st_simdiff.extras import missing_package
+from st_simdiff.extras import check_versions, missing_package
 from st_simdiff.show.cli import add_show_command, run_show
 
 
@@ -69,6 +69,7 @@ def _list_methods() -> None:
 
 
 def _evaluate(options: argparse.Namespace, extra: Sequence[str]) -> None:
+    check_versions("An evaluation", "eval")
     try:
         from st_simdiff.evaluate import evaluation
         from st_simdiff.evaluate.launch import RunFailed

@@ -1,8 +1,14 @@
-"""A package that is missing is named in one sentence, with the extra that brings it."""
+"""A package that is missing, or of a version known not to work, is named in one sentence, with its extra."""
 
 from __future__ import annotations
 
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
 from st_simdiff.errors import InputError
+
+DISTRIBUTION = "st-simdiff"
 
 
 def missing_package(what: str, error: ModuleNotFoundError, extra: str) -> InputError:
@@ -13,4 +19,29 @@ def missing_package(what: str, error: ModuleNotFoundError, extra: str) -> InputE
     package = (error.name or "").partition(".")[0]
     if package in ("", "st_simdiff"):
         raise error
-    return InputError(f"{what} needs the package {package}: pip install 'st-simdiff[{extra}]'.")
+    return InputError(f"{what} needs the package {package}: {_command(extra)}.")
+
+
+def check_versions(what: str, extra: str) -> None:
+    """Raises `InputError` where an installed package is of a version that `extra` does not allow.
+
+    what: what needs it, as the subject of a sentence. Packages that are not installed are left to `missing_package`.
+    """
+    try:
+        lines = metadata.requires(DISTRIBUTION) or ()
+    except metadata.PackageNotFoundError:  # used from a folder on the path, without an installation
+        return
+    for requirement in map(Requirement, lines):
+        if requirement.marker is None or not requirement.marker.evaluate({"extra": extra}):
+            continue
+        try:
+            installed = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            needed = f"{requirement.name}{requirement.specifier}"
+            raise InputError(f"{what} needs {needed}, and {installed} is installed: {_command(extra)}.")
+
+
+def _command(extra: str) -> str:
+    return f"pip install '{DISTRIBUTION}[{extra}]'"

@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 from st_simdiff.errors import InputError
 from st_simdiff.synth.dataset import TASK
 from st_simdiff.synth.embedded import CHECKPOINT, prepare
@@ -70,6 +69,9 @@ def tasks_folder(tasks: str, questions: int, cache: Path = CACHE_FOLDER) -> Path
 
 def random_checkpoint(cache: Path = CACHE_FOLDER) -> Path:
     """A checkpoint with random weights, written under `cache` when it is not there as this version writes it."""
+    # Imported here, as it takes longer to load than all that a usual run is planned with.
+    from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
+
     folder = cache / "llava-video-random"
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cache) as scratch:

@@ -82,6 +82,8 @@ class VisualTokens:
     num_layers: decoder layers of the model.
     attention: computes the last query's attention to these tokens in the layer just left, softmax over the whole
         sequence, mean over heads: float32 (n,). Raises `InputError` at the input, where there is none.
+    visual_attention: computes the attention of the last of these tokens to all of them in the next layer, softmax over
+        these alone, mean over heads: float32 (n,). No text has a part in it. Raises `InputError` at the input.
     vision: what the vision tower recorded, for all patches of the grid.
     history: the reductions of this video so far, oldest first.
     """
@@ -91,6 +93,7 @@ class VisualTokens:
     grid: TokenGrid
     num_layers: int
     attention: Callable[[], torch.Tensor] = no_attention
+    visual_attention: Callable[[], torch.Tensor] = no_attention
     vision: VisionRecord | None = None
     history: tuple[StageRecord, ...] = ()
 

@@ -75,7 +75,9 @@ def reduce_segments(
         start += length
     size, starts = features.shape[1], torch.tensor([0, *lengths]).cumsum(0).tolist()
     return Tokens(
-        *(torch.cat([getattr(part, name) for part in parts]) for name in ("chosen", "linked", "parent")),
+        torch.cat([part.chosen for part in parts]),
+        torch.cat([part.linked for part in parts]),
+        torch.cat([part.parent for part in parts]),
         torch.cat([part.slots + start * size for part, start in zip(parts, starts, strict=False)]),
         torch.cat([part.values for part in parts]),
         torch.cat(

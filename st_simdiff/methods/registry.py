@@ -32,7 +32,7 @@ from st_simdiff.methods.prumerge import PruMerge
 from st_simdiff.methods.prumerge_plus import PruMergePlus
 from st_simdiff.methods.random import Random
 from st_simdiff.methods.st_simdiff import STSimDiff
-from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
+from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive, STSimDiffTwoSteps
 from st_simdiff.methods.st_simdiff_input import STSimDiffInput
 from st_simdiff.methods.st_simdiff_release import STSimDiffRelease, STSimDiffReleaseRandom, STSimDiffReleaseRanked
 from st_simdiff.methods.sttm import STTM
@@ -133,6 +133,7 @@ METHODS = MethodRegistry(
         Full,
         STSimDiff,
         STSimDiffAdaptive,
+        STSimDiffTwoSteps,
         STSimDiffInput,
         STSimDiffRelease,
         STSimDiffReleaseRanked,

@@ -14,6 +14,7 @@ from st_simdiff.methods.ranking import highest
 from st_simdiff.selection.budget import compute_target, retention_fraction
 from st_simdiff.selection.rule import SelectionRule, check_choice, check_flag, check_share, is_count
 from st_simdiff.selection.select import Selection, select
+from st_simdiff.selection.select_input import InputSelection
 
 Budget = Literal["tokens", "compute"]
 
@@ -103,20 +104,29 @@ class STSimDiff(SelectionRule, Method):
         entering, count = tokens.offsets.numel(), tokens.grid.count
         if self.keeps_all(count):
             return None
-        target = self.target(count)
-        if self.budget == "compute":
-            target = compute_target(self.share(count), count, entering, layer + 1, tokens.num_layers)
+        target = self.left_after(layer, tokens)
         if entering <= target:
             return None
-        score = tokens.attention()
+        score = self.score_of(tokens)
         return Reduction(kept=highest(score, target, self._first(tokens, target)), details=score)
+
+    def left_after(self, layer: int, tokens: VisualTokens) -> int:
+        """How many tokens go on after decoder layer `layer`."""
+        count = tokens.grid.count
+        if self.budget == "compute":
+            return compute_target(self.share(count), count, tokens.offsets.numel(), layer + 1, tokens.num_layers)
+        return self.target(count)
+
+    def score_of(self, tokens: VisualTokens) -> torch.Tensor:
+        """What ranks the tokens inside the language model, float32 (n,)."""
+        return tokens.attention()
 
     def _first(self, tokens: VisualTokens, target: int) -> torch.Tensor | None:
         """Which of the remaining tokens come before what attention prefers: bool (n,), or None if none do."""
         if self.newline != "keep" and not self.cover and not self.protect_events:
             return None
         earlier = (stage.reduction.details for stage in tokens.history)
-        selection = next(details for details in earlier if isinstance(details, Selection))
+        selection = next(details for details in earlier if isinstance(details, (Selection, InputSelection)))
         first = torch.zeros_like(tokens.offsets, dtype=torch.bool)
         if self.newline == "keep":
             first |= selection.newline.to(first.device)[tokens.offsets]

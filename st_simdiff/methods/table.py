@@ -64,8 +64,10 @@ def _sample(method: type[Method]) -> Method:
 def _moments(method: Method) -> str:
     layers = method.layers(LAYERS)
     moments = ["at the input"] if type(method).reduce_input is not Method.reduce_input else []
-    if len(layers) > 1:
+    if len(layers) > 2:
         moments.append("after each layer")
+    elif len(layers) == 2:
+        moments.append(f"after layers {layers[0]} and {layers[1]}")
     elif layers:
         moments.append(f"after layer {layers[0]}")
     return ", ".join(moments) or "–"

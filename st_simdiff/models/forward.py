@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -146,13 +146,22 @@ class ForwardPass:
         return hidden if self.deepstack is None else self.deepstack.add(index, hidden)
 
     def reduce_after_layer(
-        self, index: int, hidden: torch.Tensor, attention: Callable[[], torch.Tensor]
+        self,
+        index: int,
+        hidden: torch.Tensor,
+        attention: Callable[[], torch.Tensor],
+        visual_attention: Callable[[int, torch.Tensor, torch.Tensor], torch.Tensor],
     ) -> torch.Tensor:
-        """The hidden states that leave layer `index`, (B, L', D). attention: last query's, (B, held + L)."""
+        """The hidden states that leave layer `index`, (B, L', D). attention: last query's, (B, held + L).
+
+        visual_attention: of a row, the places of n of its tokens and their hidden states (n, D): float32 (n,).
+        """
         held = self.seen[index][0].held
 
         def decide(video: Video) -> Reduction | None:
-            tokens = self._visual_tokens(video, video.of(hidden), attention=lambda: video.of(attention(), held))
+            features = video.of(hidden)
+            tokens = self._visual_tokens(video, features, attention=lambda: video.of(attention(), held))
+            tokens = replace(tokens, visual_attention=lambda: visual_attention(video.row, video.where, features))
             return self.method.reduce_after_layer(index, tokens)
 
         return self._reduce(index, hidden, decide)

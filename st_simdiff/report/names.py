@@ -17,6 +17,7 @@ OTHER_NAMES = {
     f"{RELEASE}_random": "ST-SimDiff (release, random)",
     "st_simdiff_adaptive": "ST-SimDiff (adaptive)",
     "st_simdiff_input": "ST-SimDiff (input)",
+    "st_simdiff_two_steps": "ST-SimDiff (two steps)",
     "random": "Random",
     "uniform_frames": "Uniform frames",
     "evs": "EVS",

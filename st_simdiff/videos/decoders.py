@@ -69,8 +69,13 @@ def read_here(
     except (VideoError, InputError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or "no reason is given"
-        raise VideoError(f"{path}: the video cannot be read: {type(error).__name__}: {reason}.") from error
+        raise unexpected(path, error) from error
+
+
+def unexpected(path: str | Path, error: Exception) -> VideoError:
+    """Any exception as one of the video `path`."""
+    reason = " ".join(str(error).split()) or "no reason is given"
+    return VideoError(f"{path}: the video cannot be read: {type(error).__name__}: {reason}.")
 
 
 def _read(path: str | Path, sampling: Sampling, settings: ReadSettings, allocate: Allocate) -> SampledVideo:

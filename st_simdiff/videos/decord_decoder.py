@@ -7,15 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from st_simdiff.videos.choice import choose
-from st_simdiff.videos.containers import open_video
 from st_simdiff.videos.errors import CannotDecode
-from st_simdiff.videos.pictures import Allocate, allowed_size, check_memory, display_matrix
+from st_simdiff.videos.pictures import Allocate, allowed_size, check_memory, is_mirrored
 from st_simdiff.videos.record import ReadRecord, SampledVideo
 from st_simdiff.videos.sampling import Sampling
 from st_simdiff.videos.settings import ReadSettings
 from st_simdiff.videos.timeline import Timeline
 
-_COUNTS_RIGHT = frozenset({"mov", "matroska", "asf", "flv", "nut"})
+_COUNTS_RIGHT = frozenset({"mov", "matroska", "asf", "nut"})
 """Containers in which decord 0.6.0 finds the frame that it is asked for, if nothing else speaks against it."""
 
 
@@ -44,7 +43,7 @@ def read_with_decord(
         raise CannotDecode(f"{path}: decord cannot decode this video.") from error
     frames = allocate(read.shape)
     frames[:] = read
-    doubts = "; ".join((*_doubts(timeline, count, rate), *_mirrored(path)))
+    doubts = "; ".join((*_doubts(timeline, count, rate), *(["it does not mirror the pictures"] * is_mirrored(path))))
     record = ReadRecord(
         decoder="decord",
         shown=count,
@@ -72,10 +71,3 @@ def _doubts(timeline: Timeline, count: int, rate: float) -> Iterator[str]:
         yield f"it finds {count} frames, and the container shows {timeline.count}"
     if abs(rate / timeline.rate - 1) > 0.01:
         yield f"it takes {rate:.3f} frames a second, and the container shows {timeline.rate:.3f}"
-
-
-def _mirrored(path: str | Path) -> Iterator[str]:
-    with open_video(path) as (container, stream):
-        matrix = display_matrix(next(container.decode(stream)))
-    if matrix is not None and int(matrix[0]) * int(matrix[4]) < int(matrix[1]) * int(matrix[3]):
-        yield "it does not mirror the pictures"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from st_simdiff.videos.containers import open_video
 from st_simdiff.videos.errors import VideoError
 from st_simdiff.videos.settings import ReadSettings
 
@@ -116,7 +117,7 @@ def to_rgb(frame: VideoFrame, width: int, height: int) -> np.ndarray:
 
 def upright(picture: np.ndarray, frame: VideoFrame) -> np.ndarray:
     """`picture`, (H, W, 3), turned and mirrored as the display matrix of `frame` says; quarter turns only."""
-    matrix = display_matrix(frame)
+    matrix = _display_matrix(frame)
     if matrix is None:
         return picture
     across, down = np.sign(matrix[0]), np.sign(matrix[4])
@@ -126,7 +127,14 @@ def upright(picture: np.ndarray, frame: VideoFrame) -> np.ndarray:
     return picture[:: int(down) or 1, :: int(across) or 1]
 
 
-def display_matrix(frame: VideoFrame) -> np.ndarray | None:
+def is_mirrored(path: str | Path) -> bool:
+    """Whether the display matrix of the video mirrors its pictures, rather than only turns them."""
+    with open_video(path) as (container, stream):
+        matrix = _display_matrix(next(container.decode(stream)))
+    return matrix is not None and int(matrix[0]) * int(matrix[4]) < int(matrix[1]) * int(matrix[3])
+
+
+def _display_matrix(frame: VideoFrame) -> np.ndarray | None:
     """The 9 numbers of the frame's display matrix, row by row, if it has one."""
     from av.sidedata.sidedata import Type
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from st_simdiff.videos.choice import choose
 from st_simdiff.videos.errors import CannotDecode
-from st_simdiff.videos.pictures import Allocate, allowed_size, check_memory
+from st_simdiff.videos.pictures import Allocate, allowed_size, check_memory, is_mirrored
 from st_simdiff.videos.record import ReadRecord, SampledVideo
 from st_simdiff.videos.sampling import Sampling
 from st_simdiff.videos.settings import ReadSettings
@@ -28,6 +28,8 @@ def read_with_torchcodec(
     """
     if timeline.seconds is None:
         raise CannotDecode(f"{path}: the file does not say when a frame is shown, so torchcodec cannot be checked.")
+    if is_mirrored(path):
+        raise CannotDecode(f"{path}: torchcodec does not mirror the pictures.")
     choice = choose(sampling, timeline, settings)
     try:
         from torchcodec.decoders import VideoDecoder

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
+from st_simdiff.errors import InputError
 from st_simdiff.videos.channel import SharedArray, receive, send
-from st_simdiff.videos.decoders import read_here
+from st_simdiff.videos.decoders import read_here, unexpected
+from st_simdiff.videos.errors import VideoError
 from st_simdiff.videos.pictures import MAX_BYTES
 from st_simdiff.videos.settings import ReadSettings
 
@@ -62,8 +64,10 @@ def _answer(connection: socket.socket, path: str, settings: ReadSettings) -> Non
         video = read_here(path, sampling, settings, allocate)
     except _Abandoned:
         raise
-    except ValueError as error:
+    except (VideoError, InputError) as error:
         send(connection, {"error": str(error), "kind": type(error).__name__})
+    except Exception as error:  # such as no memory left where the pictures are put
+        send(connection, {"error": str(unexpected(path, error)), "kind": VideoError.__name__})
     else:
         message = {"shape": video.frames.shape, "times": video.times, "duration": video.duration}
         send(connection, message | {"record": asdict(video.record)}, shared[0].file)

@@ -86,8 +86,9 @@ def test_every_method_has_its_row_and_every_round_its_ratio(model):
         assert 0 < row.kept <= row.entering <= row.tokens == 24 * 6
         assert row.flops < rows[0].flops
         assert Row.from_json(json.loads(json.dumps(row.as_json()))) == row
-    exact = [row for row in rows[1:] if METHODS[row.method].exact and row.method != "st_simdiff_release"]
-    assert {row.kept for row in exact} == {44}
+    exact = {row.method: row.kept for row in rows[1:] if METHODS[row.method].exact}
+    assert exact.pop("st_simdiff_two_steps") == 66  # its second step comes after the last of the four layers
+    assert set(exact.values()) == {44}
 
 
 def test_a_model_that_does_not_fit_leaves_rows_that_say_so(model, monkeypatch):

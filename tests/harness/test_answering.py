@@ -42,6 +42,19 @@ def test_generation_is_the_checkpoints_own_at_full_retention(answerer, video):
     assert answer.counts["input_tokens"] == prompt.ids.shape[1] - 1 + 8 * 20
 
 
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("force_sample", [True, False])
+def test_videos_of_few_frames_are_answered(answerer, tmp_path, count, force_sample):
+    write_video(tmp_path / "few.mp4", frames=count)
+    answer = answerer(method="st_simdiff", retention=0.5, force_sample=force_sample).generate(
+        str(tmp_path / "few.mp4"), QUESTION, {"max_new_tokens": 3}
+    )
+    taken = 8 if force_sample else count
+    assert answer.counts["visual_tokens"] == taken * 20
+    assert answer.counts["reading"]["shown"] == count
+    assert len(answer.counts["reading"]["taken_at"]) == taken
+
+
 def test_the_prompt_is_the_template_with_the_video_first(answerer, video):
     plain, timed = (answerer(add_time_instruction=told).prompt(video, QUESTION) for told in (False, True))
     assert plain.text.startswith(

@@ -11,6 +11,7 @@ from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.embedded import TASKS_FOLDER
 from st_simdiff.evaluate.evaluation import make_plan
+from st_simdiff.lmms.llava_video import LlavaVideo
 
 
 def split_in_shards(folder) -> None:
@@ -155,24 +156,25 @@ def test_a_refusal_through_the_command(checkpoint, start):
     assert "Did you mean 'tau_sim'?" in reason
 
 
-@pytest.fixture(scope="module")
-def unloadable(checkpoint, start, tmp_path_factory):
-    """Runs on broken checkpoints, all started at once."""
-    runs = {}
-    for name, (damage, _) in UNLOADABLE.items():
-        folder = tmp_path_factory.mktemp("broken") / "llava"
-        shutil.copytree(checkpoint, folder)
-        damage(folder)
-        options = ["--tasks", "clips", "--model_path", folder, "--method", "full,random"]
-        runs[name] = folder, start(["st_simdiff", "eval", *options])
-    return runs
-
-
 @pytest.mark.parametrize("name", UNLOADABLE)
-def test_checkpoints_that_cannot_be_loaded(unloadable, name):
-    folder, run = unloadable[name]
-    reason, summary = refused(run.result(), code=1)
-    assert UNLOADABLE[name][1].format(checkpoint=folder) in reason
+def test_checkpoints_that_cannot_be_loaded(name, checkpoint, tmp_path):
+    damage, sentence = UNLOADABLE[name]
+    folder = tmp_path / "llava"
+    shutil.copytree(checkpoint, folder)
+    damage(folder)
+    with pytest.raises(SystemExit) as refusal:
+        LlavaVideo.create_from_arg_string(f"pretrained={folder}")
+    assert str(refusal.value).startswith("llava_video: ")
+    assert sentence.format(checkpoint=folder) in str(refusal.value)
+
+
+def test_a_checkpoint_that_cannot_be_loaded_costs_every_run(checkpoint, start, tmp_path):
+    folder = tmp_path / "llava"
+    shutil.copytree(checkpoint, folder)
+    drop_tensors(folder)
+    run = start(["st_simdiff", "eval", "--tasks", "clips", "--model_path", folder, "--method", "full,random"]).result()
+    reason, summary = refused(run, code=1)
+    assert UNLOADABLE["half"][1].format(checkpoint=folder) in reason
     assert "clips, full; clips, random, retention 0.3: lmms-eval ended with exit code 1 and no results" in summary
 
 
@@ -185,10 +187,9 @@ def test_a_wrong_setting_in_the_manual_command(checkpoint, start):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_cuda_without_a_gpu(checkpoint, start):
-    run = start(["st_simdiff", "eval", "--tasks", "clips", "--model_path", checkpoint, "--model_args", "device=cuda"])
-    reason, _ = refused(run.result(), code=1)
-    assert "device=cuda was asked for, but torch sees no CUDA GPU" in reason
+def test_cuda_without_a_gpu(checkpoint):
+    with pytest.raises(SystemExit, match="llava_video: device=cuda was asked for, but torch sees no CUDA GPU"):
+        LlavaVideo.create_from_arg_string(f"pretrained={checkpoint},device=cuda")
 
 
 def test_no_video_of_the_task(checkpoint, start, tmp_path):

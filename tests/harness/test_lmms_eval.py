@@ -3,9 +3,12 @@
 import math
 
 import pytest
+from made_videos import clip
 
 from st_simdiff.answering.arguments import join_model_args
 from st_simdiff.evaluate.embedded import TASKS_FOLDER
+from st_simdiff.lmms.llava_video import LlavaVideo
+from st_simdiff.methods.st_simdiff_release import STSimDiffRelease
 
 TASKS = ("clips", "clips_likelihood")
 PUBLISHED = {
@@ -25,17 +28,17 @@ PUBLISHED = {
 QUESTIONS = 9
 
 
-def published_command(checkpoint, limit=QUESTIONS, **more):
+def published_command(checkpoint):
     """The published manual command, in paper mode (without merge_type), on the embedded tasks."""
     arguments = ["-m", "lmms_eval", "--model", "llava_video", "--tasks", ",".join(TASKS), "--batch_size", "1"]
     arguments += [
         "--model_args",
-        join_model_args({"pretrained": checkpoint, **PUBLISHED, **more}),
+        join_model_args({"pretrained": checkpoint, **PUBLISHED}),
         "--output_path",
         "./logs/",
         "--log_samples",
     ]
-    return [*arguments, "--include_path", TASKS_FOLDER.resolve(), "--limit", limit]
+    return [*arguments, "--include_path", TASKS_FOLDER.resolve(), "--limit", QUESTIONS]
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +60,14 @@ def test_the_published_command_writes_results(runs):
         assert 0 <= results["clips_likelihood"]["acc,none"] <= 1
 
 
-def test_the_published_merge_type_is_the_release_mode(checkpoint, start):
-    run = start(["accelerate.commands.launch", *published_command(checkpoint, merge_type="new_topk", limit=1)]).result()
-    assert run.code == 0, run.output
-    (sample,) = run.samples("clips").values()
-    counts = sample["token_counts"][0]
-    assert counts["visual_tokens_kept"] < math.ceil(0.3 * counts["visual_tokens"])
-    assert "STSimDiffRelease(retention=0.3" in run.output
+def test_the_published_merge_type_is_the_release_mode(checkpoint):
+    settings = join_model_args({"pretrained": checkpoint, **PUBLISHED, "merge_type": "new_topk"})
+    model = LlavaVideo.create_from_arg_string(settings, {"batch_size": "1", "max_batch_size": None, "device": None})
+    method = model.answerer.arguments.method
+    assert isinstance(method, STSimDiffRelease)
+    assert method.retention == 0.3
+    counts = model.answerer.generate(str(clip("bikes.mp4")), "What is seen?", {"max_new_tokens": 2}).counts
+    assert 0 < counts["visual_tokens_kept"] < math.ceil(0.3 * counts["visual_tokens"])
 
 
 def test_every_question_records_what_was_kept(runs):

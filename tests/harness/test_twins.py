@@ -288,6 +288,23 @@ def test_a_video_that_cannot_be_read_costs_its_own_question_only(pair, monkeypat
     ]
 
 
+def test_videos_of_one_and_of_five_frames_are_answered(pair, monkeypatch, tmp_path):
+    """lmms-eval's wrappers end the run there, or have no reader for them."""
+    twin, _ = pair
+    documents = []
+    for count in (1, 5):
+        write_video(tmp_path / f"{count}.mp4", frames=count)
+        documents.append({"video": str(tmp_path / f"{count}.mp4"), "question": "What?"})
+    monkeypatch.setattr(twin, "task_dict", {"made": {"test": documents}})
+    answers = twin.generate_until(requests(twin, 0, 1))
+    one, five = (answer.token_counts.to_dict() for answer in answers)
+    assert one["visual_tokens_kept"] > 0
+    assert five["visual_tokens_kept"] > 0
+    assert set(one["reading"]["numbers"]) == {0}
+    assert (one["reading"]["shown"], five["reading"]["shown"]) == (1, 5)
+    assert one["reading"]["decoder"] == "pyav"
+
+
 def test_rounds_end_with_the_last_ones_counts(pair):
     twin, _ = pair
     if twin.stock != "qwen2_5_vl" or not twin.is_simple:
@@ -381,6 +398,15 @@ def test_nvila_takes_frames_from_the_first_to_the_last(tmp_path, decoder):
     sampled = sample_evenly(str(path), 5, decoder=decoder)
     assert (sampled.frames == every[[0, 3, 6, 8, 11]]).all()  # 0, 2.75, 5.5, 8.25, 11, halves to the even number
     assert (sample_evenly(str(path), 16, decoder=decoder).frames[[0, -1]] == every[[0, -1]]).all()
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_nvila_answers_about_videos_of_few_frames(checkpoint_of, tmp_path, count):
+    write_video(tmp_path / "few.mp4", frames=count)
+    answerer = NvilaAnswerer(parse({"pretrained": checkpoint_of("nvila"), "method": "full"}, NvilaArguments), "cpu")
+    counts = answerer.generate(str(tmp_path / "few.mp4"), "What?", {"max_new_tokens": 3}).counts
+    assert counts["visual_tokens"] > 0
+    assert counts["reading"]["shown"] == count
 
 
 def test_nvila_as_images_of_frames(checkpoint_of, tmp_path):

@@ -72,14 +72,16 @@ class Shown:
 
 
 def shown_by_ffmpeg(path: Path, folder: Path) -> Shown:
-    """All frames of the first video stream, each once, in the order and at the times of showing."""
+    """All frames of the first video stream, each once, in the order and at the times of showing; none of some files."""
     pixels, times = folder / "shown.rgb", folder / "shown.times"
     one = ("-map", "0:v:0", "-vsync", "passthrough")
     clock = ("-enc_time_base", "1:90000", "-f", "framemd5")
     command = ["-i", path, *one, "-f", "rawvideo", "-pix_fmt", "rgb24", pixels, *one, *clock, times]
     subprocess.run(["ffmpeg", "-v", "quiet", "-nostdin", "-y", *map(str, command)], check=False)
-    lines = times.read_text().splitlines()
+    lines = times.read_text().splitlines() if times.exists() else []
     head = {name: value for name, _, value in (line[1:].partition(":") for line in lines if line.startswith("#"))}
+    if "dimensions 0" not in head:
+        return Shown(np.empty((0, 0, 0, 3), np.uint8), np.empty(0))
     width, height = map(int, head["dimensions 0"].split("x"))
     above, below = map(int, head["tb 0"].split("/"))
     stamps = np.array([int(line.split(",")[2]) for line in lines if not line.startswith("#")])

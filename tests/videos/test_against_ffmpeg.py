@@ -80,6 +80,7 @@ def test_random_combinations(seed: int, tmp_path: Path, request, monkeypatch) ->
         "vp9": ("-c:v", "libvpx-vp9", "-cpu-used", "8"),
     }
     possible = {"avi": ("avc", "mpeg4"), "flv": ("avc",), "mpg": ("mpeg2",), "ts": ("avc", "hevc", "mpeg2")}
+    possible["mov"] = ("avc", "hevc", "mpeg4")
     codec = draw.choice(possible.get(container, ("avc", "hevc", "mpeg4", "vp9")))
     path = write(tmp_path / f"whole.{container}", *codecs[codec], "-g", keys, count=frames, rate=rate)
     if draw.random() < 0.5 and frames > 20:
