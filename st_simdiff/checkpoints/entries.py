@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from transformers.activations import ACT2FN
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 DEEPEST = 20
 """Objects within objects."""
@@ -90,19 +89,6 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One of several texts."""
-
-    texts: tuple[str, ...]
-
-    def allows(self, value: Any) -> bool:
-        return isinstance(value, str) and value in self.texts
-
-    def __str__(self) -> str:
-        return f"one of {', '.join(sorted(set(self.texts)))}"
-
-
-@dataclass(frozen=True)
 class TokenIds:
     """The id of a token, or a list of them."""
 
@@ -154,7 +140,6 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("rms_norm_eps", "layer_norm_eps"), _EPSILON),
     "rope_theta": Real(0, 1e15),
     "factor": Real(0, 1e6),
-    "rope_type": Choice(("default", "mrope", *ROPE_INIT_FUNCTIONS)),
     "initializer_range": Real(None, 1e3, least=0),
     "attention_dropout": _SHARE,
     **dict.fromkeys(("tie_word_embeddings", "use_sliding_window", "mm_use_im_start_end"), Flag()),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import Qwen2Config, SiglipVisionConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from st_simdiff.checkpoints.entries import check_entries
 from st_simdiff.checkpoints.files import read_json, stays_inside
@@ -164,6 +165,8 @@ def _rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
     rope = dict(given)
     kind = rope.pop("type", "default")
     rope.setdefault("rope_type", kind)
+    if rope["rope_type"] not in ("default", *ROPE_INIT_FUNCTIONS):
+        raise unknown("rope_type", rope["rope_type"], ("default", *ROPE_INIT_FUNCTIONS))
     if "rope_theta" not in rope:
         if "rope_theta" not in raw:
             raise ValueError("The checkpoint's config.json lacks rope_theta.")

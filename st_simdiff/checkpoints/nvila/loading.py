@@ -88,8 +88,12 @@ def _check_headers(kind: type[PreTrainedModel], config: PreTrainedConfig, folder
     stored = {name.removeprefix("vision_model."): tensor for name, tensor in stored_tensors(folder).items()}
     for name, tensor in stored.items():
         check_dtype(name, tensor)
-    with torch.device("meta"):
-        described = dict(kind(config).named_parameters())
+    try:
+        with torch.device("meta"):
+            described = dict(kind(config).named_parameters())
+    except Exception as error:  # transformers checks by what its own code raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{folder / 'config.json'} describes no {kind.__name__} ({reason}).") from error
     missing = described.keys() - stored.keys()
     wrong = [name for name in described.keys() & stored.keys() if list(described[name].shape) != stored[name].shape]
     _check_keys(folder, missing, (), wrong)
