@@ -25,7 +25,7 @@ MODEL_TYPES = {
     "st_simdiff_qwen3_vl": "qwen3_vl",
     "st_simdiff_llava_hf": "llava_onevision",
 }
-"""`model_type` in the config.json of a twin's checkpoint."""
+"""`model_type` in the config.json of a checkpoint for one of lmms-eval's own wrappers, compressed."""
 
 TEXT_FILES = frozenset({".json", ".jinja", ".txt", ".model"})
 WEIGHT_FILES = frozenset({".safetensors", ".bin"})
@@ -75,9 +75,9 @@ def check_checkpoint(
 ) -> dict[str, Any]:
     """How the checkpoint in `folder` makes tokens of a video, as it will be loaded.
 
-    arguments: of a model that this project runs itself; None for a twin, whose wrapper alone knows (then the answer is
-    empty). trusted: whether the checkpoint's own code may say what it is. Raises `InputError` in one sentence for a
-    folder that holds no checkpoint of `model`.
+    arguments: of a model that this project runs itself; None for others, which alone know (then the answer is empty).
+    trusted: whether the checkpoint's own code may say what it is. Raises `InputError` in one sentence for a folder that
+    holds no checkpoint of `model`.
     """
     try:
         if isinstance(arguments, LlavaVideoArguments):

@@ -160,7 +160,7 @@ RULES: dict[str, Rule] = {
 _MAY_BE_NULL = frozenset(
     {"head_dim", "architectures", "num_key_value_heads", "tie_word_embeddings", "use_sliding_window", "processor_class"}
     | {"bos_token_id", "eos_token_id", "pad_token_id", "num_beams", "max_new_tokens", "do_sample", "use_cache"}
-    | {"temperature", "top_p", "top_k", "repetition_penalty"}
+    | {"temperature", "top_p", "top_k", "repetition_penalty", "mm_vision_tower"}
 )
 """Entries whose null says the same as their absence."""
 

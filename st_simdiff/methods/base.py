@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from st_simdiff.checks import check_retention
 from st_simdiff.errors import InputError
-from st_simdiff.selection.budget import check_retention, target_count
+from st_simdiff.selection.budget import target_count
 from st_simdiff.selection.grid import TokenGrid
 
 VisionInput = Literal["attention", "keys"]
@@ -123,7 +124,7 @@ class Method:
 
     @property
     def asks_query(self) -> bool:
-        """Whether which tokens are kept may hang on the prompt's last query, and so on the question.
+        """Whether which tokens are kept may depend on the prompt's last query, and so on the question.
 
         A method that acts in the decoder without asking for attention says False: the hidden states of a video know
         nothing of what comes behind it.

@@ -8,11 +8,12 @@ from typing import ClassVar, Literal
 
 import torch
 
+from st_simdiff.checks import check_choice, check_range
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.selection.budget import retention_fraction, target_count
-from st_simdiff.selection.rule import NewlineRule, Ranking, SelectionRule, check_choice, check_share
+from st_simdiff.selection.rule import NewlineRule, Ranking, SelectionRule
 from st_simdiff.selection.select_input import select_input
 
 Candidates = Literal["input", "communities"]
@@ -57,7 +58,7 @@ class STSimDiffAdaptive(STSimDiff):
         check_choice("candidates", self.candidates, Candidates)
         check_choice("score", self.score, Score)
         if self.middle is not None:
-            check_share("middle", "None or a power of the retention", self.middle)
+            check_range("middle", self.middle, 0, 1, "None or a power of the retention")
             if self.budget == "compute":
                 raise InputError("budget='compute' is worked out for one pruning: leave out middle, or count tokens.")
         if self.candidates == "input":

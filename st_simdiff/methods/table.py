@@ -16,17 +16,6 @@ LAYERS = 28
 """Depth of the model for which the table says where a method acts."""
 
 
-def describe_methods() -> str:
-    """Every method, what it is, and its settings with their defaults."""
-    lines = []
-    for name, method in sorted(METHODS.items()):
-        text = (inspect.getdoc(method) or "").partition("\n")[0]
-        fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(method))
-        package = METHODS.package(name)
-        lines += [f"{name}: {text}", *([f"    of the package {package}"] if package else []), f"    {fields}"]
-    return "\n".join(lines)
-
-
 def methods_table() -> str:
     """A Markdown table of this package's methods: what each does, where it acts, what it reads, keeps and takes."""
     rows = ["| name | what it does | acts | reads from the tower | keeps | settings |", "|---|---|---|---|---|---|"]

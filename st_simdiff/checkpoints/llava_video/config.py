@@ -19,6 +19,7 @@ from st_simdiff.errors import unknown
 ARCHITECTURE = "LlavaQwenForCausalLM"
 CONFIG_FILE = "config.json"
 
+SIGLIP = "siglip_vision_model"
 SO400M = "google/siglip-so400m-patch14-384"
 _SO400M_SHAPE = {
     "hidden_size": 1152,
@@ -97,7 +98,8 @@ def read_config(
 
     overwrite: entries of config.json to replace. vision_tower: the tower's shape, a folder with its config.json or the
     config itself; else it is `vision_config` in config.json, else the folder in the checkpoint's that
-    `mm_vision_tower` names, else the SigLIP that LLaVA-Video was trained with.
+    `mm_vision_tower` names, else the SigLIP that LLaVA-Video was trained with. What another kind of tower has left
+    behind as `vision_config` is passed over where `mm_vision_tower` names one.
     Raises FileNotFoundError without a config.json, ValueError for a model that is not LLaVA-Video.
     """
     raw = read_json(folder / CONFIG_FILE, "a checkpoint")
@@ -183,14 +185,21 @@ def _vision_config(
         return _siglip(given)
     if given is not None:
         return _siglip(read_json(Path(given) / CONFIG_FILE, "a vision tower"))
-    if raw.get("vision_config"):
-        return _siglip(raw["vision_config"])
-    name = raw.get("mm_vision_tower", SO400M)
+    own, name = raw.get("vision_config"), raw.get("mm_vision_tower")
+    if own and (name is None or _is_siglip(own)):
+        return _siglip(own)
+    name = name or SO400M
     if folder is not None and stays_inside(name) and (folder / name / CONFIG_FILE).is_file():
         return _siglip(read_json(folder / name / CONFIG_FILE, "a vision tower"))
     if name != SO400M:
         raise unknown("vision tower", name, [SO400M, "a folder in the checkpoint's, with the tower's config.json"])
     return _siglip(_SO400M_SHAPE)
+
+
+def _is_siglip(entries: Mapping[str, Any]) -> bool:
+    """Whether these are a SigLIP tower's entries, and not those that another tower has left behind in config.json."""
+    inner = entries.get("vision_config", entries) if isinstance(entries, Mapping) else None
+    return not isinstance(inner, Mapping) or inner.get("model_type", SIGLIP) == SIGLIP  # `_siglip` refuses the others
 
 
 def _siglip(entries: Mapping[str, Any]) -> SiglipVisionConfig:
@@ -200,9 +209,9 @@ def _siglip(entries: Mapping[str, Any]) -> SiglipVisionConfig:
         raise ValueError(f"The vision tower's config is an object, got {entries!r}.")
     check_entries(entries, Path("vision_config"))
     entries = dict(entries)
-    kind = entries.pop("model_type", "siglip_vision_model")
-    if kind != "siglip_vision_model":
-        raise unknown("vision tower model_type", kind, ["siglip_vision_model"])
+    kind = entries.pop("model_type", SIGLIP)
+    if kind != SIGLIP:
+        raise unknown("vision tower model_type", kind, [SIGLIP])
     needed = [key for key in _SO400M_SHAPE if key not in entries]
     if needed:
         raise ValueError(f"The vision tower's config lacks {', '.join(needed)}.")
