@@ -22,7 +22,7 @@ import torch
 
 from st_simdiff.answering.answering import VideoAnswerer
 from st_simdiff.answering.arguments import parse
-from st_simdiff.bench.results import hardware
+from st_simdiff.bench.results_file import hardware
 from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 from st_simdiff.methods.registry import METHODS, make_method
 

@@ -1,4 +1,4 @@
-"""What the user waits for, full and compressed, beside the limit by FLOPs: from pixels to the first token.
+"""Full and compressed, beside the limit by FLOPs: time and memory from pixels to the first token.
 
     python benchmarks/end_to_end.py [--model scaled|7b] [--repeats 5] [--parts methods,main] [--docs docs/speed.md]
 
@@ -13,9 +13,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from st_simdiff.bench.cli import add_arguments, run_bench
-from st_simdiff.bench.results import read_entries
+from st_simdiff.bench.results_file import read_entries
 from st_simdiff.bench.tables import with_summary
+from st_simdiff.cli import build_parser, carry_out
 
 PARTS = {
     "methods": {"frames": "64,128", "methods": "all", "retention": "0.3", "batch": "1", "repeats": "2"},
@@ -39,14 +39,14 @@ def main() -> int:
     parser.add_argument("--figure", default=str(FIGURE), help=f"default: {FIGURE}")
     parser.add_argument("--docs", type=Path, help="page between whose markers the summary goes, such as docs/speed.md")
     asked = parser.parse_args()
-    bench = argparse.ArgumentParser()
-    add_arguments(bench)
+    bench = build_parser("bench")
     for part in filter(None, asked.parts.split(",")):
         if part not in PARTS:
             parser.error(f"no part {part!r}; parts are {', '.join(PARTS)}")
         own = {name: value for name, value in vars(asked).items() if value and name not in ("parts", "docs")}
         options = PARTS[part] | own
-        status = run_bench(bench.parse_args([f"--{name}={value}" for name, value in options.items()]))
+        given = bench.parse_args(["bench", *(f"--{name}={value}" for name, value in options.items())])
+        status = carry_out(given, [], sys.stdout)
         if status:
             return status
     if asked.docs:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time each nam
     from st_simdiff.methods.registry import make_method as make_method
     from st_simdiff.methods.st_simdiff import STSimDiff as STSimDiff
     from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive as STSimDiffAdaptive
+    from st_simdiff.methods.st_simdiff_adaptive import STSimDiffTwoSteps as STSimDiffTwoSteps
     from st_simdiff.methods.st_simdiff_input import STSimDiffInput as STSimDiffInput
     from st_simdiff.methods.st_simdiff_release import STSimDiffRelease as STSimDiffRelease
     from st_simdiff.methods.st_simdiff_release import STSimDiffReleaseRandom as STSimDiffReleaseRandom
@@ -84,7 +85,7 @@ _NAMES = {
     "st_simdiff.methods.random": ["Random"],
     "st_simdiff.methods.registry": ["METHODS", "make_method"],
     "st_simdiff.methods.st_simdiff": ["STSimDiff"],
-    "st_simdiff.methods.st_simdiff_adaptive": ["STSimDiffAdaptive"],
+    "st_simdiff.methods.st_simdiff_adaptive": ["STSimDiffAdaptive", "STSimDiffTwoSteps"],
     "st_simdiff.methods.st_simdiff_input": ["STSimDiffInput"],
     "st_simdiff.methods.st_simdiff_release": ["STSimDiffRelease", "STSimDiffReleaseRandom", "STSimDiffReleaseRanked"],
     "st_simdiff.methods.sttm": ["STTM"],

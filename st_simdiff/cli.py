@@ -3,34 +3,83 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TextIO
 
 from st_simdiff import __version__
-from st_simdiff.bench.cli import add_bench_command, run_bench
-from st_simdiff.errors import InputError
-from st_simdiff.evaluate.options import add_eval_command
+from st_simdiff.errors import InputError, RunFailed
 from st_simdiff.extras import check_versions, missing_package
-from st_simdiff.show.cli import add_show_command, run_show
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line. Everything after a lone `--` is taken off before it is parsed and goes to lmms-eval."""
+@dataclass(frozen=True)
+class Command:
+    """One subcommand. Its modules are imported when it is asked for.
+
+    options: module that has `add_arguments(parser)`. module: has `run(options, extra, out)`. needs: what cannot be
+    done where a package is missing, as the subject of a sentence, and the extra that has the package.
+    """
+
+    help: str
+    options: str
+    module: str
+    needs: tuple[str, str]
+
+
+COMMANDS = {
+    "eval": Command(
+        "evaluate checkpoints on lmms-eval tasks: models x methods x retentions x tasks x any setting",
+        "st_simdiff.evaluate.options",
+        "st_simdiff.evaluate.evaluation",
+        ("An evaluation", "eval"),
+    ),
+    "tables": Command(
+        "tables in Markdown, LaTeX and CSV of results, beside the published figures",
+        "st_simdiff.report.options",
+        "st_simdiff.report.tables",
+        ("A table", "report"),
+    ),
+    "plots": Command(
+        "plots of results, beside the published figures",
+        "st_simdiff.report.options",
+        "st_simdiff.report.plots",
+        ("A plot", "report"),
+    ),
+    "show": Command(
+        "show which visual tokens of a video stay, and why",
+        "st_simdiff.show.options",
+        "st_simdiff.show.make",
+        ("A picture", "video"),
+    ),
+    "bench": Command(
+        "measure time and memory on this machine, against the limit by FLOPs",
+        "st_simdiff.bench.options",
+        "st_simdiff.bench.run",
+        ("A measurement", "report"),
+    ),
+    "methods": Command(
+        "list the compression methods and their settings",
+        "st_simdiff.methods.options",
+        "st_simdiff.methods.listing",
+        ("A list of methods", "eval"),
+    ),
+}
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The command line. only: the command whose arguments are wanted; None: those of all.
+
+    Everything after a lone `--` is taken off before it is parsed and goes to lmms-eval.
+    """
     parser = argparse.ArgumentParser(prog="st-simdiff", description="Compression of a video LLM's visual tokens.")
     parser.add_argument("--version", action="version", version=f"st-simdiff {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-
-    add_eval_command(commands)
-    for name, what in (("tables", "tables in Markdown, LaTeX and CSV"), ("plots", "plots")):
-        report = commands.add_parser(name, help=f"{what} of results, beside the published figures")
-        report.add_argument("logs", type=Path, nargs="?", default=Path("logs"), help="folder of results; default: logs")
-        report.add_argument("--output_path", type=Path, default=Path("reports"), help="default: reports")
-
-    add_show_command(commands)
-    add_bench_command(commands)
-    commands.add_parser("methods", help="list the compression methods and their settings")
+    for name, command in COMMANDS.items():
+        own = commands.add_parser(name, help=command.help)
+        if only in (None, name):
+            import_module(command.options).add_arguments(own)
     return parser
 
 
@@ -41,53 +90,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "--" in arguments:
         split = arguments.index("--")
         own, extra = arguments[:split], arguments[split + 1 :]
-    options = build_parser().parse_args(own)
-    if options.command == "show":
-        sys.exit(run_show(options))
-    if options.command == "bench":
-        sys.exit(run_bench(options))
+    asked = next((argument for argument in own if argument in COMMANDS), "")
+    options = build_parser(asked).parse_args(own)
+    if code := carry_out(options, extra, sys.stdout):
+        sys.exit(code)
+
+
+def carry_out(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> int:
+    """Runs the parsed command. Returns the exit code; where it is not 0, one sentence is on stderr."""
+    command = COMMANDS[options.command]
     try:
-        if options.command == "methods":
-            _list_methods()
-        elif options.command == "eval":
-            _evaluate(options, extra)
-        else:
-            _report(options)
+        if options.command == "eval":
+            check_versions(*command.needs)
+        import_module(command.module).run(options, extra, out)
     except InputError as error:
-        sys.exit(_fail(str(error), 2))
-    except KeyboardInterrupt:
-        sys.exit(_fail("stopped; the same command goes on from the answers that are there.", 130))
-
-
-# Each imports what it runs, so that --help and a mistyped option answer at once and no command needs another's extra.
-
-
-def _list_methods() -> None:
-    from st_simdiff.methods.table import describe_methods
-
-    sys.stdout.write(describe_methods() + "\n")
-
-
-def _evaluate(options: argparse.Namespace, extra: Sequence[str]) -> None:
-    check_versions("An evaluation", "eval")
-    try:
-        from st_simdiff.evaluate import evaluation
-        from st_simdiff.evaluate.launch import RunFailed
-    except ModuleNotFoundError as error:
-        raise missing_package("An evaluation", error, "eval") from error
-    try:
-        evaluation.run(options, extra, os.environ, sys.stdout)
+        return _fail(str(error), 2)
     except RunFailed as error:
-        sys.exit(_fail(str(error), error.code))
-
-
-def _report(options: argparse.Namespace) -> None:
-    from st_simdiff import report
-
-    write = {"tables": report.write_tables, "plots": report.write_plots}[options.command]
-    written = write(options.logs, options.output_path)
-    sys.stdout.write("".join(f"{path}\n" for path in written.paths))
-    sys.stderr.write("".join(f"st-simdiff: {problem}\n" for problem in written.problems))
+        return _fail(str(error), error.code)
+    except ModuleNotFoundError as error:
+        what, extra_name = command.needs
+        return _fail(str(missing_package(what, error, extra_name)), 2)
+    except KeyboardInterrupt:
+        goes_on = "; the same command goes on from the answers that are there" if options.command == "eval" else ""
+        return _fail(f"stopped{goes_on}.", 130)
+    return 0
 
 
 def _fail(message: str, code: int) -> int:

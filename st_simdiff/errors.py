@@ -16,3 +16,11 @@ def unknown(kind: str, given: object, valid: Iterable[str]) -> InputError:
     close = difflib.get_close_matches(str(given), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return InputError(f"Unknown {kind} {given!r}.{hint} Valid: {', '.join(names)}.")
+
+
+class RunFailed(RuntimeError):
+    """What was started has ended without results. code: a non-zero exit code to end with."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code

@@ -44,7 +44,7 @@ class VideoAnswerer:
     """A loaded checkpoint with everything that one question needs.
 
     Questions about one video that follow each other share its features, what is chosen at the decoder's input, and,
-    where that does not hang on the question, the keys and values of all that their prompts begin with alike.
+    where that does not depend on the question, the keys and values of all that their prompts begin with alike.
     """
 
     arguments: AnsweringArguments

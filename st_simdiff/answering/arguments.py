@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
+from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
-from st_simdiff.methods.registry import METHODS, make_method, method_settings
-from st_simdiff.report.settings import ALIASES, MERGE_TYPES
+from st_simdiff.methods.settings import take_method
+from st_simdiff.model_args import read_value
 from st_simdiff.videos.decoders import check_decoder
 from st_simdiff.videos.settings import Decoder, FrameChoice, ReadSettings
-
-PUBLISHED_FLAGS = {"right": True, "bottom": True, "spatial": True, "temporal": True, "strategy": 3}
-"""Published switches. A method that lacks one computes what the published value stands for, and accepts no other."""
-
-DEFAULT_METHOD = "st_simdiff"
+from st_simdiff.vocabulary import LLAVA_VIDEO_DEFAULTS
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 AttentionImplementation = Literal["sdpa", "eager", "flash_attention_2"]
@@ -73,14 +70,14 @@ class AnsweringArguments(ReadingArguments):
     pretrained: str
     method: Method
     device: str = "auto"
-    dtype: Dtype = "auto"
-    attn_implementation: AttentionImplementation = "sdpa"
+    dtype: Dtype = LLAVA_VIDEO_DEFAULTS["dtype"]
+    attn_implementation: AttentionImplementation = LLAVA_VIDEO_DEFAULTS["attn_implementation"]
     batch_size: int = 1
     journal: str | None = None
     video_cache: str | None = None
     video_cache_gb: float = 20
     decode_ahead: int = 2
-    share_prefix: bool = True
+    share_prefix: bool = LLAVA_VIDEO_DEFAULTS["share_prefix"]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,11 +103,11 @@ class LlavaVideoArguments(AnsweringArguments):
     """
 
     model_name: ModelName = "llava_qwen"
-    conv_template: str = "qwen_1_5"
-    max_frames_num: int = 64
-    fps: float = 1
-    force_sample: bool = False
-    add_time_instruction: bool = False
+    conv_template: str = LLAVA_VIDEO_DEFAULTS["conv_template"]
+    max_frames_num: int = LLAVA_VIDEO_DEFAULTS["max_frames_num"]
+    fps: float = LLAVA_VIDEO_DEFAULTS["fps"]
+    force_sample: bool = LLAVA_VIDEO_DEFAULTS["force_sample"]
+    add_time_instruction: bool = LLAVA_VIDEO_DEFAULTS["add_time_instruction"]
     mm_spatial_pool_mode: PoolMode | None = None
     mm_newline_position: NewlinePosition | None = None
 
@@ -152,74 +149,29 @@ def _check_frames(count: int) -> None:
         raise InputError(f"max_frames_num must be at least 1, got {count}.")
 
 
-def split_model_args(text: str) -> dict[str, str]:
-    """`"a=1,b=x"` as a dict of strings. Raises `InputError` for a part that is not key=value or a key given twice."""
-    settings: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        key, separator, value = part.partition("=")
-        if not separator or not key:
-            raise InputError(f"model_args are key=value pairs separated by commas, got {part!r}.")
-        if key in settings:
-            raise InputError(f"{key} is given twice: {settings[key]} and {value}.")
-        settings[key] = value
-    return settings
-
-
-def join_model_args(settings: Mapping[str, Any]) -> str:
-    """The inverse of `split_model_args`."""
-    return ",".join(f"{key}={value}" for key, value in settings.items())
-
-
-def resolve_names(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` under our own names, with `merge_type` resolved to the method it means.
-
-    Raises `InputError` when a setting is given under both its names, and for a merge type that is not there.
-    """
-    resolved = dict(settings)
-    for published, ours in ALIASES.items():
-        if published not in resolved:
-            continue
-        if ours in resolved:
-            raise InputError(
-                f"{published} and {ours} are two names of one setting: give one, not both "
-                f"({published}={resolved[published]}, {ours}={resolved[ours]})."
-            )
-        resolved[ours] = resolved.pop(published)
-    if "merge_type" in resolved:
-        if "method" in resolved:
-            raise InputError(
-                f"merge_type and method both name the method: give one, not both "
-                f"(merge_type={resolved['merge_type']}, method={resolved['method']})."
-            )
-        resolved["method"] = _release_method(str(resolved.pop("merge_type")))
-    return resolved
-
-
-def _release_method(merge_type: str) -> str:
-    if merge_type not in MERGE_TYPES:
-        raise unknown("merge_type", merge_type, MERGE_TYPES)
-    method = MERGE_TYPES[merge_type]
-    if method not in METHODS:
-        raise InputError(
-            f"merge_type={merge_type} names the release mode (what the authors' code computes, method={method}), which "
-            f"this version does not have yet; leave merge_type out to run the paper's method ({DEFAULT_METHOD})."
-        )
-    return method
-
-
 Arguments = TypeVar("Arguments", bound=AnsweringArguments)
 
 
 def parse(settings: Mapping[str, Any], kind: type[Arguments] = LlavaVideoArguments) -> Arguments:
-    """Arguments from key-value pairs whose values may be text or already numbers and booleans.
+    """Arguments from key-value pairs, the method's among them, whose values may be text or already typed.
 
     Raises `InputError` for an unknown key (with the closest valid one), a wrong value, or a setting given twice.
     """
     if "pretrained" not in settings:
         raise InputError("pretrained=<checkpoint> is missing from model_args.")
+    method, own = take_method(settings, keys(kind))
+    return read_arguments(own, method, kind)
+
+
+def keys(kind: type[AnsweringArguments]) -> frozenset[str]:
+    """The arguments of `kind` that are not the method's."""
+    return frozenset(field.name for field in dataclasses.fields(kind)) - {"method"}
+
+
+def read_arguments(settings: Mapping[str, Any], method: Method, kind: type[Arguments]) -> Arguments:
+    """Arguments from values that may be text or already typed. Raises `InputError` for a wrong value."""
     types = get_type_hints(kind)
-    method, own = take_method(settings, {field.name for field in dataclasses.fields(kind)} - {"method"})
-    return kind(method=method, **{key: _typed(key, value, types[key]) for key, value in own.items()})
+    return kind(method=method, **{key: _typed(key, value, types[key]) for key, value in settings.items()})
 
 
 def take_reading(settings: Mapping[str, Any]) -> tuple[ReadingArguments, dict[str, Any]]:
@@ -229,68 +181,19 @@ def take_reading(settings: Mapping[str, Any]) -> tuple[ReadingArguments, dict[st
     return ReadingArguments(**reading), {key: value for key, value in settings.items() if key not in types}
 
 
-def take_method(settings: Mapping[str, Any], own: Collection[str] | None = None) -> tuple[Method, dict[str, Any]]:
-    """The method that `settings` describe, and the settings that are not the method's, values as they were given.
-
-    own: the keys that the model itself takes; None if they are not known here, and then any other key is taken for one
-    of the model's. Raises `InputError` for a key that is neither the method's nor the model's (with the closest valid
-    one), a wrong value of the method's, or a setting given twice.
-    """
-    resolved = resolve_names(settings)
-    name = str(resolved.pop("method", DEFAULT_METHOD))
-    of_method = method_settings(name)
-    if own is not None:
-        _refuse_unknown(resolved, name, set(own), of_method)
-    method = make_method(name, **{key: read_value(resolved[key]) for key in resolved if key in of_method})
-    names = own if own is not None else resolved.keys() - of_method - PUBLISHED_FLAGS.keys()
-    return method, {key: value for key, value in resolved.items() if key in names}
-
-
-def merge_settings(arg_string: str, harness_settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """`--model_args`, joined by lmms-eval's own --batch_size, --max_batch_size and --device where they are given.
+def merge_settings(settings: Mapping[str, Any], placed: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`settings`, joined by lmms-eval's own --batch_size, --max_batch_size and --device where they are given.
 
     Raises `InputError` for a setting that is given both ways.
     """
-    settings: dict[str, Any] = split_model_args(arg_string)
-    for key, value in (harness_settings or {}).items():
+    merged = dict(settings)
+    for key, value in (placed or {}).items():
         if value is None:
             continue
-        if key in settings:
-            raise InputError(f"{key} is given twice: in model_args ({settings[key]}) and as --{key} {value}.")
-        settings[key] = value
-    return settings
-
-
-def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_method: frozenset[str]) -> None:
-    for key, value in settings.items():
-        if key in own or key in of_method:
-            continue
-        if key in PUBLISHED_FLAGS:
-            published = PUBLISHED_FLAGS[key]
-            if read_value(value) == published:
-                continue
-            raise InputError(f"Method {method} has no switch {key}: {key}={published} is accepted, got {key}={value}.")
-        owners = sorted(name for name in METHODS if key in method_settings(name))
-        if owners:
-            raise InputError(f"{key} is no setting of method {method}; it belongs to {', '.join(owners)}.")
-        published_names = {"merge_type", *ALIASES, *PUBLISHED_FLAGS}
-        raise unknown("model_args key", key, own | of_method | {"method"} | published_names)
-
-
-def read_value(value: Any) -> Any:
-    """Text as the None, boolean, integer or number it spells, else unchanged."""
-    if not isinstance(value, str):
-        return value
-    if value == "None":
-        return None
-    if value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    for number in (int, float):
-        try:
-            return number(value)
-        except ValueError:
-            continue
-    return value
+        if key in merged:
+            raise InputError(f"{key} is given twice: in model_args ({merged[key]}) and as --{key} {value}.")
+        merged[key] = value
+    return merged
 
 
 def _typed(key: str, value: Any, annotation: Any) -> Any:
@@ -308,10 +211,9 @@ def _typed(key: str, value: Any, annotation: Any) -> Any:
     value = read_value(value)
     if annotation is str:
         return str(value)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation is float and is_number:
+    if annotation is float and is_number(value):
         return value
-    if annotation is int and is_number and float(value).is_integer():
+    if annotation is int and is_number(value) and float(value).is_integer():
         return int(value)
     if annotation is bool and isinstance(value, bool):
         return value

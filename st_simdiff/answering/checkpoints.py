@@ -22,7 +22,7 @@ MODEL_TYPES = {
     "st_simdiff_qwen3_vl": "qwen3_vl",
     "st_simdiff_llava_hf": "llava_onevision",
 }
-"""`model_type` in the config.json of a twin's checkpoint."""
+"""`model_type` in the config.json of a checkpoint for one of lmms-eval's own wrappers, compressed."""
 
 TEXT_FILES = frozenset({".json", ".jinja", ".txt", ".model"})
 WEIGHT_FILES = frozenset({".safetensors", ".bin"})
@@ -60,9 +60,8 @@ def _layout(model: str) -> Layout | None:
 def check_checkpoint(model: str, folder: Path, arguments: AnsweringArguments | None) -> dict[str, Any]:
     """How the checkpoint in `folder` makes tokens of a video, as it will be loaded.
 
-    arguments: of a model that this project runs itself; None for a twin, whose wrapper alone knows (then the answer is
-        if model not in MODEL_TYPES:
-            return {}
+    arguments: of a model that this project runs itself; None for others, which alone know (then the answer is empty).
+    Raises `InputError` in one sentence for a folder that holds no checkpoint of `model`.
     """
     try:
         if isinstance(arguments, LlavaVideoArguments):

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 from st_simdiff.answering.decode_ahead import DecodeAhead
 from st_simdiff.answering.plain import moved
@@ -17,8 +16,7 @@ from st_simdiff.models.clock import StageClock
 from st_simdiff.models.families.llava_video import encode_video
 from st_simdiff.models.prefix import ChoosesOnce, Prefix
 from st_simdiff.videos.video_cache import Claim
-
-Counts = dict[str, Any]
+from st_simdiff.vocabulary import Counts
 
 
 @dataclass
@@ -122,7 +120,7 @@ class Viewer:
         }
 
     def settle(self) -> None:
-        """Stores what is new, and lets other processes at the video. After every question."""
+        """Stores what is new, and lets other processes read the video. After every question."""
         seen = self.last
         if seen is not None and seen.key is not None:
             method = seen.method.method

@@ -10,8 +10,7 @@ from transformers import DynamicCache
 from st_simdiff.answering.seeing import Seen
 from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo
 from st_simdiff.models.trace import VideoTrace
-
-Counts = dict[str, int | float]
+from st_simdiff.vocabulary import Counts
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from st_simdiff.bench.planted import PlantedVideo, plant, planted
-from st_simdiff.bench.rows import FULL, Row, Sample, sample_flops, summarise
+from st_simdiff.bench.rows import Row, Sample, sample_flops, summarise
 from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
 from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.methods.base import Method
@@ -21,6 +21,7 @@ from st_simdiff.models.attach import compress
 from st_simdiff.models.clock import STAGES, StageClock
 from st_simdiff.models.costs import model_cost
 from st_simdiff.models.flops import ModelCost
+from st_simdiff.vocabulary import FULL
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ WARM_UP_FRAMES = 4
 
 
 @dataclass(frozen=True)
-class Cell:
+class Configuration:
     """A method, at a retention."""
 
     method: str
@@ -53,47 +54,50 @@ class Bench:
         self.model, self.candidates, self.now = model, candidates, now
         self.cost: ModelCost = model_cost(model, text=TEXT)
 
-    def case(self, frames: int, batch: int, cells: Sequence[Cell], repeats: int) -> Iterator[Row]:
-        """Every cell with so many frames, and the full model first. Each repeat runs all of them in turn.
+    def case(self, frames: int, batch: int, configurations: Sequence[Configuration], repeats: int) -> Iterator[Row]:
+        """Every configuration with so many frames, and the full model first. Each repeat runs all of them in turn.
 
-        Before them every cell runs once to warm up: with these frames on a GPU, with a few on a CPU. A cell that does
+        Before them each runs once to warm up: with these frames on a GPU, with a few on a CPU. One that does
         not fit into memory, and where the full model does not all others too, gets a row that says so.
         """
-        cells = [Cell(FULL, 1.0), *(cell for cell in cells if cell.method != FULL)]
+        configurations = [
+            Configuration(FULL, 1.0),
+            *(configuration for configuration in configurations if configuration.method != FULL),
+        ]
         videos = self._videos(frames, batch)
         warm = videos if self.model.device.type == "cuda" else self._videos(WARM_UP_FRAMES, 1)
-        samples: dict[Cell, list[Sample]] = {cell: [] for cell in cells}
-        without_memory: set[Cell] = set()
+        samples: dict[Configuration, list[Sample]] = {configuration: [] for configuration in configurations}
+        without_memory: set[Configuration] = set()
         for round_number in range(-1, repeats):
-            for cell in cells:
-                if cell in without_memory:
+            for configuration in configurations:
+                if configuration in without_memory:
                     continue
-                sample = self._run_if_it_fits(cell, warm if round_number < 0 else videos)
+                sample = self._run_if_it_fits(configuration, warm if round_number < 0 else videos)
                 if sample is None:
-                    without_memory.add(cell)
+                    without_memory.add(configuration)
                     torch.cuda.empty_cache()
                 elif round_number >= 0:
-                    samples[cell].append(sample)
-                    logger.info("%d frames, batch %d, %s: %.0f ms", frames, batch, cell, sample.total)
-        for cell in cells:
-            place = (frames, batch, cell.method, cell.retention)
-            if cell in without_memory:
+                    samples[configuration].append(sample)
+                    logger.info("%d frames, batch %d, %s: %.0f ms", frames, batch, configuration, sample.total)
+        for configuration in configurations:
+            place = (frames, batch, configuration.method, configuration.retention)
+            if configuration in without_memory:
                 yield Row(*place, self.cost.tokens(frames), note="out of memory")
-            elif Cell(FULL, 1.0) in without_memory:
-                yield self._alone(place, samples[cell])
+            elif Configuration(FULL, 1.0) in without_memory:
+                yield self._alone(place, samples[configuration])
             else:
-                yield summarise(self.cost, *place, samples[cell], samples[cells[0]])
+                yield summarise(self.cost, *place, samples[configuration], samples[configurations[0]])
 
-    def _run_if_it_fits(self, cell: Cell, videos: Sequence[PlantedVideo]) -> Sample | None:
+    def _run_if_it_fits(self, configuration: Configuration, videos: Sequence[PlantedVideo]) -> Sample | None:
         try:
-            return self.run(cell, videos)
+            return self.run(configuration, videos)
         except torch.cuda.OutOfMemoryError:
             return None
 
     @torch.inference_mode()
-    def run(self, cell: Cell, videos: Sequence[PlantedVideo]) -> Sample:
+    def run(self, configuration: Configuration, videos: Sequence[PlantedVideo]) -> Sample:
         """From pixels on the device to the logits of the first token."""
-        method = cell.make()
+        method = configuration.make()
         return_freed_memory()
         attached = nullcontext() if method is None else compress(self.model, method)
         with StageClock(self.model, now=self.now) as clock, planted(self.model, videos), attached as trace:

@@ -11,13 +11,14 @@ from st_simdiff.checkpoints.llava_video.config import LlavaVideoConfig
 from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.checkpoints.llava_video.tiny import random_config
 from st_simdiff.errors import unknown
+from st_simdiff.vocabulary import QWEN2_7B, QWEN2_VOCABULARY, SIGLIP
 
 
 def published_config() -> LlavaVideoConfig:
     """LLaVA-Video-7B: SigLIP so400m of 27 layers, the last not used, and Qwen2-7B; 210 tokens a frame."""
     return _config(
-        text=(28, 3584, 18944, 28, 4, 152064),
-        vision=(27, 1152, 4304, 16, 384),
+        text=(*QWEN2_7B.values(), QWEN2_VOCABULARY),
+        vision=(*SIGLIP.values(), 384),
     )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.flops import ModelCost, Speed
+from st_simdiff.vocabulary import FULL
 
-FULL = "full"
 ENCODING = ("vision", "projector")
 
 

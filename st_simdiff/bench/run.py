@@ -5,28 +5,30 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
 
 import torch
 
-from st_simdiff.bench.cli import CLOCKS, MODELS, choice, numbers
-from st_simdiff.bench.measure import TEXT, Bench, Cell
+from st_simdiff.bench.measure import TEXT, Bench, Configuration
+from st_simdiff.bench.options import CLOCKS, MODELS, choice, numbers
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
-from st_simdiff.bench.results import Conditions, add_rows, hardware, read_entries, what_follows
-from st_simdiff.bench.rows import FULL, Row, entering_share
+from st_simdiff.bench.results_file import Conditions, add_rows, hardware, read_entries, what_follows
+from st_simdiff.bench.rows import Row, entering_share
 from st_simdiff.bench.tables import entry_markdown
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.costs import model_cost
 from st_simdiff.models.flops import match_budget
+from st_simdiff.vocabulary import FULL
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
 NO_RETENTION_1 = "Compression keeps less than all tokens: --match_budget needs a retention below 1."
 
 
-def run(options: argparse.Namespace, out: TextIO) -> None:
+def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:  # noqa: ARG001
     """Measures what the options ask for. Rows are in the results file as soon as their case is done.
 
     Raises `InputError` for options that make no sense.
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
     if options.match_budget:
         _print_matches(name, frames, retentions, candidates, out)
         return
-    cells = _cells(options.methods, retentions)
+    configurations = _configurations(options.methods, retentions)
     repeats, chunk = _one(options.repeats, "repeats"), _one(options.frames_per_chunk, "frames_per_chunk")
     clock = choice(options.clock, "clock", CLOCKS)
     _check_figure(options.figure)
@@ -52,7 +54,7 @@ def run(options: argparse.Namespace, out: TextIO) -> None:
         path = options.json or Path(folder) / "results.json"
         for batch in batches:
             for count in frames:
-                add_rows(path, conditions, bench.case(count, batch, cells, repeats))
+                add_rows(path, conditions, bench.case(count, batch, configurations, repeats))
         add_rows(path, conditions, [], _conclusions(bench, path, conditions))
         entry = next(one for one in read_entries(path) if one["conditions"]["model"] == name)
         if options.figure:
@@ -81,15 +83,15 @@ def _print_matches(name: str, frames: list[int], retentions: list[float], candid
             )
 
 
-def _cells(methods: str, retentions: list[float]) -> list[Cell]:
+def _configurations(methods: str, retentions: list[float]) -> list[Configuration]:
     """Every method at every retention; with several methods the lower ones of `all` at 30 % only as asked."""
     names = list(METHODS) if methods == "all" else methods.split(",")
     for name in names:
         METHODS.find(name)
-    cells = [Cell(name, retention) for name in names if name != FULL for retention in retentions]
-    for cell in cells:
-        cell.make()  # bad settings are refused before anything is measured
-    return cells
+    configurations = [Configuration(name, retention) for name in names if name != FULL for retention in retentions]
+    for configuration in configurations:
+        configuration.make()  # bad settings are refused before anything is measured
+    return configurations
 
 
 def _device(asked: str) -> torch.device:

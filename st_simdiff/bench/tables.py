@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from st_simdiff.bench.random_models import RANDOM_MODELS
-from st_simdiff.bench.results import OURS
-from st_simdiff.bench.rows import FULL, Row
+from st_simdiff.bench.rows import Row
 from st_simdiff.errors import InputError
 from st_simdiff.models.clock import STAGES
 from st_simdiff.report.render import Column, Sheet, Table, to_markdown
+from st_simdiff.vocabulary import FULL, OURS
 
 SHOWN = tuple(stage for stage in STAGES if stage not in ("decode", "preprocess", "decoding", "other"))
 

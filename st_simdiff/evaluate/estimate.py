@@ -14,13 +14,13 @@ from typing import Any
 
 from st_simdiff.errors import unknown
 from st_simdiff.evaluate.embedded import ALL_QUESTIONS
-from st_simdiff.evaluate.progress import duration
-from st_simdiff.evaluate.summary import format_table
-from st_simdiff.lmms.tasks_table import MVBENCH, MVBENCH_PARTS, stock_name
 from st_simdiff.methods.base import Method
 from st_simdiff.models.flops import ModelCost, VisionShape
-from st_simdiff.report.benchmarks import BENCHMARKS
+from st_simdiff.report.render import Column, Table, to_text
+from st_simdiff.runs.progress import duration
+from st_simdiff.runs.run import Evaluation
 from st_simdiff.selection.budget import ModelShape
+from st_simdiff.vocabulary import QUESTIONS, QWEN2_7B, QWEN2_VOCABULARY, SIGLIP, stock_task
 
 PEAK_TFLOPS = {
     "L20": 119.5,
@@ -38,55 +38,41 @@ UTILISATION = 0.5
 """Of the peak. By this count the paper's seconds on an L20 mean 0.75 for the full LLaVA-Video-7B at 128 frames, 0.64 at
 32 frames, and 0.40 for ST-SimDiff at 128 frames if 65 % of the tokens enter."""
 
-QUESTIONS = {
-    **{benchmark.task: benchmark.questions for benchmark in BENCHMARKS},
-    "egoschema_subset": 500,
-    "mlvu_dev": 2174,
-    "mvbench": 4000,
-    MVBENCH: 4000,
-    **{f"mvbench_{part}": 200 for part in MVBENCH_PARTS},
-    "synthevents": 300,
-    "clips": 12,
-    "clips_likelihood": 12,
-}
-"""In each task, by its name in lmms-eval."""
-
-_QWEN_7B = ModelShape(layers=28, hidden=3584, intermediate=18944, heads=28, kv_heads=4, head_dim=128)
-_VOCABULARY = 152_064
+_SHAPE = ModelShape(**QWEN2_7B, head_dim=QWEN2_7B["hidden"] // QWEN2_7B["heads"])
 _FRAMES = {"llava_video": 64, "nvila": 64, "st_simdiff_qwen2_5_vl": 32, "st_simdiff_qwen3_vl": 32}
 """Where none are asked for: as published, and lmms-eval's wrappers' own."""
 
 
 @dataclass(frozen=True)
-class Task:
-    """One run, as far as its cost goes. state: finished, answers so far or nothing. limit: of the questions."""
+class Entry:
+    """An evaluation in the list. state: finished, answers so far or nothing. limit: of the questions."""
 
-    model: str
-    task: str
-    label: str
-    method: Method
-    settings: Mapping[str, Any]
+    evaluation: Evaluation
     state: str = ""
     limit: str | None = None
 
 
-def describe_plan(runs: Sequence[Task], gpu: str, full: bool = False) -> str:
+def describe_plan(entries: Sequence[Entry], gpu: str, full: bool = False) -> str:
     """A line a run, and what all would take on one `gpu`. Raises `InputError` for a GPU that is not in the list."""
     peak = peak_flops(gpu)
-    rows: list[tuple[str, ...]] = [("run", "model", "task", "method", "questions", "hours", "state")]
-    hours, questions, unknowns = 0.0, 0, 0
-    for number, run in enumerate(runs, start=1):
-        count = count_questions(run.task, run.limit, full)
-        seconds = seconds_a_question(run, peak)
+    columns = tuple(
+        Column(title, digits=2) for title in ("run", "model", "task", "method", "questions", "hours", "state")
+    )
+    rows = []
+    hours, questions, unknowns, open_end = 0.0, 0, 0, False
+    for number, entry in enumerate(entries, start=1):
+        one = entry.evaluation
+        count = count_questions(one.task, entry.limit, full)
+        seconds = seconds_a_question(one, peak)
         known = count is not None and seconds is not None
-        spent = count * seconds / 3600 if known else 0.0
-        if run.state != "finished":
-            hours, questions, unknowns = hours + spent, questions + (count or 0), unknowns + (not known)
-        cells = (str(count or "-"), f"{spent:.2f}" if known else "-", run.state or "-")
-        rows.append((str(number), run.model, run.task, run.label, *cells))
-    left = sum(run.state != "finished" for run in runs)
-    or_more = " or more" if any(count_questions(run.task, run.limit, full) is None for run in runs) else ""
-    lines = [format_table(rows), "", f"{len(runs)} runs, {left} of them to do: {questions:,} questions{or_more}."]
+        spent = count * seconds / 3600 if known else None
+        open_end |= count is None
+        if entry.state != "finished":
+            hours, questions, unknowns = hours + (spent or 0), questions + (count or 0), unknowns + (not known)
+        rows.append((number, one.model, one.task, one.label, count, spent, entry.state or None))
+    left = sum(entry.state != "finished" for entry in entries)
+    table = to_text(Table("plan", "", columns, tuple(rows)))
+    lines = [table, "", f"{len(entries)} runs, {left} of them to do: {questions:,} questions{' or more' * open_end}."]
     if unknowns < left:
         lines.append(
             f"About {hours:,.1f} GPU hours ({duration(3600 * hours)}) on one {gpu}; an estimate: FLOPs of the vision "
@@ -109,7 +95,7 @@ def peak_flops(gpu: str) -> float:
 
 def count_questions(task: str, limit: str | None = None, full: bool = False) -> int | None:
     """Questions of a task under a limit: a number, or a share below 1. None for a task that is not in the list."""
-    name = stock_name(task)
+    name = stock_task(task)
     count = ALL_QUESTIONS if full and name == "synthevents" else QUESTIONS.get(name)
     if limit is None:
         return count
@@ -119,7 +105,7 @@ def count_questions(task: str, limit: str | None = None, full: bool = False) -> 
     return None if count is None else math.ceil(given * count)
 
 
-def seconds_a_question(run: Task, peak: float) -> float | None:
+def seconds_a_question(run: Evaluation, peak: float) -> float | None:
     """None for a model whose size is not known here."""
     frames = frames_of(run.model, run.settings)
     cost = published_cost(run.model, frames)
@@ -133,7 +119,7 @@ def seconds_a_question(run: Task, peak: float) -> float | None:
 def entering(method: Method) -> float:
     """The share of tokens that enter the decoder: r for a method that acts at the input alone, 1 for one that acts
     inside alone, midway for one that does both (how many candidates there are depends on the video)."""
-    inside = bool(method.layers(_QWEN_7B.layers))
+    inside = bool(method.layers(_SHAPE.layers))
     at_input = type(method).reduce_input is not Method.reduce_input
     if inside and at_input:
         return (1 + method.retention) / 2
@@ -158,12 +144,12 @@ def published_cost(model: str, frames: int) -> ModelCost | None:
 
 
 def _cost(vision: VisionShape, tokens: int, frames: int = 1) -> ModelCost:
-    return ModelCost(vision, _QWEN_7B, _VOCABULARY, step_tokens=tokens, step_frames=frames)
+    return ModelCost(vision, _SHAPE, QWEN2_VOCABULARY, step_tokens=tokens, step_frames=frames)
 
 
 def _siglip(side: int, projected: int, projector: int) -> VisionShape:
     """SigLIP so400m of patch size 14, without its last layer."""
-    width, inner, layers = 1152, 4304, 26
+    width, inner, layers = SIGLIP["hidden"], SIGLIP["intermediate"], SIGLIP["layers"] - 1
     return VisionShape(
         frames=1,
         patches=side**2,
@@ -194,4 +180,4 @@ def _qwen2_5_vl(frames: int) -> ModelCost:
         projected=tokens,
         projector_weights=(4 * width) ** 2 + 4 * width * 3584,
     )
-    return ModelCost(vision, _QWEN_7B, _VOCABULARY, step_tokens=tokens, step_frames=2)
+    return ModelCost(vision, _SHAPE, QWEN2_VOCABULARY, step_tokens=tokens, step_frames=2)

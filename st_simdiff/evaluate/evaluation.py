@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from st_simdiff.errors import RunFailed
 from st_simdiff.evaluate.estimate import describe_plan, peak_flops
-from st_simdiff.evaluate.launch import Failure, RunFailed, carry_out
-from st_simdiff.evaluate.planning import Plan, list_tasks, make_plan
+from st_simdiff.evaluate.launch import Failure, carry_out
+from st_simdiff.evaluate.planning import Plan, list_entries, make_plan
 from st_simdiff.evaluate.summary import summary
 from st_simdiff.lmms.video_folders import hf_home, without_videos
 
@@ -23,21 +25,21 @@ MOST_NAMED = 3
 """Runs that failed for one reason."""
 
 
-def run(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str], out: TextIO) -> None:
-    """Evaluates and writes the table to `out`.
+def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
+    """Evaluates and writes the table to `out`. extra: arguments of lmms-eval.
 
     Raises `InputError` before anything is started, and `RunFailed` after all other runs where one has failed.
     """
+    environment = os.environ
     if options.dry_run:
         peak_flops(options.gpu)
-        runs = list_tasks(options, extra, environment)
-        out.write(describe_plan(runs, options.gpu, options.full))
+        out.write(describe_plan(list_entries(options, extra, environment), options.gpu, options.full))
         return
     plan = make_plan(options, extra, environment)
     notes = [note for note, holds in ((STAND_IN, plan.stand_in), (MEANINGLESS, not plan.meaningful)) if holds]
     out.write("".join(f"{line}\n" for line in (*notes, *_progress(plan))))
     out.flush()
-    failures = [failure for sweep in plan.sweeps for failure in carry_out(sweep)]
+    failures = [failure for batch in plan.batches for failure in carry_out(batch, plan.machines)]
     written = [results for run in plan.runs if (results := run.results()) is not None]
     if written:
         out.write(f"\n{summary(written)}\n")

@@ -7,13 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from st_simdiff.answering.arguments import DEFAULT_METHOD, PUBLISHED_FLAGS, resolve_names
 from st_simdiff.errors import InputError
-from st_simdiff.methods.full import Full
-from st_simdiff.methods.registry import METHODS, method_settings
-from st_simdiff.report.settings import ALIASES
+from st_simdiff.methods.settings import method_keys, resolve_names
+from st_simdiff.vocabulary import DEFAULT_METHOD, DEFAULT_RETENTION, FULL
 
-DEFAULT_RETENTION = 0.3
 NOT_SWEPT = {"method": "--method", "retention": "--retention", "pretrained": "--model_path"}
 """Settings that have a list of their own, and the flag for it."""
 
@@ -38,9 +35,9 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One combination. settings: `--model_args` under our own names, without the checkpoint. varied: those of the model
-    that are swept.
+class Combination:
+    """One entry of each list. settings: `--model_args` under our own names, without the checkpoint's. varied: those of
+    the model that are swept.
     """
 
     model: str
@@ -49,13 +46,13 @@ class Cell:
     varied: Settings = field(default_factory=dict)
 
 
-def expand(grids: Iterable[Grid]) -> Iterator[Cell]:
+def expand(grids: Iterable[Grid]) -> Iterator[Combination]:
     """Every combination, those of one model and task together. Raises `InputError` where two entries contradict."""
     for grid in grids:
         for model, task in itertools.product(grid.models, grid.tasks):
             for settings in _settings(grid):
                 varied = {key: settings[key] for key in grid.sweep if key not in method_keys()}
-                yield Cell(model, task, settings, varied)
+                yield Combination(model, task, settings, varied)
 
 
 def _settings(grid: Grid) -> Iterator[Settings]:
@@ -97,13 +94,8 @@ def with_method(settings: Mapping[str, Any]) -> Settings:
     The full model has no setting of its own, so that it can stand beside a method whose settings are swept.
     """
     named = {"method": DEFAULT_METHOD, **settings}
-    if named["method"] == Full.name:
+    if named["method"] == FULL:
         return {key: value for key, value in named.items() if key not in method_keys()}
     if "max_tokens" not in named:
         named.setdefault("retention", DEFAULT_RETENTION)
     return named
-
-
-def method_keys() -> frozenset[str]:
-    """Every setting that belongs to a method, not to a model."""
-    return frozenset(itertools.chain(*map(method_settings, METHODS), PUBLISHED_FLAGS, ALIASES))

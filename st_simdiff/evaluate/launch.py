@@ -5,7 +5,6 @@ Only a results file counts as success: lmms-eval 0.7.3 catches most exceptions, 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,24 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+
+import torch
 
 from st_simdiff.errors import InputError
+from st_simdiff.runs.batch import LOADED, PLAN, Batch
 from st_simdiff.runs.run import Run
-
-LOADED = "loaded"
-"""A file of this name beside the plan says that the model has been loaded."""
 
 LONGEST_GOODBYE = 30
 """Seconds that processes which are told to end have to do so."""
-
-
-class RunFailed(RuntimeError):
-    """A run ended without results. code: a non-zero exit code to end with."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -41,7 +31,7 @@ class Machines:
     """How many processes share the questions, on how many machines.
 
     processes: on all machines together. rank: which machine this is, from 0. main_ip, main_port: where machine 0 is
-    reached by the others. on_cpu: whether the processes compute on CPUs.
+    reached by the others.
     """
 
     processes: int = 1
@@ -49,7 +39,6 @@ class Machines:
     rank: int = 0
     main_ip: str | None = None
     main_port: int | None = None
-    on_cpu: bool = False
 
     def __post_init__(self) -> None:
         if self.processes < 1:
@@ -81,35 +70,12 @@ class Machines:
         launcher += [part for key, value in options.items() for part in (f"--{key}", str(value))]
         return [*launcher, "-m", module, *arguments]
 
-    def environment(self) -> dict[str, str]:
-        """Several processes on CPUs need ACCELERATE_USE_CPU: without it accelerate makes each the first of one."""
-        several_on_cpu = self.processes > 1 and self.on_cpu
-        return dict(os.environ) | ({"ACCELERATE_USE_CPU": "true"} if several_on_cpu else {})
+    def environment(self, on_cpu: bool) -> dict[str, str]:
+        """For processes that compute on CPUs or GPUs.
 
-
-@dataclass(frozen=True)
-class Sweep:
-    """Runs of one loaded model, in their order.
-
-    total: of the runs of the whole plan. tasks_folders: where lmms-eval looks for tasks beside its own. arguments: of
-    lmms-eval. later: the tasks of the plan's runs that come after these.
-    """
-
-    runs: tuple[Run, ...]
-    total: int
-    tasks_folders: tuple[Path, ...]
-    machines: Machines
-    arguments: tuple[str, ...] = ()
-    later: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "runs": [run.to_json() for run in self.runs],
-            "total": self.total,
-            "tasks_folders": [str(folder) for folder in self.tasks_folders],
-            "arguments": list(self.arguments),
-            "later": list(self.later),
-        }
+        Several on CPUs need ACCELERATE_USE_CPU: without it accelerate makes each the first of one.
+        """
+        return dict(os.environ) | ({"ACCELERATE_USE_CPU": "true"} if self.processes > 1 and on_cpu else {})
 
 
 @dataclass(frozen=True)
@@ -120,35 +86,41 @@ class Failure:
     code: int
 
 
-def carry_out(sweep: Sweep) -> list[Failure]:
+def carry_out(batch: Batch, machines: Machines) -> list[Failure]:
     """Runs them all, their output passing through, and returns those that failed.
 
     A run that fails takes the process and its model with it, so that nothing is left half-done in any process; the runs
     behind it get a new one. Where the model cannot be loaded, all have failed.
     """
     failures: list[Failure] = []
-    waiting = sweep.runs
+    waiting = batch.runs
     while waiting:
-        code, loaded = _start(replace(sweep, runs=waiting))
-        if sweep.machines.rank > 0:  # only machine 0 writes results
+        code, loaded = _start(replace(batch, runs=waiting), machines)
+        if machines.rank > 0:  # only machine 0 writes results
             return [Failure(run, _exit_code(code)) for run in waiting] if code else []
         left = [run for run in waiting if run.results() is None]
         if not left:
             break
-        failed = left[:1] if loaded and sweep.machines.machines == 1 else left
+        failed = left[:1] if loaded and machines.machines == 1 else left
         failures += [Failure(run, _exit_code(code)) for run in failed]
         waiting = tuple(left[len(failed) :])
     return failures
 
 
-def _start(sweep: Sweep) -> tuple[int, bool]:
+def _start(batch: Batch, machines: Machines) -> tuple[int, bool]:
     """The exit code, and whether the model was loaded."""
     with TemporaryDirectory(prefix="st-simdiff-") as folder:
-        plan = Path(folder) / "plan.json"
-        plan.write_text(json.dumps(sweep.to_json(), default=str), encoding="utf-8")
-        command = sweep.machines.command("st_simdiff.lmms.sweep", str(plan))
-        code = run_to_the_end(command, sweep.machines.environment())
-        return code, (plan.parent / LOADED).exists()
+        plan = Path(folder) / PLAN
+        batch.write(plan)
+        command = machines.command("st_simdiff.lmms.worker", str(plan))
+        code = run_to_the_end(command, machines.environment(is_on_cpu(batch)))
+        return code, plan.with_name(LOADED).exists()
+
+
+def is_on_cpu(batch: Batch) -> bool:
+    """Whether the batch's processes compute on CPUs."""
+    device = batch.runs[0].settings.get("device", "auto")
+    return device == "cpu" or (device == "auto" and torch.cuda.device_count() == 0)
 
 
 def run_to_the_end(command: Sequence[str], environment: Mapping[str, str]) -> int:

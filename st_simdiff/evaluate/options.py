@@ -5,21 +5,19 @@ from __future__ import annotations
 import argparse
 
 MODELS_HELP = (
-    "llava_video, nvila, or a compressed twin of one of lmms-eval's own wrappers: st_simdiff_qwen2_5_vl, "
+    "llava_video, nvila, or one of lmms-eval's own wrappers, compressed: st_simdiff_qwen2_5_vl, "
     "st_simdiff_qwen3_vl, st_simdiff_llava_hf (LLaVA-OneVision); default: llava_video"
 )
 
 
-def add_eval_command(commands: argparse._SubParsersAction) -> None:
-    """Adds `eval`."""
-    parser = commands.add_parser(
-        "eval",
-        help="evaluate checkpoints on lmms-eval tasks: models x methods x retentions x tasks x any setting",
-        usage="st-simdiff eval [options] [-- arguments of lmms-eval]",
-        description="Every combination of the comma-separated values is one run. Killed and started again, the same "
-        "command goes on where it stopped, with any number of processes; what is finished is not run again. Without a "
-        "checkpoint, the small trained one that is shipped answers questions about the clips of SynthEvents, at full "
-        "length and compressed.",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `eval`."""
+    parser.usage = "st-simdiff eval [options] [-- arguments of lmms-eval]"
+    parser.description = (
+        "Every combination of the comma-separated values is one run. Killed and started again, the same command goes "
+        "on where it stopped, with any number of processes; what is finished is not run again. Without a checkpoint, "
+        "the small trained one that is shipped answers questions about the clips of SynthEvents, at full length and "
+        "compressed."
     )
     what = parser.add_argument_group("what is run")
     what.add_argument("--config", metavar="FILE", help="grid in YAML, such as configs/table1.yaml; flags go over it")
@@ -47,12 +45,12 @@ def add_eval_command(commands: argparse._SubParsersAction) -> None:
     what.add_argument("--full", action="store_true", help="all 1,000 questions of synthevents, not the first 300")
     what.add_argument("--output_path", default="logs", help="where results go; default: logs")
 
-    where = parser.add_argument_group("where it is run")
-    where.add_argument("--num_processes", type=int, default=1, help="processes that share the questions; default: 1")
-    where.add_argument("--num_machines", type=int, default=1, help="machines that share the processes; default: 1")
-    where.add_argument("--machine_rank", type=int, default=0, help="which of them this is; default: 0")
-    where.add_argument("--main_process_ip", help="of machine 0")
-    where.add_argument("--main_process_port", type=int, help="of machine 0")
+    place = parser.add_argument_group("where it is run")
+    place.add_argument("--num_processes", type=int, default=1, help="processes that share the questions; default: 1")
+    place.add_argument("--num_machines", type=int, default=1, help="machines that share the processes; default: 1")
+    place.add_argument("--machine_rank", type=int, default=0, help="which of them this is; default: 0")
+    place.add_argument("--main_process_ip", help="of machine 0")
+    place.add_argument("--main_process_port", type=int, help="of machine 0")
 
     dry = parser.add_argument_group("what it would take")
     dry.add_argument(

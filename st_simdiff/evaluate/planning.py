@@ -1,31 +1,33 @@
-"""From what is asked for to runs, and to runs that share a model. All that can be checked before loading, is."""
+"""From what is asked for to runs, and to batches that share a model. All that can be checked before loading, is."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from st_simdiff.answering.arguments import AnsweringArguments, join_model_args, split_model_args
+from st_simdiff.answering.arguments import AnsweringArguments
 from st_simdiff.answering.checkpoints import is_here, locate_checkpoint
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
-from st_simdiff.evaluate.estimate import Task
-from st_simdiff.evaluate.grid import Cell, expand
-from st_simdiff.evaluate.launch import Machines, Sweep
-from st_simdiff.evaluate.request import EMBEDDED, Checkpoint, read_request
+from st_simdiff.evaluate.estimate import Entry
+from st_simdiff.evaluate.grid import Combination, expand
+from st_simdiff.evaluate.launch import Machines
+from st_simdiff.evaluate.request import EMBEDDED, Checkpoint, Request, read_request
 from st_simdiff.lmms.models import find_model
 from st_simdiff.lmms.task_names import refuse_unknown_tasks
 from st_simdiff.lmms.video_folders import hf_home, refuse_empty
 from st_simdiff.methods.base import Method
-from st_simdiff.methods.full import Full
-from st_simdiff.runs.protocol import Protocol, changed_settings, describe_method, plan_protocol, short_hash
-from st_simdiff.runs.run import Run
+from st_simdiff.methods.settings import changed_settings, describe_method, take_method
+from st_simdiff.model_args import join_model_args
+from st_simdiff.runs.batch import Batch
+from st_simdiff.runs.protocol import plan_protocol, run_code, short_hash
+from st_simdiff.runs.run import Evaluation, Run
+from st_simdiff.vocabulary import FULL
 
 OWN_OPTIONS = ("model", "model_args", "tasks", "limit", "output_path")
 NOT_TAKEN = ("config", "wandb_args", "swanlab_args", "hf_hub_log_args", "power_analysis")
@@ -34,13 +36,14 @@ NOT_TAKEN = ("config", "wandb_args", "swanlab_args", "hf_hub_log_args", "power_a
 
 @dataclass(frozen=True)
 class Plan:
-    """runs: all that are asked for. sweeps: those that are not finished, by the model that they share.
+    """runs: all that are asked for. batches: those that are not finished, by the model that they share.
 
-    meaningful, stand_in: as in `Request`.
+    machines: what carries them out. meaningful, stand_in: as in `Request`.
     """
 
     runs: tuple[Run, ...]
-    sweeps: tuple[Sweep, ...]
+    batches: tuple[Batch, ...]
+    machines: Machines
     meaningful: bool = True
     stand_in: bool = False
 
@@ -50,6 +53,34 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
 
     Raises `InputError` in one sentence for whatever cannot be run.
     """
+    return _plan(read_request(options, environment), options, extra, environment)
+
+
+def list_entries(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> list[Entry]:
+    """What `--dry_run` lists: the runs of the plan and how far they have come; of a config file without checkpoints,
+    or where one would have to be fetched first, the evaluations alone. Raises `InputError` as `make_plan`."""
+    request = read_request(options, environment)
+    if request.checkpoints and all(is_here(model, one.path) for model, one in request.checkpoints.items()):
+        trained_here = any(checkpoint.name == EMBEDDED for checkpoint in request.checkpoints.values())
+        runs = _plan(request, options, extra, environment).runs
+        shown = [replace(run, model=EMBEDDED) if trained_here else run for run in runs]
+        return [Entry(one, _state(run), request.limit) for one, run in zip(shown, runs, strict=True)]
+    evaluations: dict[str, Evaluation] = {}
+    for combination in expand(request.grids):
+        one, _ = read_evaluation(combination, "-")
+        key = short_hash({"model": one.model, "task": one.task, **one.settings}, describe_method(one.method))
+        evaluations.setdefault(key, one)
+    tasks = {one.task for one in evaluations.values()}
+    refuse_unknown_tasks(tasks, [embedded.TASKS_FOLDER, *_included(extra)])
+    return [Entry(one, limit=request.limit) for one in evaluations.values()]
+
+
+def _state(run: Run) -> str:
+    answers = run.answers()
+    return "finished" if run.results() else f"{answers} answers" if answers else ""
+
+
+def _plan(request: Request, options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> Plan:
     check_extra(extra)
     machines = Machines(
         options.num_processes,
@@ -58,56 +89,25 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
         options.main_process_ip,
         options.main_process_port,
     )
-    request = read_request(options, environment)
-    cells = list(expand(request.grids))
-    tasks = tuple(dict.fromkeys(cell.task for cell in cells))
+    combinations = list(expand(request.grids))
+    tasks = tuple(dict.fromkeys(one.task for one in combinations))
     folders = _tasks_folders(tasks, options.full)
     refuse_unknown_tasks(tasks, [*folders, *_included(extra)])
-    given = Given(request.limit, tuple(extra), tuple(folder.name for folder in folders[:-1]))
-    for cell in cells:
-        read_settings(cell, request.checkpoints[cell.model])  # a wrong one is refused before anything is fetched
-    checkpoints = {model: pinned(model, checkpoint) for model, checkpoint in request.checkpoints.items()}
-    runs = make_runs(cells, checkpoints, Path(options.output_path), given)
+    drawn = tuple(folder.name for folder in folders[:-1])
+    # All are read first: wrong settings are refused before a checkpoint is fetched.
+    read = [read_evaluation(one, request.checkpoints[one.model].path) for one in combinations]
+    runs = make_runs(read, request, Path(options.output_path), extra, drawn)
     for run in runs:
         run.refuse_other_protocol()
     refuse_empty(tasks, hf_home(environment))
     limit = [] if request.limit is None else ["--limit", request.limit]
     arguments = ("--batch_size", "1", "--verbosity", "WARNING", "--timezone", "UTC", *limit, *extra)
     groups = group_by_model([run for run in runs if run.results() is None])
-    sweeps = []
+    batches = []
     for number, shared in enumerate(groups, start=1):
-        here = dataclasses.replace(machines, on_cpu=_on_cpu(shared[0]))
         later = tuple(run.task for others in groups[number:] for run in others)
-        sweeps.append(Sweep(tuple(shared), len(runs), folders, here, arguments, later))
-    return Plan(tuple(runs), tuple(sweeps), request.meaningful, request.stand_in)
-
-
-def list_tasks(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> list[Task]:
-    """What `--dry_run` lists: the runs of the plan and how far they have come; of a config file without checkpoints,
-    or where one would have to be fetched first, the runs alone. Raises `InputError` as `make_plan`."""
-    request = read_request(options, environment)
-    if request.checkpoints and all(is_here(model, one.path) for model, one in request.checkpoints.items()):
-        trained_here = any(checkpoint.name == EMBEDDED for checkpoint in request.checkpoints.values())
-        runs = make_plan(options, extra, environment).runs
-        return [_listed(run, EMBEDDED if trained_here else run.model, request.limit) for run in runs]
-    tasks: dict[str, Task] = {}
-    for cell in expand(request.grids):
-        model = find_model(cell.model)
-        settings = {"pretrained": "-", **model.defaults, **cell.settings}
-        model.parse(settings)
-        method, own = model.split(settings)
-        key = short_hash({"model": cell.model, "task": cell.task, **own}, describe_method(method))
-        label = describe(method, cell.varied)
-        tasks.setdefault(key, Task(cell.model, cell.task, label, method, own, limit=request.limit))
-    refuse_unknown_tasks({task.task for task in tasks.values()}, [embedded.TASKS_FOLDER, *_included(extra)])
-    return list(tasks.values())
-
-
-def _listed(run: Run, model: str, limit: str | None) -> Task:
-    method, own = find_model(run.model).split(split_model_args(run.model_args))
-    answers = run.answers()
-    state = "finished" if run.results() else f"{answers} answers" if answers else ""
-    return Task(model, run.task, run.label, method, own, state, limit)
+        batches.append(Batch(tuple(shared), len(runs), folders, arguments, later))
+    return Plan(tuple(runs), tuple(batches), machines, request.meaningful, request.stand_in)
 
 
 def check_extra(extra: Sequence[str]) -> None:
@@ -120,51 +120,53 @@ def check_extra(extra: Sequence[str]) -> None:
             raise InputError(f"{argument} works with lmms-eval's own command line only, `python -m lmms_eval`.")
 
 
-@dataclass(frozen=True)
-class Given:
-    """What all runs of a plan share. limit: of the questions. extra: arguments of lmms-eval. drawn: names of the data
-    that are drawn, not downloaded.
-    """
+Read = tuple[Evaluation, AnsweringArguments | None]
 
-    limit: str | None = None
-    extra: tuple[str, ...] = ()
-    drawn: tuple[str, ...] = ()
+
+def read_evaluation(combination: Combination, checkpoint: str) -> Read:
+    """One evaluation, and its model's settings with their types, None for a model that reads its own.
+
+    checkpoint: a folder, or a name on the hub. Raises `InputError` for settings that cannot be used.
+    """
+    model = find_model(combination.model)
+    given = {"pretrained": checkpoint, **model.defaults, **combination.settings}
+    for key, value in given.items():
+        if "," in str(value):
+            raise InputError(f"lmms-eval splits its arguments at commas, so {key} can have none, got {value}.")
+    method, settings = take_method(given, model.keys)
+    label = describe(method, combination.varied)
+    evaluation = Evaluation(
+        model=combination.model, task=combination.task, method=method, settings=settings, label=label
+    )
+    return evaluation, model.read(settings, method)
 
 
 def make_runs(
-    cells: Iterable[Cell], checkpoints: Mapping[str, Checkpoint], output: Path, given: Given = Given()
+    evaluations: Iterable[Read], request: Request, output: Path, extra: Sequence[str], drawn: Sequence[str]
 ) -> list[Run]:
-    """Every combination once. The folder's name follows from what is run: the same again is the same folder."""
-    runs: dict[str, Run] = {}
-    protocols: dict[tuple[str, ...], Protocol] = {}
-    has_gpu = torch.cuda.device_count() > 0
-    for cell in cells:
-        checkpoint = checkpoints[cell.model]
-        model_args, arguments, method, own = read_settings(cell, checkpoint)
-        key = (cell.model, cell.task, join_model_args(own))
-        if key not in protocols:
-            data = next((name for name in given.drawn if name.startswith(f"{cell.task}-")), None)
-            planned = plan_protocol(cell.model, own, arguments, has_gpu)
-            asked = {"task": cell.task, "data": data, "limit": given.limit, "lmms_eval": " ".join(given.extra)}
-            protocols[key] = planned | {name: value for name, value in asked.items() if value}
-        described, label = describe_method(method), describe(method, cell.varied)
-        # Not every setting: a later version may have one more.
-        code = short_hash(protocols[key], {"name": method.name, **changed_settings(method)})
-        if code not in runs:
-            folder = output.joinpath(checkpoint.name, Path(cell.task).stem, f"{_file_name(label)}-{code}")
-            place = (cell.model, model_args, cell.task, folder)
-            runs[code] = Run(len(runs) + 1, label, *place, protocols[key], described)
-    return list(runs.values())
+    """Every evaluation once. The folder's name follows from what is run: the same again is the same folder.
 
-
-def read_settings(cell: Cell, checkpoint: Checkpoint) -> tuple[str, AnsweringArguments | None, Method, dict[str, Any]]:
-    """The settings of a run as text, parsed (None for a twin), the method's and the model's.
-
-    Raises `InputError` for settings that cannot be used.
+    output: folder of all results. extra: arguments of lmms-eval. drawn: names of the data that are drawn, not
+    downloaded.
     """
-    model = find_model(cell.model)
-    settings = {"pretrained": checkpoint.path, **model.defaults, **cell.settings}
-    return _model_args(settings), model.parse(settings), *model.split(settings)
+    checkpoints = {model: pinned(model, checkpoint) for model, checkpoint in request.checkpoints.items()}
+    runs: dict[str, Run] = {}
+    protocols: dict[tuple[str, ...], dict[str, Any]] = {}
+    has_gpu = torch.cuda.device_count() > 0
+    for read, arguments in evaluations:
+        checkpoint = checkpoints[read.model]
+        one = replace(read, settings={**read.settings, "pretrained": checkpoint.path})
+        key = (one.model, one.task, join_model_args(one.settings))
+        if key not in protocols:
+            data = next((name for name in drawn if name.startswith(f"{one.task}-")), None)
+            planned = plan_protocol(one.model, one.settings, arguments, has_gpu)
+            asked = {"task": one.task, "data": data, "limit": request.limit, "lmms_eval": " ".join(extra)}
+            protocols[key] = planned | {name: value for name, value in asked.items() if value}
+        code = run_code(protocols[key], one.method)
+        if code not in runs:
+            folder = output.joinpath(checkpoint.name, Path(one.task).stem, f"{_file_name(one.label)}-{code}")
+            runs[code] = Run(**vars(one), number=len(runs) + 1, folder=folder, protocol=protocols[key])
+    return list(runs.values())
 
 
 def pinned(model: str, checkpoint: Checkpoint) -> Checkpoint:
@@ -174,7 +176,7 @@ def pinned(model: str, checkpoint: Checkpoint) -> Checkpoint:
     be had.
     """
     located = locate_checkpoint(model, checkpoint.path)
-    return checkpoint if located.commit is None else dataclasses.replace(checkpoint, path=located.pinned)
+    return checkpoint if located.commit is None else replace(checkpoint, path=located.pinned)
 
 
 def describe(method: Method, varied: Mapping[str, Any]) -> str:
@@ -182,7 +184,7 @@ def describe(method: Method, varied: Mapping[str, Any]) -> str:
     differing = changed_settings(method)
     differing.pop("retention", None)
     parts = [f"{key} {value}" for key, value in {**differing, **varied}.items()]
-    kept = [] if isinstance(method, Full) else [f"retention {method.retention:g}"]
+    kept = [] if method.name == FULL else [f"retention {method.retention:g}"]
     return ", ".join([method.name, *kept, *parts])
 
 
@@ -190,22 +192,8 @@ def group_by_model(runs: Iterable[Run]) -> list[list[Run]]:
     """The runs that differ in nothing but task and method, together."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        _, own = find_model(run.model).split(split_model_args(run.model_args))
-        groups.setdefault(f"{run.model} {join_model_args(own)}", []).append(run)
+        groups.setdefault(f"{run.model} {join_model_args(run.settings)}", []).append(run)
     return list(groups.values())
-
-
-def _on_cpu(run: Run) -> bool:
-    _, own = find_model(run.model).split(split_model_args(run.model_args))
-    device = own.get("device", "auto")
-    return device == "cpu" or (device == "auto" and torch.cuda.device_count() == 0)
-
-
-def _model_args(settings: Mapping[str, Any]) -> str:
-    for key, value in settings.items():
-        if "," in str(value):
-            raise InputError(f"lmms-eval splits its arguments at commas, so {key} can have none, got {value}.")
-    return join_model_args(settings)
 
 
 def _file_name(label: str) -> str:

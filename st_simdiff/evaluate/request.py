@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from st_simdiff.answering.arguments import resolve_names, split_model_args
 from st_simdiff.answering.checkpoints import checkpoint_name
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.config_file import ConfigFile, join, read_config_file
-from st_simdiff.evaluate.grid import Grid, method_keys
-from st_simdiff.lmms.models import DEFAULT_MODEL, find_model
-from st_simdiff.methods.full import Full
+from st_simdiff.evaluate.grid import Grid
+from st_simdiff.lmms.models import find_model
+from st_simdiff.methods.settings import method_keys, resolve_names
+from st_simdiff.model_args import split_model_args
+from st_simdiff.vocabulary import DEFAULT_MODEL, FULL
 
 DEFAULT_TASKS = ("videomme_local",)
 EMBEDDED = "embedded"
@@ -179,9 +180,9 @@ def _on_embedded(block: Block, known: embedded.Embedded) -> Block:
 def _comparison(flags: Block) -> dict[str, Any]:
     """The full model, then the methods at every retention asked for."""
     methods = flags.get("method", ({},))
-    if all(method.get("method") == Full.name for method in methods):
+    if all(method.get("method") == FULL for method in methods):
         return dict(flags)
-    full = [method for method in ({"method": Full.name},) if method not in methods]
+    full = [method for method in ({"method": FULL},) if method not in methods]
     retentions = {} if "max_tokens" in flags.get("model_args", {}) else {"retention": embedded.RETENTIONS}
     return {**retentions, **flags, "method": (*full, *methods)}
 

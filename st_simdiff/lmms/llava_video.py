@@ -22,13 +22,14 @@ from st_simdiff.errors import InputError
 from st_simdiff.lmms.counts import VideoTokenCounts
 from st_simdiff.lmms.refusal import one_sentence
 from st_simdiff.methods.base import Method
+from st_simdiff.methods.settings import describe_method
+from st_simdiff.model_args import split_model_args
 from st_simdiff.runs.journal import Journal, file_state, fingerprint
-from st_simdiff.runs.protocol import describe_method, plan_protocol
+from st_simdiff.runs.protocol import plan_protocol
 from st_simdiff.runs.record import bind
-from st_simdiff.runs.unreadable import UNREADABLE, UNREADABLE_COUNTS
+from st_simdiff.runs.unreadable import UNREADABLE_COUNTS
 from st_simdiff.videos.errors import VideoError
-
-Counts = dict[str, Any]
+from st_simdiff.vocabulary import UNREADABLE_ANSWER, Counts
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,15 @@ class LlavaVideo(lmms):
     def create_from_arg_string(cls, arg_string: str, additional_config: Mapping[str, Any] | None = None) -> LlavaVideo:
         """Called by lmms-eval with `--model_args` and its own batch_size, max_batch_size and device."""
         with one_sentence(cls.name, InputError):
-            settings = merge_settings(arg_string, additional_config)
-        return cls(**settings)
+            settings = split_model_args(arg_string)
+        return cls.create(settings, additional_config)
+
+    @classmethod
+    def create(cls, settings: Mapping[str, Any], placed: Mapping[str, Any] | None = None) -> LlavaVideo:
+        """From settings, the method's among them or as `method`. placed: batch_size, max_batch_size and device."""
+        with one_sentence(cls.name, InputError):
+            merged = merge_settings(settings, placed)
+        return cls(**merged)
 
     @property
     def device(self) -> torch.device:
@@ -104,7 +112,7 @@ class LlavaVideo(lmms):
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """One answer a request. `until` is ignored as in lmms-eval's own LLaVA wrappers: the model ends its turn.
 
-        A video that cannot be read costs its own questions only: they get `UNREADABLE` for an answer.
+        A video that cannot be read costs its own questions only: they get `UNREADABLE_ANSWER` for an answer.
         """
 
         def question(request: Instance) -> Question:
@@ -116,7 +124,7 @@ class LlavaVideo(lmms):
 
             return Question(request, one_video(doc_to_visual(self.task_dict[task][split][doc_id])), answer)
 
-        return self._answer(requests, question, nothing="", unreadable=UNREADABLE)
+        return self._answer(requests, question, nothing="", unreadable=UNREADABLE_ANSWER)
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """(loss, greedy) a request: lmms-eval takes the smallest as the best, and needs the tuple wrapped.
@@ -161,7 +169,7 @@ class LlavaVideo(lmms):
 
             return Question(request, one_video(doc_to_visual(document)), answer)
 
-        return self._answer(requests, question, nothing=[], unreadable=[UNREADABLE])
+        return self._answer(requests, question, nothing=[], unreadable=[UNREADABLE_ANSWER])
 
     def _answer(
         self,

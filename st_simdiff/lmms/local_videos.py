@@ -20,8 +20,8 @@ from loguru import logger
 from torch import distributed
 
 from st_simdiff.lmms.video_folders import FOLDERS, hf_home
-from st_simdiff.report.coverage import LeftOut
-from st_simdiff.runs.unreadable import UNREADABLE
+from st_simdiff.runs.coverage import LeftOut
+from st_simdiff.vocabulary import UNREADABLE_ANSWER
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +30,7 @@ COVERAGE = "coverage"
 """The metric, in percent, and the key of a sample row that says what it is made of."""
 
 IN_ALL = "questions_in_all"
-LEFT_OUT = "questions_left_out"
+LEFT_OUT_COLUMN = "questions_left_out"
 """Columns that `LocalVideos.keep` adds to the questions; the second one is filled in the first question only."""
 
 MOST_NAMED = 10
@@ -73,7 +73,8 @@ class LocalVideos:
         account = [""] * len(dataset)
         account[kept[0]] = json.dumps([[one.question, one.video, one.reason] for one in left_out])
         # Not filter: its result is cached and would outlive a video's coming and going.
-        return dataset.add_column(IN_ALL, [len(dataset)] * len(dataset)).add_column(LEFT_OUT, account).select(kept)
+        told = dataset.add_column(IN_ALL, [len(dataset)] * len(dataset)).add_column(LEFT_OUT_COLUMN, account)
+        return told.select(kept)
 
     def visual(self, document: Mapping[str, Any]) -> list[str]:
         """The document's video file, for `doc_to_visual`; the first place if it has gone since."""
@@ -98,12 +99,12 @@ class LocalVideos:
         read has no score.
         """
         question = self.question(document)
-        readable = results[0] != UNREADABLE
+        readable = results[0] != UNREADABLE_ANSWER
         coverage = {
             "question": question,
             "video": self.places(document)[0],
             "in_all": document[IN_ALL],
-            "left_out": json.loads(document[LEFT_OUT] or "[]"),
+            "left_out": json.loads(document[LEFT_OUT_COLUMN] or "[]"),
             "readable": readable,
         }
         if not readable:

@@ -16,17 +16,17 @@ NVILA = ModelManifest(
 
 QWEN2_5_VL = ModelManifest(
     model_id="st_simdiff_qwen2_5_vl",
-    simple_class_path="st_simdiff.lmms.twins.qwen2_5_vl.Simple",
-    chat_class_path="st_simdiff.lmms.twins.qwen2_5_vl.Chat",
+    simple_class_path="st_simdiff.lmms.wrappers.qwen2_5_vl.Simple",
+    chat_class_path="st_simdiff.lmms.wrappers.qwen2_5_vl.Chat",
 )
 
 QWEN3_VL = ModelManifest(
     model_id="st_simdiff_qwen3_vl",
-    simple_class_path="st_simdiff.lmms.twins.qwen3_vl.Simple",
-    chat_class_path="st_simdiff.lmms.twins.qwen3_vl.Chat",
+    simple_class_path="st_simdiff.lmms.wrappers.qwen3_vl.Simple",
+    chat_class_path="st_simdiff.lmms.wrappers.qwen3_vl.Chat",
 )
 
 LLAVA_HF = ModelManifest(
     model_id="st_simdiff_llava_hf",
-    simple_class_path="st_simdiff.lmms.twins.llava_hf.Simple",
+    simple_class_path="st_simdiff.lmms.wrappers.llava_hf.Simple",
 )

@@ -2,46 +2,48 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, parse, take_method
+from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, keys, read_arguments
 from st_simdiff.errors import unknown
-from st_simdiff.lmms.wrappers import wrapper_arguments
+from st_simdiff.lmms.wrappers.stock import wrapper_arguments
 from st_simdiff.methods.base import Method
 from st_simdiff.plugins import declared
+from st_simdiff.vocabulary import WRAPPER
 
-DEFAULT_MODEL = "llava_video"
 LMMS_EVAL_GROUP = "lmms_eval.models"
 """The entry points through which lmms-eval finds models of other packages."""
 
 
 @dataclass(frozen=True)
 class HarnessModel:
-    """arguments: of a model that this project runs itself; None for a compressed twin of one of lmms-eval's wrappers,
-    whose own arguments are the wrapper's. stock: the name of that wrapper. defaults: `--model_args` where none are
-    given.
+    """arguments: of a model that this project runs itself; None for one of lmms-eval's own wrappers, compressed, whose
+    arguments are the wrapper's. stock: the name of that wrapper. defaults: `--model_args` where none are given.
     """
 
     arguments: type[AnsweringArguments] | None = None
     stock: str | None = None
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def parse(self, settings: Mapping[str, Any]) -> AnsweringArguments | None:
-        """`settings` with their types; None for a twin. Raises `InputError` for settings that cannot be used."""
-        return None if self.arguments is None else parse(settings, self.arguments)
+    @property
+    def keys(self) -> frozenset[str] | None:
+        """The settings of the model itself; None where a wrapper's are not known."""
+        if self.arguments is not None:
+            return keys(self.arguments)
+        return None if self.stock is None else wrapper_arguments(self.stock)
 
-    def split(self, settings: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
-        """The method that `settings` describe, and the settings of the model.
+    def read(self, settings: Mapping[str, Any], method: Method) -> AnsweringArguments | None:
+        """`settings` of the model with their types; None for a wrapper of lmms-eval's, which reads its own.
 
-        Raises `InputError` for settings that cannot be used; the values of a wrapper's own are left to the wrapper.
+        Raises `InputError` for settings that cannot be used.
         """
-        if self.arguments is None:
-            return take_method(settings, None if self.stock is None else wrapper_arguments(self.stock))
-        own = {one.name for one in dataclasses.fields(self.arguments)} - {"method"}
-        return take_method(settings, own)
+        return None if self.arguments is None else read_arguments(settings, method, self.arguments)
+
+
+def _wrapper(stock: str) -> tuple[str, HarnessModel]:
+    return WRAPPER + stock, HarnessModel(stock=stock)
 
 
 MODELS: dict[str, HarnessModel] = {
@@ -55,9 +57,7 @@ MODELS: dict[str, HarnessModel] = {
         },
     ),
     "nvila": HarnessModel(NvilaArguments),
-    "st_simdiff_qwen2_5_vl": HarnessModel(stock="qwen2_5_vl"),
-    "st_simdiff_qwen3_vl": HarnessModel(stock="qwen3_vl"),
-    "st_simdiff_llava_hf": HarnessModel(stock="llava_hf"),
+    **dict(map(_wrapper, ("qwen2_5_vl", "qwen3_vl", "llava_hf"))),
 }
 """By name. The defaults of llava_video are the published command line's."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from st_simdiff.errors import InputError
-from st_simdiff.lmms.tasks_table import LOCAL
+from st_simdiff.vocabulary import LOCAL
 
 SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif"})
 

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from st_simdiff.checks import check_retention
 from st_simdiff.errors import InputError
-from st_simdiff.selection.budget import check_retention, target_count
+from st_simdiff.selection.budget import target_count
 from st_simdiff.selection.grid import TokenGrid
 
 VisionInput = Literal["attention", "keys"]
@@ -82,6 +83,8 @@ class VisualTokens:
     num_layers: decoder layers of the model.
     attention: computes the last query's attention to these tokens in the layer just left, softmax over the whole
         sequence, mean over heads: float32 (n,). Raises `InputError` at the input, where there is none.
+    visual_attention: computes the attention of the last of these tokens to all of them in the next layer, softmax over
+        these alone, mean over heads: float32 (n,). No text has a part in it. Raises `InputError` at the input.
     vision: what the vision tower recorded, for all patches of the grid.
     history: the reductions of this video so far, oldest first.
     """
@@ -91,6 +94,7 @@ class VisualTokens:
     grid: TokenGrid
     num_layers: int
     attention: Callable[[], torch.Tensor] = no_attention
+    visual_attention: Callable[[], torch.Tensor] = no_attention
     vision: VisionRecord | None = None
     history: tuple[StageRecord, ...] = ()
 
@@ -120,7 +124,7 @@ class Method:
 
     @property
     def asks_query(self) -> bool:
-        """Whether which tokens are kept may hang on the prompt's last query, and so on the question.
+        """Whether which tokens are kept may depend on the prompt's last query, and so on the question.
 
         A method that acts in the decoder without asking for attention says False: the hidden states of a video know
         nothing of what comes behind it.

@@ -110,7 +110,7 @@ def between(similarities: torch.Tensor, closest: float = 1e-5) -> torch.Tensor:
     """Thresholds halfway between neighbouring similarities, and one beyond either end, float64 (n,), ascending.
 
     similarities: any shape. Those that differ by at most `closest` are not parted: no comparison with one of these
-    thresholds hangs on rounding, and so neither on the batch nor on the number of threads.
+    thresholds depends on rounding, and so neither on the batch nor on the number of threads.
     """
     values = similarities[~similarities.isnan()].flatten().double().sort().values
     gaps = values.diff()

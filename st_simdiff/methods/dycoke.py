@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import torch
 
+from st_simdiff.checks import check_range
 from st_simdiff.errors import InputError
 from st_simdiff.methods.budgeted import even_quotas
-from st_simdiff.methods.checks import check_range
 from st_simdiff.methods.patches import Choice, Patches, PatchMethod, highest_per_frame, unit
 from st_simdiff.selection.grid import TokenGrid
 

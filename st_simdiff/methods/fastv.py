@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from st_simdiff.checks import check_whole
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
-from st_simdiff.methods.checks import check_whole
 from st_simdiff.methods.ranking import highest
 
 

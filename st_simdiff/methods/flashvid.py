@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import torch
 
+from st_simdiff.checks import check_range, check_whole
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisionInput, VisualTokens
 from st_simdiff.methods.budgeted import even_quotas
-from st_simdiff.methods.checks import check_range, check_whole
 from st_simdiff.methods.flashvid_trees import Tokens, reduce_segments
 from st_simdiff.methods.patches import Choice, Patches, PatchMethod, unit
 from st_simdiff.methods.ranking import highest, rank

@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import torch
 
+from st_simdiff.checks import check_range
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
-from st_simdiff.methods.checks import check_range
 from st_simdiff.methods.patches import finite
 from st_simdiff.methods.ranking import highest
 

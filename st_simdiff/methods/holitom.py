@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import torch
 
+from st_simdiff.checks import check_range, check_whole
 from st_simdiff.methods.base import VisionInput
 from st_simdiff.methods.budgeted import largest_remainder
-from st_simdiff.methods.checks import check_range, check_whole
 from st_simdiff.methods.density import merge_peaks
 from st_simdiff.methods.patches import Choice, Patches, PatchMethod, finite, unit
 from st_simdiff.methods.ranking import highest

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 import torch
 
+from st_simdiff.checks import check_range
 from st_simdiff.methods.budgeted import between, nearest_threshold
-from st_simdiff.methods.checks import check_range
 from st_simdiff.methods.patches import Choice, Patches, PatchMethod, unit
 
 BLOCK_VALUES = 1 << 24

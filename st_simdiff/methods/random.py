@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import torch
 
+from st_simdiff.checks import check_whole
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
-from st_simdiff.methods.checks import check_whole
 
 
 @dataclass(frozen=True, kw_only=True)

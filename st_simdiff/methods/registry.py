@@ -22,7 +22,6 @@ from st_simdiff.methods.fastervlm import FasterVLM
 from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.fastvid import FastVID
 from st_simdiff.methods.flashvid import FlashVID
-from st_simdiff.methods.former_names import current_name
 from st_simdiff.methods.framefusion import FrameFusion
 from st_simdiff.methods.full import Full
 from st_simdiff.methods.holitom import HoliTom
@@ -32,7 +31,7 @@ from st_simdiff.methods.prumerge import PruMerge
 from st_simdiff.methods.prumerge_plus import PruMergePlus
 from st_simdiff.methods.random import Random
 from st_simdiff.methods.st_simdiff import STSimDiff
-from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
+from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive, STSimDiffTwoSteps
 from st_simdiff.methods.st_simdiff_input import STSimDiffInput
 from st_simdiff.methods.st_simdiff_release import STSimDiffRelease, STSimDiffReleaseRandom, STSimDiffReleaseRanked
 from st_simdiff.methods.sttm import STTM
@@ -44,6 +43,7 @@ from st_simdiff.methods.vidcom2_vllm import VidCom2VLLM
 from st_simdiff.methods.visionzip import VisionZip
 from st_simdiff.methods.vispruner import VisPruner
 from st_simdiff.plugins import METHODS_GROUP, declared, load_class, package_of
+from st_simdiff.vocabulary import current_name
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +133,7 @@ METHODS = MethodRegistry(
         Full,
         STSimDiff,
         STSimDiffAdaptive,
+        STSimDiffTwoSteps,
         STSimDiffInput,
         STSimDiffRelease,
         STSimDiffReleaseRanked,

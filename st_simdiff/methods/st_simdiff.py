@@ -8,12 +8,15 @@ from typing import ClassVar, Literal
 
 import torch
 
+from st_simdiff.checks import check_choice, check_flag, check_range, is_whole
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.methods.ranking import highest
 from st_simdiff.selection.budget import compute_target, retention_fraction
-from st_simdiff.selection.rule import SelectionRule, check_choice, check_flag, check_share, is_count
+from st_simdiff.selection.rule import SelectionRule
 from st_simdiff.selection.select import Selection, select
+from st_simdiff.selection.select_input import InputSelection
+from st_simdiff.vocabulary import PRUNE_LAYER
 
 Budget = Literal["tokens", "compute"]
 
@@ -44,12 +47,12 @@ class STSimDiff(SelectionRule, Method):
     entry: float = 1.0
     cover: float = 0.0
     protect_events: bool = False
-    prune_layer: int = 1
+    prune_layer: int = PRUNE_LAYER
 
     def __post_init__(self) -> None:
         Method.__post_init__(self)
         SelectionRule.__post_init__(self)
-        if self.max_tokens is not None and not is_count(self.max_tokens):
+        if self.max_tokens is not None and not is_whole(self.max_tokens, 1):
             raise InputError(f"max_tokens is None or a number of tokens, at least 1, got {self.max_tokens!r}.")
         if self.max_tokens is not None and self.retention != 1:
             raise InputError(
@@ -57,10 +60,10 @@ class STSimDiff(SelectionRule, Method):
                 f"(max_tokens={self.max_tokens}, retention={self.retention})."
             )
         check_choice("budget", self.budget, Budget)
-        check_share("entry", "a power of the retention", self.entry)
-        check_share("cover", "a share of the retention", self.cover)
+        check_range("entry", self.entry, 0, 1, "a power of the retention")
+        check_range("cover", self.cover, 0, 1, "a share of the retention")
         check_flag("protect_events", self.protect_events)
-        if isinstance(self.prune_layer, bool) or not isinstance(self.prune_layer, int) or self.prune_layer < 0:
+        if not is_whole(self.prune_layer, 0):
             raise InputError(f"prune_layer is the 0-based index of a decoder layer, got {self.prune_layer!r}.")
 
     def layers(self, num_layers: int) -> tuple[int, ...]:
@@ -103,20 +106,29 @@ class STSimDiff(SelectionRule, Method):
         entering, count = tokens.offsets.numel(), tokens.grid.count
         if self.keeps_all(count):
             return None
-        target = self.target(count)
-        if self.budget == "compute":
-            target = compute_target(self.share(count), count, entering, layer + 1, tokens.num_layers)
+        target = self.left_after(layer, tokens)
         if entering <= target:
             return None
-        score = tokens.attention()
+        score = self.score_of(tokens)
         return Reduction(kept=highest(score, target, self._first(tokens, target)), details=score)
+
+    def left_after(self, layer: int, tokens: VisualTokens) -> int:
+        """How many tokens go on after decoder layer `layer`."""
+        count = tokens.grid.count
+        if self.budget == "compute":
+            return compute_target(self.share(count), count, tokens.offsets.numel(), layer + 1, tokens.num_layers)
+        return self.target(count)
+
+    def score_of(self, tokens: VisualTokens) -> torch.Tensor:
+        """What ranks the tokens inside the language model, float32 (n,)."""
+        return tokens.attention()
 
     def _first(self, tokens: VisualTokens, target: int) -> torch.Tensor | None:
         """Which of the remaining tokens come before what attention prefers: bool (n,), or None if none do."""
         if self.newline != "keep" and not self.cover and not self.protect_events:
             return None
         earlier = (stage.reduction.details for stage in tokens.history)
-        selection = next(details for details in earlier if isinstance(details, Selection))
+        selection = next(details for details in earlier if isinstance(details, (Selection, InputSelection)))
         first = torch.zeros_like(tokens.offsets, dtype=torch.bool)
         if self.newline == "keep":
             first |= selection.newline.to(first.device)[tokens.offsets]

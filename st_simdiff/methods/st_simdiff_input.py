@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from st_simdiff.checks import check_flag
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted
-from st_simdiff.selection.rule import check_flag
 from st_simdiff.selection.select_input import select_input
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from st_simdiff.checks import check_cosine_bound, check_flag, check_index, is_number
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.methods.ranking import highest
 from st_simdiff.selection.release import ReleaseSelection, Strategy, drop_ratio, select_release
 from st_simdiff.selection.release_pagerank import RankedSelection, drop_of_every_ten, select_ranked
-from st_simdiff.selection.rule import check_flag
+from st_simdiff.vocabulary import PRUNE_LAYER, TAU_DIFF, TAU_SIM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,16 +27,16 @@ class ReleaseMethod(Method, ABC):
 
     exact: ClassVar[bool] = False
 
-    tau_sim: float = 0.8
+    tau_sim: float = TAU_SIM
     spatial: bool = True
     temporal: bool = True
     right: bool = True
     bottom: bool = True
-    prune_layer: int = 1
+    prune_layer: int = PRUNE_LAYER
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("tau_sim", self.tau_sim)
+        check_cosine_bound("tau_sim", self.tau_sim)
         for name in ("spatial", "temporal", "right", "bottom"):
             check_flag(name, getattr(self, name))
         check_index("prune_layer", self.prune_layer)
@@ -82,16 +82,16 @@ class STSimDiffRelease(ReleaseMethod):
 
     name: ClassVar[str] = "st_simdiff_release"
 
-    tau_diff: float = 0.2
+    tau_diff: float = TAU_DIFF
     strategy: Strategy = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("tau_diff", self.tau_diff)
+        check_cosine_bound("tau_diff", self.tau_diff)
         given: object = self.strategy
-        if given == 1 and not isinstance(given, bool):
+        if is_number(given) and given == 1:
             raise InputError("strategy=1 has no result to reproduce, the authors' code fails with it: use 2 or 3.")
-        if isinstance(given, bool) or given not in (2, 3):
+        if not is_number(given) or given not in (2, 3):
             raise InputError(f"strategy is 2 or 3, got {given!r}.")
 
     def select(self, tokens: VisualTokens) -> ReleaseSelection:
@@ -165,15 +165,3 @@ class STSimDiffReleaseRandom(Method):
             return None
         kept = drop_of_every_ten(tokens.grid.count, self.retention, self.seed)
         return Reduction(kept=kept.nonzero().flatten().to(tokens.features.device))
-
-
-def check_number(name: str, value: Any) -> None:
-    """Raises `InputError` unless `value` is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise InputError(f"{name} is a number that cosines are compared with, got {value!r}.")
-
-
-def check_index(name: str, value: Any) -> None:
-    """Raises `InputError` unless `value` is a whole number, 0 or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InputError(f"{name} is a whole number, 0 or more, got {value!r}.")

@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch.nn.functional import embedding_bag
 
+from st_simdiff.checks import check_range, check_whole
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted, between, nearest_threshold
-from st_simdiff.methods.checks import check_range, check_whole
 from st_simdiff.methods.patches import Choice, to_slots
 from st_simdiff.methods.quadtree import BLOCK_PATCHES, Nodes, Pyramid, build_pyramid, cell_sizes, cosines, split
 from st_simdiff.selection.grid import spread

@@ -16,17 +16,6 @@ LAYERS = 28
 """Depth of the model for which the table says where a method acts."""
 
 
-def describe_methods() -> str:
-    """Every method, what it is, and its settings with their defaults."""
-    lines = []
-    for name, method in sorted(METHODS.items()):
-        text = (inspect.getdoc(method) or "").partition("\n")[0]
-        fields = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(method))
-        package = METHODS.package(name)
-        lines += [f"{name}: {text}", *([f"    of the package {package}"] if package else []), f"    {fields}"]
-    return "\n".join(lines)
-
-
 def methods_table() -> str:
     """A Markdown table of this package's methods: what each does, where it acts, what it reads, keeps and takes."""
     rows = ["| name | what it does | acts | reads from the tower | keeps | settings |", "|---|---|---|---|---|---|"]
@@ -64,8 +53,10 @@ def _sample(method: type[Method]) -> Method:
 def _moments(method: Method) -> str:
     layers = method.layers(LAYERS)
     moments = ["at the input"] if type(method).reduce_input is not Method.reduce_input else []
-    if len(layers) > 1:
+    if len(layers) > 2:
         moments.append("after each layer")
+    elif len(layers) == 2:
+        moments.append(f"after layers {layers[0]} and {layers[1]}")
     elif layers:
         moments.append(f"after layer {layers[0]}")
     return ", ".join(moments) or "–"

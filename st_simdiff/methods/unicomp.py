@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import torch
 
+from st_simdiff.checks import check_range
 from st_simdiff.methods.base import VisionInput
 from st_simdiff.methods.budgeted import largest_remainder
-from st_simdiff.methods.checks import check_range
 from st_simdiff.methods.patches import Choice, Patches, PatchMethod, finite, unit
 from st_simdiff.methods.ranking import rank
 

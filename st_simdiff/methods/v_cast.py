@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from st_simdiff.methods.checks import check_whole
+from st_simdiff.checks import check_whole
 from st_simdiff.methods.patches import Choice, Patches, PatchMethod, finite, highest_per_frame, unit
 from st_simdiff.methods.ranking import rank
 

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import torch
 
+from st_simdiff.checks import check_range
 from st_simdiff.methods.base import VisionInput
 from st_simdiff.methods.budgeted import equal_groups, even_quotas
-from st_simdiff.methods.checks import check_range
 from st_simdiff.methods.patches import Choice, FramePart, Patches, PatchMethod, assemble, unit
 from st_simdiff.methods.ranking import rank
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
-from st_simdiff.models.attention import KeyTap, last_query_attention
+from st_simdiff.models.attention import KeyTap, last_query_attention, last_token_attention
 from st_simdiff.models.cache import is_pruned
 from st_simdiff.models.clock import stage_of
 from st_simdiff.models.costs import model_shape
@@ -180,14 +180,26 @@ class Attachment:
         def attention() -> torch.Tensor:
             return last_query_attention(layer.self_attn, call, forward.key_validity(index), forward.query)
 
+        def visual_attention(row: int, where: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+            layers = self.text_model.layers
+            if index + 1 == len(layers):
+                raise InputError("Attention among the visual tokens is that of the next layer, and this is the last.")
+            return last_token_attention(layers[index + 1], hidden, rotary_at(call["position_embeddings"], row, where))
+
         if scored:
             if call is None:
                 raise unknown_version(f"{type(layer).__name__} did not call its self_attn")
             with stage_of(self.head, "scoring"):
-                reduced = forward.reduce_after_layer(index, reduced, attention)
+                reduced = forward.reduce_after_layer(index, reduced, attention, visual_attention)
         if reduced is hidden:
             return None
         return (reduced, *output[1:]) if isinstance(output, tuple) else reduced
+
+
+def rotary_at(rotary: tuple[torch.Tensor, torch.Tensor], row: int, where: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Cosines and sines (..., B or 1, L, d) of some positions of one row: (..., 1, n, d). where: int64 (n,)."""
+    rows = (part[..., min(row, part.shape[-3] - 1), :, :].unsqueeze(-3) for part in rotary)
+    return tuple(part.index_select(-2, where.to(part.device)) for part in rows)
 
 
 def _check_text_model(text_model: nn.Module, family: Family) -> None:

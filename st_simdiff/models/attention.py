@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 from st_simdiff.models.transformers_api import (
+    TransformersModule,
     attending_by,
     cache_of,
     register_attention,
@@ -20,6 +20,7 @@ from st_simdiff.models.transformers_api import (
 )
 
 _LAST_QUERY = "st_simdiff_last_query"
+_LAST_TOKEN = "st_simdiff_last_token"
 
 
 class KeyTap:
@@ -51,7 +52,7 @@ class _Keys(KeyTap):
 
 
 def _softmax_only(
-    module: nn.Module,  # noqa: ARG001
+    module: TransformersModule,  # noqa: ARG001
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,  # noqa: ARG001
@@ -69,11 +70,27 @@ def _softmax_only(
     return query.new_zeros(batch, 1, heads, dim), weights
 
 
+def _softmax_of_last(
+    module: TransformersModule,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,  # noqa: ARG001
+    scaling: float | None = None,
+    **_kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`_softmax_only` of the last of several queries, to all keys."""
+    _, weights = _softmax_only(module, query[:, :, -1:], key, value, None, scaling)
+    batch, heads, length, dim = query.shape
+    return query.new_zeros(batch, length, heads, dim), weights
+
+
 register_attention(_LAST_QUERY, _softmax_only)
+register_attention(_LAST_TOKEN, _softmax_of_last)
 
 
 def last_query_attention(
-    module: nn.Module, call: dict[str, Any], valid: torch.Tensor | None, query: int = 1
+    module: TransformersModule, call: dict[str, Any], valid: torch.Tensor | None, query: int = 1
 ) -> torch.Tensor:
     """Attention of the last query to the keys up to its own, mean over heads, float32 (B, K - query + 1).
 
@@ -95,3 +112,23 @@ def last_query_attention(
     }
     _, weights = forward(**with_cache(forward, last, _Keys(keys[..., :until, :])))
     return weights
+
+
+def last_token_attention(
+    layer: TransformersModule, hidden: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]
+) -> torch.Tensor:
+    """Attention of the last of some tokens to all of them in a decoder layer, mean over heads, float32 (n,).
+
+    Nothing but these tokens has a part in it. layer: one that has not run yet. hidden: (n, D), what would enter it.
+    rotary: cosines and sines of the n positions, (..., 1, n, d).
+    """
+    if not hasattr(layer, "input_layernorm"):
+        raise unknown_version(f"{type(layer).__name__} has no input_layernorm")
+    forward = attending_by(_LAST_TOKEN, layer.self_attn)
+    device = layer.input_layernorm.weight.device
+    _, weights = forward(
+        hidden_states=layer.input_layernorm(hidden.to(device)[None]),
+        position_embeddings=tuple(part.to(device) for part in rotary),
+        attention_mask=None,
+    )
+    return weights[0].to(hidden.device)

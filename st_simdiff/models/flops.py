@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from st_simdiff.checks import check_retention
 from st_simdiff.errors import InputError
-from st_simdiff.selection.budget import ModelShape, check_retention, target_count
+from st_simdiff.selection.budget import ModelShape, target_count
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What several prompts about one video share: the choice at the decoder's input, and keys and values.
 
 A decoder is causal, so a prompt that begins like an earlier one can go on from its cache. Under compression that holds
-where the tokens that were kept do not hang on the question (`Method.asks_query`), or where the prompt is the same.
+where the tokens that were kept do not depend on the question (`Method.asks_query`), or where the prompt is the same.
 """
 
 from __future__ import annotations
@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.models.trace import VideoTrace
-from st_simdiff.models.transformers_api import DynamicCache
+from st_simdiff.models.transformers_api import DynamicCache, TransformersModule
 
 
 class ChoosesOnce:
     """A method that chooses among the tokens of one video, again and again: at the input it does so once.
 
-    For prompts about that video alone: what is chosen there hangs on nothing else. Stands in for a `Method`.
+    For prompts about that video alone: what is chosen there depends on nothing else. Stands in for a `Method`.
     """
 
     def __init__(self, method: Method) -> None:
@@ -41,7 +40,7 @@ class Prefix:
     """A prompt with one video, as it went through the decoder under a method.
 
     ids: int64 (L,), one of them the placeholder of the video. place: where that is. trace: what became of the video.
-    cache: begins with the prompt, whatever came behind it. asks_query: whether the kept tokens hang on the question.
+    cache: begins with the prompt, whatever came behind it. asks_query: whether the kept tokens depend on the question.
     """
 
     ids: torch.Tensor
@@ -71,6 +70,6 @@ class Prefix:
         return self.cache
 
 
-def new_cache(model: nn.Module) -> DynamicCache:
+def new_cache(model: TransformersModule) -> DynamicCache:
     """An empty cache for the decoder of a LLaVA-Video or NVILA model."""
     return DynamicCache(config=model.language_model.config)

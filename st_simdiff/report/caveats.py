@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from st_simdiff.report.coverage import Coverage
-from st_simdiff.report.results import TaskRun
+from st_simdiff.report.reading import TaskRun
 
 RANDOM_WEIGHTS = "llava-video-random"
 """Folder of the checkpoint that this project writes for runs without a trained one."""

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from st_simdiff.report.names import is_own
-from st_simdiff.report.published import FULL
-from st_simdiff.report.results import Document, TaskRun
+from st_simdiff.report.reading import Document, TaskRun
 from st_simdiff.report.statistics import ClusterBootstrap, Interval, mcnemar, wilson
+from st_simdiff.vocabulary import FULL
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-UNREADABLE = "unreadable"
-"""The count that a harness model of this project sets for a question whose video it could not read."""
+from st_simdiff.runs.coverage import LeftOut
+from st_simdiff.vocabulary import UNREADABLE_COUNT
 
-
-LEFT_OUT = "questions left out"
+LEFT_OUT_ENTRY = "questions left out"
 """Entry of the protocol of a run that did not ask all questions of its task, for want of their videos."""
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A question that was not asked, the video that it needs (below the benchmark's folder), and why."""
-
-    question: str
-    video: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +38,7 @@ def is_unreadable(row: Mapping[str, Any]) -> bool:
     coverage = row.get("coverage")
     if isinstance(coverage, Mapping) and "readable" in coverage:
         return not coverage["readable"]
-    return any(request.get(UNREADABLE) for request in row.get("token_counts") or [] if request)
+    return any(request.get(UNREADABLE_COUNT) for request in row.get("token_counts") or [] if request)
 
 
 def read_coverage(rows: Sequence[Mapping[str, Any]], scored: int, stated: int | None = None) -> Coverage:

@@ -13,9 +13,9 @@ from matplotlib.ticker import PercentFormatter
 from st_simdiff.report.comparison import Estimate
 from st_simdiff.report.figures import CostPoint, SweepPoint, printed_optimum
 from st_simdiff.report.names import display_name
-from st_simdiff.report.published import FULL
-from st_simdiff.report.settings import PAPER_SETTINGS
+from st_simdiff.report.settings import PAPER_DEFAULTS
 from st_simdiff.report.style import FULL_LOOK, GREY, INK, RIVAL_COLOURS, RIVAL_MARKERS, Look, is_prominent, looks
+from st_simdiff.vocabulary import FULL
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def sweep_figure(points: Sequence[SweepPoint], model: str) -> Figure:
             printed = [(point.value, score) for point in line if (score := printed_optimum(point)) is not None]
             if printed:
                 axes.plot(*zip(*printed, strict=True), "o", markerfacecolor="none", color=INK, label="as printed")
-        axes.axvline(PAPER_SETTINGS[parameter], color=INK, linestyle="--", linewidth=0.8)
+        axes.axvline(PAPER_DEFAULTS[parameter], color=INK, linestyle="--", linewidth=0.8)
         axes.set_xlabel(parameter)
     every_axes[0].set_ylabel("accuracy (%)")
     every_axes[0].set_title(f"ST-SimDiff on {model}", loc="left")

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from st_simdiff.errors import InputError
 from st_simdiff.report.names import display_name
-from st_simdiff.report.published import FIGURE_3_SAVINGS, FULL, HARDWARE, OURS
+from st_simdiff.report.published import FIGURE_3_SAVINGS, HARDWARE
 from st_simdiff.report.style import FULL_LOOK, GREEN, GREY, INK, RC, looks
+from st_simdiff.vocabulary import FULL, OURS
 
 STAGES = {
     "encoding": ("vision", "projector"),

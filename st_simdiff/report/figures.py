@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from st_simdiff.report.benchmarks import BY_TASK
 from st_simdiff.report.comparison import Comparer, Estimate, Protocols
 from st_simdiff.report.names import display_name, published_model
 from st_simdiff.report.published import (
     FIGURE_3,
     FIGURE_3_SAVINGS,
-    FULL,
     HARDWARE,
     LLAVA_VIDEO,
     NVILA,
     OPTIMA,
-    OURS,
     implied_seconds,
 )
+from st_simdiff.report.reading import TaskRun
 from st_simdiff.report.render import Column, Sheet, Table
-from st_simdiff.report.results import TaskRun
-from st_simdiff.report.settings import PAPER_SETTINGS
+from st_simdiff.report.settings import PAPER_DEFAULTS
 from st_simdiff.report.times import DEVICE_PEAK, mean_of, steady
+from st_simdiff.vocabulary import BENCHMARK_OF_TASK, FULL, OURS
 
 
 @dataclass(frozen=True)
@@ -140,8 +138,8 @@ def sweep_points(runs: Iterable[TaskRun], comparer: Comparer, protocols: Protoco
         if condition.method != OURS or protocols.letter(run) != "A" or len(changed) > 1:
             continue
         for parameter in PARAMETERS:
-            value = condition.settings.get(parameter, PAPER_SETTINGS[parameter])
-            if changed <= {parameter} and isinstance(value, float) and value >= 0:
+            value = condition.settings.get(parameter, PAPER_DEFAULTS[parameter])
+            if changed <= {parameter} and isinstance(value, (int, float)) and value >= 0:
                 place = (condition.model, run.task, condition.retention, parameter)
                 sweeps.setdefault(place, []).append((value, run))
     points = []
@@ -182,8 +180,8 @@ def sweep_sheet(name: str, model: str, points: Sequence[SweepPoint]) -> Sheet:
 
 def printed_optimum(point: SweepPoint) -> float | None:
     """The score that the text gives for the paper's thresholds, if `point` is there and the paper has its model."""
-    benchmark = BY_TASK.get(point.task)
-    if benchmark is None or point.retention != 0.3 or point.value != PAPER_SETTINGS[point.parameter]:
+    benchmark = BENCHMARK_OF_TASK.get(point.task)
+    if benchmark is None or point.retention != 0.3 or point.value != PAPER_DEFAULTS[point.parameter]:
         return None
     place = (published_model(point.model), benchmark.name)
     return next((optimum.score for optimum in OPTIMA if (optimum.model, optimum.benchmark) == place), None)

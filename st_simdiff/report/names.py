@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import re
 
-from st_simdiff.methods.former_names import current_name
 from st_simdiff.report.published import LLAVA_VIDEO, NVILA, PRINTED_NAMES, QWEN
-
-RELEASE = "st_simdiff_release"
-FAMILY = "st_simdiff"
-"""Registry names of this project's own methods begin with it."""
+from st_simdiff.vocabulary import OURS, RELEASE, current_name
 
 OTHER_NAMES = {
     RELEASE: "ST-SimDiff (release)",
@@ -17,6 +13,7 @@ OTHER_NAMES = {
     f"{RELEASE}_random": "ST-SimDiff (release, random)",
     "st_simdiff_adaptive": "ST-SimDiff (adaptive)",
     "st_simdiff_input": "ST-SimDiff (input)",
+    "st_simdiff_two_steps": "ST-SimDiff (two steps)",
     "random": "Random",
     "uniform_frames": "Uniform frames",
     "evs": "EVS",
@@ -44,7 +41,7 @@ def display_name(variant: str) -> str:
 
 def is_own(method: str) -> bool:
     """Whether a method is one of this project's own forms of ST-SimDiff, which are no rivals of each other."""
-    return method.startswith(FAMILY)
+    return method.startswith(OURS)
 
 
 def published_model(name: str) -> str | None:
@@ -74,8 +71,3 @@ def model_name(path: str) -> str:
     if len(parts) > 1 and parts[-1] in GENERIC:
         return f"{parts[-2]}-{parts[-1]}"
     return parts[-1] if parts else ""
-
-
-def stock_task(name: str) -> str:
-    """lmms-eval's task with the same questions as this project's task `name`; any other name as it is."""
-    return name.removesuffix("_local")

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from st_simdiff.report.benchmarks import BENCHMARKS, BY_TASK, OVERALL, Benchmark
 from st_simdiff.report.comparison import ALL, Comparer, Estimate, Part, Protocols
-from st_simdiff.report.names import RELEASE, display_name, is_own, published_model
+from st_simdiff.report.names import display_name, is_own, published_model
 from st_simdiff.report.published import (
-    FULL,
     LLAVA_VIDEO,
     NVILA,
-    OURS,
     PUBLISHED,
     QWEN,
     SIMILARITY,
@@ -20,8 +17,9 @@ from st_simdiff.report.published import (
     TEMPORAL,
     published_score,
 )
-from st_simdiff.report.results import TaskRun
+from st_simdiff.report.reading import TaskRun
 from st_simdiff.report.settings import Condition
+from st_simdiff.vocabulary import BENCHMARK_OF_TASK, BENCHMARKS, FULL, OURS, OVERALL, RELEASE, Benchmark
 
 ABLATIONS = ("importance", SPATIAL, TEMPORAL, SIMILARITY, OURS)
 
@@ -113,7 +111,7 @@ def belongs(table: PaperTable, run: TaskRun) -> bool:
     Own methods with other settings than the paper's have none; rivals have a row for every setting.
     """
     condition = run.condition
-    if run.task not in BY_TASK or published_model(condition.model) != table.model:
+    if run.task not in BENCHMARK_OF_TASK or published_model(condition.model) != table.model:
         return False
     if condition.frames not in table.frames or (is_own(condition.method) and condition.other_settings):
         return False
@@ -127,7 +125,7 @@ def make_scores(table: PaperTable, runs: Sequence[TaskRun], comparer: Comparer, 
     found: dict[RowKey, dict[str, TaskRun]] = {}
     for run in runs:
         if belongs(table, run):
-            found.setdefault(_key(run.condition, protocols.letter(run)), {})[BY_TASK[run.task].name] = run
+            found.setdefault(_key(run.condition, protocols.letter(run)), {})[BENCHMARK_OF_TASK[run.task].name] = run
     covered = {(key.frames, key.retention, key.method) for key in found}
     for key in dict.fromkeys(_printed_keys(table)):
         if (key.frames, key.retention, key.method) not in covered:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from st_simdiff.report.benchmarks import BY_NAME, OVERALL
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Estimate, Paired, Protocols, full_model
 from st_simdiff.report.paper_scores import PaperTable, RowKey, Score, belongs, make_scores
 from st_simdiff.report.published import PUBLISHED
-from st_simdiff.report.published_checks import notes_on_table
+from st_simdiff.report.published_notes import notes_on_table
+from st_simdiff.report.reading import TaskRun
 from st_simdiff.report.render import Cell, Column, Sheet, Table, show
-from st_simdiff.report.results import TaskRun
 from st_simdiff.report.statistics import sampling_half_width
+from st_simdiff.vocabulary import BENCHMARK_NAMED, OVERALL
 
 
 def paper_sheet(table: PaperTable, runs: Sequence[TaskRun], comparer: Comparer, protocols: Protocols) -> Sheet:
@@ -172,5 +172,5 @@ def subset_note(runs: Sequence[TaskRun]) -> list[str]:
     """Why a run on EgoSchema's public subset stands in no paper table."""
     if not any(run.task == "egoschema_subset" for run in runs):
         return []
-    size = BY_NAME["EgoSchema"].questions
+    size = BENCHMARK_NAMED["EgoSchema"].questions
     return [f"egoschema_subset has 500 of EgoSchema's {size:,} questions; the paper's scores are of all of them."]

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import argparse
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from st_simdiff.errors import unknown
-from st_simdiff.report.benchmarks import BY_TASK, OVERALL
 from st_simdiff.report.caveats import has_random_weights
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
 from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
 from st_simdiff.report.figures import measured_costs, printed_costs, sweep_name, sweep_points
-from st_simdiff.report.names import RELEASE, published_model
+from st_simdiff.report.names import published_model
 from st_simdiff.report.paper_scores import ABLATIONS, PAPER_TABLES, rank
-from st_simdiff.report.published import (
-    FULL,
-    LLAVA_VIDEO,
-    OURS,
-    SIMILARITY,
-    SPATIAL,
-    TEMPORAL,
-    published_score,
-)
-from st_simdiff.report.results import Logs, TaskRun, read_logs
+from st_simdiff.report.published import LLAVA_VIDEO, SIMILARITY, SPATIAL, TEMPORAL, published_score
+from st_simdiff.report.reading import Logs, TaskRun, read_logs
 from st_simdiff.report.style import RC, is_prominent
 from st_simdiff.report.tables import Written, by_model_and_task, slug
+from st_simdiff.vocabulary import BENCHMARK_OF_TASK, FULL, OURS, OVERALL, RELEASE
 
 PARTS = (SPATIAL, TEMPORAL, SIMILARITY)
 """What only an ablation runs."""
 
 FORMATS = ("png", "svg", "pdf")
+
+
+def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:  # noqa: ARG001
+    """`st-simdiff plots`."""
+    write_plots(options.logs, options.output_path).tell(out)
 
 
 def write_plots(logs: Path, out: Path, format_name: str = "png") -> Written:
@@ -108,7 +107,7 @@ def ablation_points(runs: Iterable[TaskRun], comparer: Comparer, protocols: Prot
 
 
 def _printed(run: TaskRun, ablation: bool) -> float | None:
-    condition, benchmark = run.condition, BY_TASK.get(run.task)
+    condition, benchmark = run.condition, BENCHMARK_OF_TASK.get(run.task)
     if benchmark is None or condition.frames is None:
         return None
     place = (condition.frames, condition.retention, condition.variant, benchmark.name, OVERALL)

@@ -1,7 +1,7 @@
 """What the paper prints, as it prints it: Tables 1 to 5, and the numbers of Figures 3, 5 and 6 that its text gives.
 
 Luo et al., ST-SimDiff, ICLR 2026, https://openreview.net/forum?id=he8kYNcoMA. Nothing is corrected here;
-`published_checks` names what does not add up.
+`published_notes` names what does not add up.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from st_simdiff.report.benchmarks import OVERALL
+from st_simdiff.vocabulary import FULL, OURS, OVERALL
 
 LLAVA_VIDEO = "LLaVA-Video-7B"
 NVILA = "NVILA-8B"
 QWEN = "Qwen2.5-VL-7B"
 
-FULL = "full"
-OURS = "st_simdiff"
 SPATIAL = "st_simdiff/spatial"
 TEMPORAL = "st_simdiff/temporal"
 SIMILARITY = "st_simdiff/similarity"

@@ -1,4 +1,4 @@
-"""A table as Markdown, LaTeX or CSV."""
+"""A table as text for a terminal, Markdown, LaTeX or CSV."""
 
 from __future__ import annotations
 
@@ -73,6 +73,28 @@ def _number(value: float, column: Column) -> str:
     text = f"{value:{'+' if column.signed else ''}.{column.digits}f}"
     is_zero = float(text) == 0
     return (text.lstrip("+-") if is_zero else text).replace("-", "−")
+
+
+_TERMINAL = str.maketrans({NOTHING: "-", "−": "-"})
+
+
+def to_text(table: Table) -> str:
+    """Columns aligned for a terminal, the title and notes left out; numbers right, words left."""
+    head = [column.title for column in table.columns]
+    body = [
+        [show(cell, column).translate(_TERMINAL) for cell, column in zip(row, table.columns, strict=True)]
+        for row in table.rows
+    ]
+    widths = [max(map(len, cells)) for cells in zip(head, *body, strict=True)]
+    lines = [head, ["-" * width for width in widths], *body]
+    numeric = [_is_numeric(table, number) for number in range(len(head))]
+    padded = (
+        "  ".join(
+            cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(line, widths, numeric, strict=True)
+        )
+        for line in lines
+    )
+    return "\n".join(line.rstrip() for line in padded)
 
 
 def to_markdown(sheet: Sheet) -> str:

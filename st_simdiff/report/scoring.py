@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.report.benchmarks import longvideobench_level
+from st_simdiff.vocabulary import longvideobench_level
 
 QUESTION_KEYS = ("question_id", "id")
 VIDEO_KEYS = ("videoID", "video_id", "video_idx", "video", "video_name", "clip")
@@ -46,16 +46,13 @@ def score_row(row: Mapping[str, Any], metric: str) -> Scored:
         if metric == "submission" or "ground_truth" in entry:
             return _egoschema(row)
         if isinstance(entry.get("score"), (bool, int, float)):
-            return Scored(
-                float(entry["score"]), _first(entry, QUESTION_KEYS), _first(entry, VIDEO_KEYS), _groups(entry)
-            )
+            return _with_place(entry, float(entry["score"]))
         if "pred_answer" in entry and "answer" in entry:  # MLVU
-            right = float(entry["pred_answer"] == entry["answer"])
-            return Scored(right, _first(entry, QUESTION_KEYS), _first(entry, VIDEO_KEYS), _groups(entry))
+            return _with_place(entry, float(entry["pred_answer"] == entry["answer"]))
     raise InputError(f"has a {metric!r} of unknown shape: {str(entry)[:80]!r}")
 
 
-def _told(entry: Mapping[str, Any], value: float) -> Scored:
+def _with_place(entry: Mapping[str, Any], value: float) -> Scored:
     return Scored(value, _first(entry, QUESTION_KEYS), _first(entry, VIDEO_KEYS), _groups(entry))
 
 

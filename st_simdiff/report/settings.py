@@ -1,38 +1,45 @@
-"""What a results file says was run: from the text of `--model_args` to method, retention, settings and protocol."""
+"""What a results file says was run: method, retention, settings and protocol."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError
-from st_simdiff.methods.former_names import current_name
-from st_simdiff.report.names import RELEASE, display_name, model_name
-from st_simdiff.report.published import FULL, OURS, SIMILARITY, SPATIAL, TEMPORAL
+from st_simdiff.model_args import read_value
+from st_simdiff.report.names import display_name, model_name
+from st_simdiff.report.published import SIMILARITY, SPATIAL, TEMPORAL
+from st_simdiff.vocabulary import (
+    ALIASES,
+    DEFAULT_MODEL,
+    FULL,
+    LLAVA_VIDEO_DEFAULTS,
+    MERGE_TYPES,
+    OURS,
+    PRUNE_LAYER,
+    PUBLISHED_FLAGS,
+    RELEASE,
+    TAU_DIFF,
+    TAU_SIM,
+    WITHOUT_EFFECT,
+    WRAPPER,
+    current_name,
+)
 
-Setting = str | float | bool
+Setting = str | float | bool | None
 
-ALIASES = {"cost": "retention", "similarity_lower_bound": "tau_sim", "event_upper_bound": "tau_diff"}
-"""The published command line's names for settings that have a plainer name here."""
-
-MERGE_TYPES = {"new_topk": RELEASE, "st_topk": f"{RELEASE}_ranked", "random": f"{RELEASE}_random"}
-"""The published `merge_type` and the method that it means."""
-
-PAPER_SETTINGS: dict[str, Setting] = {
-    "tau_sim": 0.8,
-    "tau_diff": 0.2,
-    "spatial": True,
-    "temporal": True,
-    "right": True,
-    "bottom": True,
-    "strategy": 3.0,
-    "prune_layer": 1.0,
+PAPER_DEFAULTS: Mapping[str, Setting] = {
+    "tau_sim": TAU_SIM,
+    "tau_diff": TAU_DIFF,
+    "prune_layer": PRUNE_LAYER,
+    **PUBLISHED_FLAGS,
 }
 """What `st_simdiff` and `st_simdiff_release` do when nothing else is asked for."""
 
-COMMON_SETTINGS: dict[str, Setting] = {"budget": "tokens"}
+COMMON_DEFAULTS: Mapping[str, Setting] = {"budget": "tokens"}
 """Defaults that every method shares."""
 
 FRAME_KEYS = ("max_frames_num", "max_num_frames", "num_frames", "nframes")
@@ -48,36 +55,16 @@ PROTOCOL_KEYS = frozenset(
 )
 """model_args that change what every method sees or how it computes."""
 
-WITHOUT_EFFECT = frozenset(
-    {"pretrained", "model_name", "model", "device", "device_map", "journal", "batch_size", "max_batch_size"}
-    | {"decode_ahead", "video_cache", "video_cache_gb", "video_time_limit"}
-)
-"""model_args that name the model, or that cannot change an answer."""
+NAMES_THE_MODEL = frozenset({"model_name", "model"})
+"""model_args that say which model it is."""
 
 TOLD_ELSEWHERE = frozenset({"task", "coverage", "source"})
 """Entries of a written protocol that every run tells of itself: questions that both were asked can be compared, and so
 can copies of one checkpoint wherever they came from.
 """
 
-HARNESS_MODEL = "llava_video"
-"""This project's lmms-eval model that has `HARNESS_DEFAULTS`."""
-
-HARNESS_MODELS = frozenset({HARNESS_MODEL, "nvila"})
-TWIN = "st_simdiff_"
-"""How this project's compressed forms of lmms-eval's own models begin. They and `HARNESS_MODELS` run ST-SimDiff when
-their model_args name no method."""
-
-HARNESS_DEFAULTS: dict[str, Setting] = {
-    "max_frames_num": 64.0,
-    "fps": 1.0,
-    "force_sample": False,
-    "add_time_instruction": False,
-    "conv_template": "qwen_1_5",
-    "dtype": "auto",
-    "attn_implementation": "sdpa",
-    "share_prefix": True,
-}
-"""What its model_args are when they are not given."""
+HARNESS_MODELS = frozenset({DEFAULT_MODEL, "nvila"})
+"""These, and those that begin with `WRAPPER`, run ST-SimDiff when their model_args name no method."""
 
 
 @dataclass(frozen=True)
@@ -125,52 +112,65 @@ _ABLATIONS = {
 def read_condition(results: Mapping[str, Any], task: str) -> Condition:
     """The condition under which `task` of a results file of lmms-eval was run.
 
-    Raises `InputError` (a clause, for the file's name to go before it) when its retention is no number.
+    The method is what `st-simdiff eval` wrote down as `method` and `changed_settings`; where a results file has none,
+    as of lmms-eval's own command line, it is read from the text of model_args. Raises `InputError` (a clause, for the
+    file's name to go before it) when its retention is no number.
     """
     config = results.get("config") or {}
     model = str(config.get("model"))
-    ours = model in HARNESS_MODELS or model.startswith(TWIN)
-    given = dict(HARNESS_DEFAULTS) if model == HARNESS_MODEL else {}
+    given = dict(LLAVA_VIDEO_DEFAULTS) if model == DEFAULT_MODEL else {}
     given |= {ALIASES.get(key, key): value for key, value in split_model_args(config.get("model_args")).items()}
-    merge_type = str(given.pop("merge_type", ""))
-    method = str(given.pop("method", "") or MERGE_TYPES.get(merge_type, merge_type) or (OURS if ours else FULL))
-    method = current_name(method)
-    retention = given.pop("retention", 1.0)
-    if not isinstance(retention, float):
+    method, retention, settings = _written_method(results, given) or _asked_method(model, given)
+    if not is_number(retention):
         raise InputError(f"its model_args have a retention that is no number: {retention!r}")
     name = str(results.get("model_name") or given.get("pretrained") or config.get("model") or "")
-    settings = {key: given[key] for key in given if key not in PROTOCOL_KEYS and key not in WITHOUT_EFFECT}
     written = results.get("protocol") or {}
     stated = [each.get(key) for each in (given, written) for key in FRAME_KEYS]
     frames = next((int(number) for number in stated if isinstance(number, (int, float))), None)
     return Condition(
         model=model_name(name),
         method=method,
-        retention=retention,
+        retention=float(retention),
         frames=frames,
-        settings=_without_defaults(method, settings),
+        settings=settings,
         protocol=_protocol(results, task, {key: given[key] for key in given if key in PROTOCOL_KEYS}),
     )
 
 
+def _written_method(
+    results: Mapping[str, Any], given: Mapping[str, Setting]
+) -> tuple[str, Any, dict[str, Setting]] | None:
+    """Name, retention and changed settings that the results have as data; None where they have none.
+
+    given: model_args. Earlier results tell all settings, and only these which of them were asked for.
+    """
+    written = results.get("method")
+    if not isinstance(written, Mapping):
+        return None
+    method = current_name(str(written["name"]))
+    changed = results.get("changed_settings")
+    if changed is None:
+        changed = _without_defaults(method, {key: written[key] for key in given if key in written})
+    return method, written.get("retention", 1.0), {key: changed[key] for key in changed if key != "retention"}
+
+
+def _asked_method(model: str, given: Mapping[str, Setting]) -> tuple[str, Any, dict[str, Setting]]:
+    """The same from the text of model_args."""
+    ours = model in HARNESS_MODELS or model.startswith(WRAPPER)
+    merge_type = str(given.get("merge_type", ""))
+    named = str(given.get("method", "") or MERGE_TYPES.get(merge_type, merge_type) or (OURS if ours else FULL))
+    method = current_name(named)
+    not_of_it = PROTOCOL_KEYS | WITHOUT_EFFECT | NAMES_THE_MODEL | {"merge_type", "method", "retention"}
+    settings = {key: given[key] for key in given if key not in not_of_it}
+    return method, given.get("retention", 1.0), _without_defaults(method, settings)
+
+
 def split_model_args(given: str | Mapping[str, Any] | None) -> dict[str, Setting]:
-    """`"a=1,b=x"` (or a mapping) as typed values: numbers are floats, True and False are bools, the rest is text."""
+    """`"a=1,b=x"` (or a mapping) with its values typed; a part that is no pair has an empty text for a value."""
     if isinstance(given, Mapping):
-        pairs: Iterable[tuple[str, Any]] = given.items()
-    else:
-        pairs = (part.strip().partition("=")[::2] for part in (given or "").split(",") if part.strip())
-    return {key: _typed(value) for key, value in pairs}
-
-
-def _typed(value: Any) -> Setting:
-    if isinstance(value, bool):
-        return value
-    if str(value) in ("True", "False"):
-        return str(value) == "True"
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return str(value)
+        return {key: read_value(value) for key, value in given.items()}
+    pairs = (part.strip().partition("=")[::2] for part in (given or "").split(",") if part.strip())
+    return {key: read_value(value) for key, value in pairs}
 
 
 def _text(value: Setting) -> str:
@@ -178,7 +178,7 @@ def _text(value: Setting) -> str:
 
 
 def _without_defaults(method: str, settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    defaults = COMMON_SETTINGS | (PAPER_SETTINGS if method in (OURS, RELEASE) else {})
+    defaults = {**COMMON_DEFAULTS, **(PAPER_DEFAULTS if method in (OURS, RELEASE) else {})}
     return {key: value for key, value in settings.items() if key not in defaults or defaults[key] != value}
 
 

@@ -129,13 +129,6 @@ class McNemar:
         seen = _binomial_at(min(self.only_first, self.only_second), self.discordant)
         return self.exact - (seen / 2 if self.only_first == self.only_second else seen)
 
-    def asymptotic(self, corrected: bool = True) -> float:
-        """p of the chi-squared statistic on one degree of freedom. corrected: for continuity (Edwards)."""
-        if self.discordant == 0:
-            return 1.0
-        gap = abs(self.only_first - self.only_second) - (1 if corrected else 0)
-        return math.erfc(math.sqrt(max(gap, 0) ** 2 / self.discordant / 2))
-
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     """Counts where two models disagree. first, second: (n,), whether each answered each question rightly."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
@@ -18,13 +21,13 @@ from st_simdiff.report.figures import (
     sweep_points,
     sweep_sheet,
 )
-from st_simdiff.report.grid import grid_sheet
 from st_simdiff.report.names import published_model
 from st_simdiff.report.paper_scores import PAPER_TABLES, belongs
 from st_simdiff.report.paper_tables import paper_sheet, subset_note
 from st_simdiff.report.published import LLAVA_VIDEO
+from st_simdiff.report.reading import Logs, TaskRun, read_logs
 from st_simdiff.report.render import Column, Sheet, Table, render
-from st_simdiff.report.results import Logs, TaskRun, read_logs
+from st_simdiff.report.task_sheet import grid_sheet
 from st_simdiff.report.times import time_sheet
 
 FORMATS = ("md", "tex", "csv")
@@ -36,6 +39,16 @@ class Written:
 
     paths: tuple[Path, ...]
     problems: tuple[str, ...]
+
+    def tell(self, out: TextIO) -> None:
+        """Writes the paths to `out` and the problems to stderr."""
+        out.write("".join(f"{path}\n" for path in self.paths))
+        sys.stderr.write("".join(f"st-simdiff: {problem}\n" for problem in self.problems))
+
+
+def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:  # noqa: ARG001
+    """`st-simdiff tables`."""
+    write_tables(options.logs, options.output_path).tell(out)
 
 
 def write_tables(logs: Path, out: Path, formats: Iterable[str] = FORMATS) -> Written:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from st_simdiff.report.published import FULL
+from st_simdiff.report.reading import Document, TaskRun
 from st_simdiff.report.render import Column, Sheet, Table
-from st_simdiff.report.results import Document, TaskRun
+from st_simdiff.vocabulary import FULL
 
 STAGES = ("decode", "preprocess", "vision", "projector", "selection", "prefill", "scoring", "decoding", "other")
 COMPUTING = ("vision", "projector", "selection", "prefill", "scoring")
@@ -110,7 +110,7 @@ def time_sheet(name: str, model: str, runs: Iterable[TaskRun]) -> Sheet | None:
         "Means over the questions, the first of every process left out. Limit: full FLOPs over this run's, from pixels "
         "to the first token (vision, projector, selection, prefill, scoring), with which the speed-up of computing is "
         "compared, both of the first question about each video. Later ones share its features, and where kept tokens "
-        "do not hang on the question also the prefill, the full model's too: the speed-up is of all questions. GB: "
+        "do not depend on the question also the prefill, the full model's too: the speed-up is of all questions. GB: "
         "10^9 bytes, the greatest of all questions.",
     )
     return Sheet(name, (Table(name, f"Where the time goes, {model}", columns, tuple(rows), notes),))

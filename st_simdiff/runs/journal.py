@@ -15,6 +15,9 @@ from typing import Any
 
 from loguru import logger
 
+FOLDER = "answers"
+"""In a run's folder: what was written down answer by answer."""
+
 Key = tuple[str, int, int, str]
 """Task, document, index of the request within the document, and `fingerprint` of what was asked."""
 

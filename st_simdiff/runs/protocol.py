@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
-from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, read_value
+from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments
 from st_simdiff.answering.checkpoints import (
     check_checkpoint,
     checkpoint_name,
@@ -26,10 +26,11 @@ from st_simdiff.answering.checkpoints import (
 )
 from st_simdiff.answering.device import choose_dtype
 from st_simdiff.methods.base import Method
-from st_simdiff.methods.registry import METHODS
+from st_simdiff.methods.settings import changed_settings
+from st_simdiff.model_args import read_value
 from st_simdiff.videos.decoders import DECODERS
-
-Protocol = dict[str, Any]
+from st_simdiff.videos.settings import ReadSettings
+from st_simdiff.vocabulary import WITHOUT_EFFECT
 
 PACKAGES = ("st-simdiff", "lmms_eval", "torch", "transformers")
 WRAPPERS_PACKAGES = ("qwen-vl-utils", "torchvision")
@@ -40,22 +41,27 @@ SOURCE = "source"
 the same ones under another commit, or in a folder, are the same checkpoint.
 """
 
-NOT_OF_THE_PROTOCOL = frozenset(
-    {"method", "device", "device_map", "journal", "batch_size", "max_batch_size", "pretrained"}
-    | {"video_cache", "video_cache_gb", "decode_ahead", "video_time_limit"}
-)
-"""Arguments that are recorded elsewhere in it, or that say where and not what is computed."""
+NOT_OF_IT = WITHOUT_EFFECT | {"method"}
+"""Arguments that are recorded elsewhere in the protocol, or that say where and not what is computed."""
+
+ADDED_LATER = {
+    "video_decode_backend": "pyav",
+    **{
+        key: getattr(ReadSettings, key)
+        for key in ("frame_choice", "damaged_share", "max_frame_pixels", "shrink_frames")
+    },
+}
+"""Entries that the protocols of older versions do not have, and their defaults."""
 
 
 def plan_protocol(
     model: str, settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool
-) -> Protocol:
+) -> dict[str, Any]:
     """What can be said of the model before it is loaded: everything but a wrapper's own defaults.
 
     model: name of the harness model. settings: its `--model_args` without the method's. arguments: the same, parsed,
-    for a model that this project runs itself; None for a twin. has_gpu: whether this machine has one. Raises
-    `InputError` where `settings["pretrained"]`, a folder or a name on the hub, is no
-    checkpoint of `model`.
+    for a model that this project runs itself; None for others. has_gpu: whether this machine has one. Raises
+    `InputError` where `settings["pretrained"]`, a folder or a name on the hub, is no checkpoint of `model`.
     """
     path = given_checkpoint(settings)
     located = locate_checkpoint(model, path)
@@ -71,12 +77,12 @@ def plan_protocol(
     }
 
 
-def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool) -> Protocol:
+def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool) -> dict[str, Any]:
     if arguments is None:
-        given = {key: read_value(value) for key, value in settings.items() if key not in NOT_OF_THE_PROTOCOL}
+        given = {key: read_value(value) for key, value in settings.items() if key not in NOT_OF_IT}
         return given | {key: "pyav" for key in ("video_decode_backend",) if given.get(key) == "auto"}
     fields = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
-    asked = {key: value for key, value in fields.items() if key not in NOT_OF_THE_PROTOCOL}
+    asked = {key: value for key, value in fields.items() if key not in NOT_OF_IT}
     device = "cuda" if arguments.device.startswith("cuda") or (arguments.device == "auto" and has_gpu) else "cpu"
     asked["dtype"] = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
     asked["video_decode_backend"] = arguments.read_settings.decoder
@@ -113,32 +119,6 @@ def _version(package: str) -> str:
         return "not installed as a package"
 
 
-def describe_method(method: Method) -> dict[str, Any]:
-    """The method's name and every setting; of a method from another package also that package's version."""
-    package = METHODS.package(method.name)
-    return {"name": method.name, **dataclasses.asdict(method), **({"package": package} if package else {})}
-
-
-def changed_settings(method: Method) -> dict[str, Any]:
-    """The method's settings that are not as they are by default."""
-    fields = dataclasses.fields(method)
-    return {one.name: getattr(method, one.name) for one in fields if getattr(method, one.name) != one.default}
-
-
-def coverage(samples: Sequence[Mapping[str, Any]], questions: int | None) -> dict[str, int]:
-    """How much of the task was asked: questions asked and in all, and those whose video could not be read.
-
-    samples: the rows of one task as lmms-eval logs them. questions: in the task as it was loaded; a task that leaves
-    out what is not on this machine says in its rows how many there are.
-    """
-    told = [sample["coverage"] for sample in samples if isinstance(sample.get("coverage"), Mapping)]
-    in_all = told[0].get("in_all", questions) if told else questions
-    unreadable = sum(
-        any(counts and counts.get("unreadable") for counts in sample.get("token_counts") or ()) for sample in samples
-    )
-    return {"asked": len({sample["doc_id"] for sample in samples}), "in_all": in_all, "unreadable": unreadable}
-
-
 def difference(planned: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
     """The first entry that both have and that differs, as "max_frames_num was 32 and is 64"; empty if none does."""
     for key in recorded:
@@ -150,6 +130,15 @@ def difference(planned: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
                 continue
             return f"{key} was {recorded[key]} and is {planned[key]}"
     return ""
+
+
+def run_code(protocol: Mapping[str, Any], method: Method) -> str:
+    """8 hex digits of what is run, for the name of its folder.
+
+    What a later version added counts only where it is not at its default, so that an older version's folder is found.
+    """
+    counted = {key: value for key, value in protocol.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
+    return short_hash(counted, {"name": method.name, **changed_settings(method)})
 
 
 def short_hash(*parts: Mapping[str, Any]) -> str:

@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from st_simdiff.evaluate.summary import find_results
-from st_simdiff.runs.journal import count_answers
+from st_simdiff.methods.base import Method
+from st_simdiff.methods.registry import make_method
+from st_simdiff.methods.settings import as_data, describe_method
+from st_simdiff.runs.journal import FOLDER, count_answers
 from st_simdiff.runs.record import bind, refuse_other_protocol
+from st_simdiff.runs.results import find_results
 
 
-@dataclass(frozen=True)
-class Run:
-    """One method on one task.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One method on one task, as it was asked for.
 
-    number: in the whole plan, from 1. label: the method and what sets it apart from other runs, for people. model: the
-    harness model's name. model_args: its settings, as text. folder: where everything of the run is written. protocol,
-    method: see `run_protocol`.
+    model: the harness model's name. settings: its `--model_args` without the method's, the checkpoint included. label:
+    the method and what sets it apart from others, for people.
+    """
+
+    model: str
+    task: str
+    method: Method
+    settings: Mapping[str, Any]
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run(Evaluation):
+    """An evaluation with its place on the disk.
+
+    number: among all that were asked for, from 1. folder: where everything of the run is written. protocol: see
+    `runs.protocol`.
     """
 
     number: int
-    label: str
-    model: str
-    model_args: str
-    task: str
     folder: Path
     protocol: Mapping[str, Any]
-    method: Mapping[str, Any]
 
     @property
     def journal(self) -> Path:
         """Folder of the answers."""
-        return self.folder / "answers"
+        return self.folder / FOLDER
 
     def results(self) -> Path | None:
         """The results file of a finished run."""
@@ -45,15 +57,15 @@ class Run:
 
     def refuse_other_protocol(self) -> None:
         """Raises `InputError` if the folder holds a run under other conditions: its answers belong to those."""
-        refuse_other_protocol(self.folder, self.protocol, self.method)
+        refuse_other_protocol(self.folder, self.protocol, describe_method(self.method))
 
     def begin(self) -> None:
         """Writes down the conditions. Raises `InputError` as `refuse_other_protocol`."""
-        bind(self.folder, self.protocol, self.method)
+        bind(self.folder, self.protocol, describe_method(self.method))
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "folder": str(self.folder)}
+        return {**vars(self), "folder": str(self.folder), "method": as_data(self.method)}
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Run:
-        return cls(**{**given, "folder": Path(given["folder"])})
+        return cls(**{**given, "folder": Path(given["folder"]), "method": make_method(**given["method"])})

@@ -1,13 +1,13 @@
-"""What stands for the answer to a question whose video cannot be read, and which videos those were."""
+"""Which videos of a run could not be read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-UNREADABLE = "[the video could not be read]"
-"""Tasks can tell it from what a model says, and leave the question out of the score."""
+from st_simdiff.runs.journal import read_records
+from st_simdiff.vocabulary import UNREADABLE_COUNT
 
-UNREADABLE_COUNTS = {"input_tokens": 0, "output_tokens": 0, "unreadable": 1}
+UNREADABLE_COUNTS = {"input_tokens": 0, "output_tokens": 0, UNREADABLE_COUNT: 1}
 """The counts of a question whose video could not be read."""
 
 
@@ -16,8 +16,6 @@ def unreadable_videos(journal_folder: str | Path) -> list[tuple[str, str]]:
 
     A question that a resumed run could answer after all is none of them. No journal, no videos.
     """
-    from st_simdiff.runs.journal import read_records
-
     failed: dict[tuple, tuple[str, str]] = {}
     answered = set()
     for record in read_records(journal_folder):

@@ -10,12 +10,6 @@ from fractions import Fraction
 from st_simdiff.errors import InputError
 
 
-def check_retention(retention: float) -> None:
-    """Raises `InputError` unless 0 < retention <= 1."""
-    if isinstance(retention, bool) or not isinstance(retention, (int, float)) or not 0 < retention <= 1:
-        raise InputError(f"retention is the share of visual tokens to keep, in (0, 1], got {retention!r}.")
-
-
 def retention_fraction(retention: float | Fraction) -> Fraction:
     """The retention as the decimal that was written, to 12 digits: 0.55 is 55/100, and 0.1 + 0.2 is 3/10."""
     return Fraction(str(retention)).limit_denominator(10**12)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal
 
-from st_simdiff.errors import InputError, unknown
+from st_simdiff.checks import check_choice, check_flag, check_index, is_whole
+from st_simdiff.errors import InputError
 from st_simdiff.selection.thresholds import check_threshold
+from st_simdiff.vocabulary import TAU_DIFF, TAU_SIM
 
 CommunityDetection = Literal["connected_components", "louvain", "leiden"]
 Ranking = Literal["central", "farthest"]
@@ -34,8 +36,8 @@ class SelectionRule:
     seed: of Louvain and Leiden.
     """
 
-    tau_sim: float | str = 0.8
-    tau_diff: float | str = 0.2
+    tau_sim: float | str = TAU_SIM
+    tau_diff: float | str = TAU_DIFF
     spatial: bool = True
     temporal: bool = True
     right: bool = True
@@ -55,7 +57,7 @@ class SelectionRule:
         check_choice("communities", self.communities, CommunityDetection)
         check_choice("ranking", self.ranking, Ranking)
         check_choice("newline", self.newline, NewlineRule)
-        if self.community_cap not in (None, "sqrt") and not is_count(self.community_cap):
+        if self.community_cap not in (None, "sqrt") and not is_whole(self.community_cap, 1):
             raise InputError(
                 "community_cap is None, 'sqrt' or the most tokens in a community, at least 1, "
                 f"got {self.community_cap!r}."
@@ -64,32 +66,8 @@ class SelectionRule:
             raise InputError(
                 "ranking='farthest' compares all pairs inside a community, so it needs a community_cap, got None."
             )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError(f"seed is a whole number, 0 or more, got {self.seed!r}.")
+        check_index("seed", self.seed)
 
     def cap(self, count: int) -> int | None:
         """The most tokens in a community of a video of `count` tokens; None if there is no limit."""
         return max(1, math.isqrt(count)) if self.community_cap == "sqrt" else self.community_cap
-
-
-def is_count(value: Any) -> bool:
-    """Whether `value` is a whole number, 1 or more."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def check_flag(name: str, value: Any) -> None:
-    """Raises `InputError` unless `value` is True or False."""
-    if not isinstance(value, bool):
-        raise InputError(f"{name} is True or False, got {value!r}.")
-
-
-def check_share(name: str, meaning: str, value: Any) -> None:
-    """Raises `InputError` unless `value` is a number in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise InputError(f"{name} is {meaning}, in [0, 1], got {value!r}.")
-
-
-def check_choice(name: str, value: Any, valid: Any) -> None:
-    """Raises `InputError` unless `value` is one of the names of the Literal `valid`."""
-    if value not in get_args(valid):
-        raise unknown(name, str(value), get_args(valid))

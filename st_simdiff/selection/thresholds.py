@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError
 
 COPY = 1 - 1e-6
@@ -29,7 +30,7 @@ def check_threshold(name: str, threshold: Any) -> None:
     """Raises `InputError` unless `threshold` is a cosine or the name of a quantile."""
     if quantile_share(threshold) is not None:
         return
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not -1 <= threshold <= 1:
+    if not is_number(threshold) or not -1 <= threshold <= 1:
         raise InputError(
             f"{name} is a quantile of the clip's own cosines such as 'q0.5', or a cosine in [-1, 1], got {threshold!r}."
         )

@@ -12,7 +12,7 @@ import torch
 from st_simdiff.selection.budget import retention_fraction
 
 TIE = 1e-6
-"""Centralities this close count as equal, so that a choice never hangs on rounding, device or thread count."""
+"""Centralities this close count as equal, so that a choice never depends on rounding, device or thread count."""
 
 _CPU_BLOCK_BYTES = 1 << 20
 """Features per block in float64: on a CPU few enough for a block and its products to stay in the cache."""

@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from tqdm import tqdm
@@ -16,20 +17,26 @@ from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import make_method, method_settings
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.show.annotated_video import write_annotated_video
-from st_simdiff.show.cli import DEFAULT_METHOD, PICTURES, output_folder
 from st_simdiff.show.contact_sheet import contact_sheet
+from st_simdiff.show.options import PICTURES, output_folder
 from st_simdiff.show.page import page
 from st_simdiff.show.pixel_features import likeness_to_previous, pixel_features, scene_cuts
 from st_simdiff.show.projection import project
 from st_simdiff.show.runs import Subject, Thresholds, View, run_on_features
 from st_simdiff.show.timeline import timeline
 from st_simdiff.show.video import Clip, read_clip, square_patches
+from st_simdiff.vocabulary import DEFAULT_METHOD, FULL
 
 Progress = Callable[[str], object]
 
 
+def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:  # noqa: ARG001
+    """Makes the pictures and writes their paths to `out`. Raises `InputError` for what cannot be used."""
+    out.write("".join(f"{path}\n" for path in make_pictures(options)))
+
+
 def make_pictures(options: argparse.Namespace) -> list[Path]:
-    """Makes the pictures that the arguments of `cli.add_arguments` ask for, and returns their paths.
+    """Makes the pictures that the arguments of `options.add_arguments` ask for, and returns their paths.
 
     Raises `InputError` for arguments, a video or a folder that cannot be used.
     """
@@ -111,7 +118,7 @@ def chosen_methods(options: argparse.Namespace) -> list[Method]:
         own = method_settings(name)
         settings = {key: value for key, value in given.items() if key in own}
         used |= set(settings)
-        retention = {} if name == "full" else {"retention": options.retention}
+        retention = {} if name == FULL else {"retention": options.retention}
         methods.append(make_method(name, **retention, **settings))
     for key in sorted(set(given) - used):
         raise InputError(f"--{key} is no setting of {', '.join(names)}.")

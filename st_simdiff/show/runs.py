@@ -11,6 +11,7 @@ from st_simdiff.methods.base import Method, StageRecord, VisualTokens
 from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.show.provenance import Provenance, trace_provenance
+from st_simdiff.vocabulary import DEFAULT_RETENTION, TAU_DIFF, TAU_SIM
 
 _DEPTH = 28
 """Decoder layers of LLaVA-Video-7B: what a method is told when there is no model."""
@@ -20,9 +21,9 @@ _DEPTH = 28
 class Thresholds:
     """What Section 4 of the paper leaves to be chosen, at its defaults."""
 
-    retention: float = 0.3
-    tau_sim: float = 0.8
-    tau_diff: float = 0.2
+    retention: float = DEFAULT_RETENTION
+    tau_sim: float = TAU_SIM
+    tau_diff: float = TAU_DIFF
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ import torch
 
 from st_simdiff import compress
 from st_simdiff.answering.answering import VideoAnswerer
-from st_simdiff.answering.arguments import parse, resolve_names, split_model_args
+from st_simdiff.answering.arguments import parse
 from st_simdiff.answering.device import choose_device
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
+from st_simdiff.methods.settings import resolve_names
+from st_simdiff.model_args import split_model_args
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.show.provenance import trace_provenance

@@ -11,6 +11,8 @@ from st_simdiff.methods.registry import METHODS, make_method
 from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
 
 FULL, BLIND = "full", "blind"
+COMMUNITIES, VISUAL, TWO_STEPS = "adaptive, communities enter", "two steps, visual score", "st_simdiff_two_steps"
+INPUT = "st_simdiff_input"
 PAPER, ADAPTIVE = "st_simdiff", "st_simdiff_adaptive"
 CALIBRATED = "st_simdiff, .99/.9"
 SPATIAL, TEMPORAL, BOTH = "similarity, spatial", "similarity, temporal", "similarity, both"
@@ -87,22 +89,29 @@ ABLATION = (
 )
 """The paper's Table 4 between `importance` and `st_simdiff`, which are methods of the registry: no events."""
 
+GRAPH = {"candidates": "communities"}
+GRAPH_ENTRY = Variant(COMMUNITIES, ADAPTIVE, GRAPH)
+"""The adaptive rule with the paper's graph at its entry."""
+
 PARTS = (
-    Variant(NO_GRAPH, ADAPTIVE, {"tau_sim": -1}),
-    Variant(NO_EVENTS, ADAPTIVE, {"tau_diff": -1}),
-    Variant(NEITHER, ADAPTIVE, {"tau_sim": -1, "tau_diff": -1}),
+    Variant(NO_GRAPH, ADAPTIVE, GRAPH | {"tau_sim": -1}),
+    Variant(NO_EVENTS, ADAPTIVE, GRAPH | {"tau_diff": -1}),
+    Variant(NEITHER, ADAPTIVE, GRAPH | {"tau_sim": -1, "tau_diff": -1}),
 )
-"""The adaptive rule with one community, which the cap cuts into boxes of 64 tokens, and without event tokens."""
+"""The same with one community, which the cap cuts into boxes of 64 tokens, and without event tokens."""
 
 OPTIONS = (
     Variant(PROTECTED, ADAPTIVE, {"protect_events": True}),
-    Variant(CENTRAL, ADAPTIVE, {"ranking": "central"}),
+    Variant(CENTRAL, ADAPTIVE, GRAPH | {"ranking": "central"}),
     Variant(NARROW, ADAPTIVE, {"entry": 1}),
     Variant(EARLY, ADAPTIVE, {"prune_layer": 1}),
     Variant(UNCOVERED, ADAPTIVE, {"cover": 0}),
-    Variant(NEWLINES, ADAPTIVE, {"newline": "node"}),
+    Variant(NEWLINES, ADAPTIVE, GRAPH | {"newline": "node"}),
 )
-"""The adaptive rule with one of its other options the other way."""
+"""The adaptive rule with one of its other options the other way; two of them are options of the graph."""
+
+TEXT_FREE = Variant(VISUAL, TWO_STEPS, {"score": "visual", "cover": 0.5})
+"""Two steps of pruning by attention among the visual tokens: the same tokens for every question."""
 
 EQUAL_COMPUTE = (
     Variant(AS_FASTV, ADAPTIVE, compute_of="fastv"),
@@ -116,6 +125,8 @@ VARIANTS = (
     *(Variant(name, name) for name in METHODS.own if name != FULL),
     *ABLATION,
     FIXED_PAIR,
+    GRAPH_ENTRY,
+    TEXT_FREE,
     *PARTS,
     *OPTIONS,
     *EQUAL_COMPUTE,
@@ -123,9 +134,13 @@ VARIANTS = (
 """The rows on the first world."""
 
 FURTHER = (
-    *(Variant(name, name) for name in ("random", "evs", "fastv", PAPER, ADAPTIVE)),
+    *(Variant(name, name) for name in ("random", "evs", "fastv", PAPER, ADAPTIVE, TWO_STEPS, INPUT)),
+    *(Variant(name, name) for name in ("llava_scissor", "framefusion", "vidcom2", "unicomp", "v_cast", "divprune")),
     ABLATION[-1],
     FIXED_PAIR,
+    GRAPH_ENTRY,
+    TEXT_FREE,
+    next(variant for variant in EQUAL_COMPUTE if variant.name == LATER),
     *PARTS,
 )
 """The rows on the other worlds and under stress."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from made_videos import write_video
 
-from st_simdiff.lmms.tasks_table import MVBENCH_PARTS
+from st_simdiff.vocabulary import MVBENCH_PARTS
 
 GOOD = ("one", "two", "three")
 BAD = ("missing", "empty", "corrupt")

@@ -2,10 +2,13 @@
 
 import pytest
 
-from st_simdiff.answering.arguments import join_model_args, parse, resolve_names, split_model_args
+from st_simdiff.answering.arguments import parse
 from st_simdiff.errors import InputError
 from st_simdiff.methods.full import Full
+from st_simdiff.methods.settings import resolve_names
 from st_simdiff.methods.st_simdiff import STSimDiff
+from st_simdiff.methods.st_simdiff_release import STSimDiffRelease
+from st_simdiff.model_args import join_model_args, split_model_args
 
 PUBLISHED = (
     "pretrained=../model/llava-video,conv_template=qwen_1_5,model_name=llava_qwen,max_frames_num=64,cost=0.3,"
@@ -102,7 +105,7 @@ def test_both_names_of_one_setting_are_refused(text, ours):
         ("pretrained=x,fps=fast", "fps is a number, got 'fast'."),
         ("pretrained=x,force_sample=3", "force_sample is True or False, got 3."),
         ("pretrained=x,batch_size=4", "batch_size is 1, got 4."),
-        ("retention=0.5", "pretrained=<checkpoint folder> is missing"),
+        ("retention=0.5", "pretrained=<checkpoint> is missing"),
         ("pretrained=x,retention", "key=value pairs separated by commas, got 'retention'."),
         ("pretrained=x,cost=0.3,cost=0.5", "cost is given twice: 0.3 and 0.5."),
     ],
@@ -111,18 +114,11 @@ def test_refusals(text, sentence):
     assert sentence in refusal(text)
 
 
-def test_merge_type_names_the_release_mode(monkeypatch):
-    """While the registry has no release mode it is refused; once it has, merge_type means it."""
-    from st_simdiff.answering import arguments
-
-    methods = {"st_simdiff": STSimDiff}
-    monkeypatch.setattr(arguments, "METHODS", methods)
-    assert "does not have yet" in refusal(PUBLISHED + ",merge_type=new_topk")
-    methods["st_simdiff_release"] = STSimDiff
+def test_merge_type_names_the_release_mode():
     assert resolve_names({"merge_type": "new_topk"}) == {"method": "st_simdiff_release"}
-    methods |= {"st_simdiff_release_ranked": STSimDiff, "st_simdiff_release_random": STSimDiff}
     assert resolve_names({"merge_type": "st_topk"}) == {"method": "st_simdiff_release_ranked"}
     assert resolve_names({"merge_type": "random"}) == {"method": "st_simdiff_release_random"}
+    assert parse_text(f"{PUBLISHED},merge_type=new_topk").method == STSimDiffRelease(retention=0.3)
 
 
 def test_none_and_checkpoint_defaults():

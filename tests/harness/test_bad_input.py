@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.embedded import TASKS_FOLDER
-from st_simdiff.evaluate.evaluation import make_plan
+from st_simdiff.evaluate.planning import make_plan
 from st_simdiff.lmms.llava_video import LlavaVideo
 
 

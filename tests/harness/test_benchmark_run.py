@@ -7,11 +7,11 @@ import pytest
 from benchmark_fixtures import MVBENCH_FOLDERS, make_benchmarks
 from made_videos import write_video
 
-from st_simdiff.lmms.tasks_table import MVBENCH, TASKS
 from st_simdiff.report.comparison import Comparer
-from st_simdiff.report.results import read_logs
+from st_simdiff.report.reading import read_logs
 from st_simdiff.runs.journal import Journal
-from st_simdiff.runs.unreadable import UNREADABLE, unreadable_videos
+from st_simdiff.runs.unreadable import unreadable_videos
+from st_simdiff.vocabulary import LOCAL, MVBENCH, TASKS, UNREADABLE_ANSWER
 
 BENCHMARKS = [task for task in TASKS if "mvbench" not in task.name]
 OWN_VIDEOS = {
@@ -46,7 +46,7 @@ def run(checkpoint, start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("all")
     make_benchmarks(folder)
     write_own_task(folder / "tasks")
-    tasks = ",".join(["own", *(task.name for task in BENCHMARKS), MVBENCH])
+    tasks = ",".join(["own", *(task.name for task in BENCHMARKS), MVBENCH + LOCAL])
     options = ["--tasks", tasks, "--model_path", checkpoint, "--model_args", "max_frames_num=2"]
     return start(["st_simdiff", "eval", *options, "--", "--include_path", folder / "tasks"], folder=folder).result()
 
@@ -81,7 +81,7 @@ def test_every_benchmark_is_scored_on_its_readable_videos(read, task):
 
 
 def test_mvbench_is_one_benchmark(read):
-    found = read[MVBENCH]
+    found = read[MVBENCH + LOCAL]
     assert set(MVBENCH_FOLDERS) <= set(found.group_values("part"))
     assert [Path(video).stem for video in found.coverage.unreadable].count("corrupt") == len(MVBENCH_FOLDERS)
     assert not any("corrupt" in document.video for document in found.documents)
@@ -93,13 +93,14 @@ def test_lmms_evals_own_task_scores_an_unreadable_video_and_the_report_does_not(
     assert len(found.coverage.unreadable) == 3
     assert found.coverage.counted_wrong
     rows = run.samples("own")
-    assert [rows[number]["filtered_resps"] == UNREADABLE for number in range(5)] == [False, True, True, True, False]
+    unreadable = [rows[number]["filtered_resps"] == UNREADABLE_ANSWER for number in range(5)]
+    assert unreadable == [False, True, True, True, False]
 
 
 def test_every_video_that_was_not_seen_is_listed(run):
     for name, reason in OWN_VIDEOS.items():
         assert (f"Not read: {run.folder / 'tasks' / name}: {reason}." in run.output) == (reason is not None)
-    for task in (*BENCHMARKS, MVBENCH):
+    for task in (*BENCHMARKS, MVBENCH + LOCAL):
         assert f"{getattr(task, 'name', task)}, ST-SimDiff at 0.3: " in run.output
     assert "3 of 6 questions scored; 2 questions left out, videos not there: data/missing.mp4 (missing)" in run.output
     assert "Traceback" not in run.output

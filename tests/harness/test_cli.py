@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from st_simdiff.answering.arguments import split_model_args
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.embedded import TASKS_FOLDER, random_checkpoint, tasks_folder
-from st_simdiff.evaluate.evaluation import make_plan
+from st_simdiff.evaluate.launch import is_on_cpu
+from st_simdiff.evaluate.planning import make_plan
+from st_simdiff.methods.settings import describe_method
 
 
 def plan(tmp_path, *arguments, extra=(), environment=None):
@@ -56,28 +57,27 @@ def test_a_checkpoint_means_one_run_with_the_published_settings(tmp_path, checkp
     (run,) = made.runs
     assert made.meaningful
     assert run.task == "videomme_local"
-    assert (run.method["name"], run.method["retention"]) == ("st_simdiff", 0.3)
-    settings = split_model_args(run.model_args)
-    expected = {"pretrained": str(checkpoint), "max_frames_num": "64", "mm_spatial_pool_mode": "bilinear"}
-    assert expected.items() <= settings.items()
+    assert (run.method.name, run.method.retention) == ("st_simdiff", 0.3)
+    expected = {"pretrained": str(checkpoint), "max_frames_num": 64, "mm_spatial_pool_mode": "bilinear"}
+    assert expected.items() <= run.settings.items()
 
 
 def test_model_args_merge_over_the_defaults(tmp_path, checkpoint):
     arguments = ["--model_path", str(checkpoint), "--model_args", "max_frames_num=8,cost=0.5,tau_sim=0.7"]
     (run,) = plan(tmp_path, *arguments).runs
     assert (run.protocol["max_frames_num"], run.protocol["conv_template"]) == (8, "qwen_1_5")
-    assert (run.method["retention"], run.method["tau_sim"]) == (0.5, 0.7)
+    assert (run.method.retention, run.method.tau_sim) == (0.5, 0.7)
 
 
 def test_the_embedded_default_compares_with_the_full_model(tmp_path):
     made = plan(tmp_path, "--retention", "0.2", "--model_args", "tau_sim=0.7,dtype=bfloat16")
     assert made.meaningful
     full, compressed = made.runs
-    assert full.method == {"name": "full", "retention": 1.0}
-    assert "tau_sim" not in full.model_args
+    assert describe_method(full.method) == {"name": "full", "retention": 1.0}
+    assert "tau_sim" not in full.settings
     assert full.protocol == compressed.protocol
     assert full.protocol["dtype"] == "bfloat16"
-    assert (compressed.method["retention"], compressed.method["tau_sim"]) == (0.2, 0.7)
+    assert (compressed.method.retention, compressed.method.tau_sim) == (0.2, 0.7)
 
 
 def test_a_grid_is_planned_once_for_each_combination(tmp_path, checkpoint):
@@ -86,8 +86,8 @@ def test_a_grid_is_planned_once_for_each_combination(tmp_path, checkpoint):
     assert len(made.runs) == 2 * (1 + 2 + 2)
     assert [run.number for run in made.runs] == list(range(1, 11))
     assert len({run.folder for run in made.runs}) == 10
-    (sweep,) = made.sweeps
-    assert (sweep.runs, sweep.total) == (made.runs, 10)
+    (batch,) = made.batches
+    assert (batch.runs, batch.total) == (made.runs, 10)
     labels = [run.label for run in made.runs[:5]]
     assert labels == ["full", *(f"{method}, retention {r}" for method in ("fastv", "st_simdiff") for r in (0.5, 0.3))]
 
@@ -95,11 +95,11 @@ def test_a_grid_is_planned_once_for_each_combination(tmp_path, checkpoint):
 def test_settings_of_the_model_make_another_load(tmp_path, checkpoint):
     swept = ["--sweep", "max_frames_num=4,8", "--sweep", "tau_sim=0.7,0.9", "--tasks", "clips"]
     made = plan(tmp_path, "--model_path", str(checkpoint), *swept)
-    assert [[run.label for run in sweep.runs] for sweep in made.sweeps] == [
+    assert [[run.label for run in batch.runs] for batch in made.batches] == [
         [f"st_simdiff, retention 0.3, tau_sim {tau}, max_frames_num {frames}" for tau in (0.7, 0.9)]
         for frames in (4, 8)
     ]
-    assert [sweep.later for sweep in made.sweeps] == [("clips", "clips"), ()]
+    assert [batch.later for batch in made.batches] == [("clips", "clips"), ()]
 
 
 def test_the_same_command_means_the_same_folders_and_any_other_setting_another(tmp_path, checkpoint):
@@ -148,7 +148,7 @@ def test_several_models_have_a_checkpoint_each(tmp_path, checkpoint):
     with pytest.raises(InputError, match="No checkpoint is given for st_simdiff_qwen2_5_vl"):
         plan(tmp_path, *both, *paths)
     made = plan(tmp_path, *both, *paths, "--model_path", "st_simdiff_qwen2_5_vl=Qwen/Qwen2.5-VL-7B-Instruct")
-    assert [sweep.runs[0].model for sweep in made.sweeps] == ["llava_video", "st_simdiff_qwen2_5_vl"]
+    assert [batch.runs[0].model for batch in made.batches] == ["llava_video", "st_simdiff_qwen2_5_vl"]
 
 
 def test_a_config_file_without_checkpoints_runs_on_the_embedded_model(tmp_path):
@@ -161,34 +161,33 @@ def test_a_config_file_without_checkpoints_runs_on_the_embedded_model(tmp_path):
     assert made.stand_in
     assert {run.task for run in made.runs} == {"synthevents"}
     assert {run.protocol["max_frames_num"] for run in made.runs} == {16}
-    assert [(run.method["retention"], run.method["tau_sim"]) for run in made.runs] == [
+    assert [(run.method.retention, run.method.tau_sim) for run in made.runs] == [
         (r, tau) for tau in (0.7, 0.8) for r in (0.5, 0.3)
     ]
-    assert made.sweeps[0].arguments[-2:] == ("--limit", "4")
+    assert made.batches[0].arguments[-2:] == ("--limit", "4")
 
 
 def test_several_processes_on_cpus_are_launched_so_that_they_share_the_questions(tmp_path, checkpoint):
     arguments = ["--model_path", str(checkpoint), "--num_processes", "2", "--model_args", "device=cpu"]
-    (sweep,) = plan(tmp_path, *arguments).sweeps
-    command = sweep.machines.command("module", "plan.json")
+    made = plan(tmp_path, *arguments)
+    command = made.machines.command("module", "plan.json")
     assert command[command.index("--num_processes") + 1] == "2"
     assert "--multi_gpu" in command
     assert command[-3:] == ["-m", "module", "plan.json"]
-    assert sweep.machines.environment()["ACCELERATE_USE_CPU"] == "true"
+    assert made.machines.environment(is_on_cpu(made.batches[0]))["ACCELERATE_USE_CPU"] == "true"
 
 
 def test_several_machines_meet_at_machine_0(tmp_path, checkpoint):
     address = ["--main_process_ip", "10.0.0.1", "--main_process_port", "29500"]
     machines = ["--num_processes", "4", "--num_machines", "2", "--machine_rank", "1", *address]
-    (sweep,) = plan(tmp_path, "--model_path", str(checkpoint), *machines).sweeps
-    command = sweep.machines.command("module")
+    command = plan(tmp_path, "--model_path", str(checkpoint), *machines).machines.command("module")
     expected = {"num_machines": "2", "machine_rank": "1", "main_process_ip": "10.0.0.1", "main_process_port": "29500"}
     assert {key: command[command.index(f"--{key}") + 1] for key in expected} == expected
 
 
 def test_what_follows_the_dashes_goes_to_lmms_eval(tmp_path, checkpoint):
-    (sweep,) = plan(tmp_path, "--model_path", str(checkpoint), extra=["--gen_kwargs", "max_new_tokens=3"]).sweeps
-    assert sweep.arguments[-2:] == ("--gen_kwargs", "max_new_tokens=3")
+    (batch,) = plan(tmp_path, "--model_path", str(checkpoint), extra=["--gen_kwargs", "max_new_tokens=3"]).batches
+    assert batch.arguments[-2:] == ("--gen_kwargs", "max_new_tokens=3")
 
 
 def test_a_comma_in_a_path_is_refused(tmp_path):
@@ -224,7 +223,7 @@ def test_a_run_that_fails_does_not_cost_the_others(start, checkpoint):
 
 
 def test_nobody_else_writes_in_a_runs_folder(tmp_path, checkpoint):
-    from st_simdiff.lmms.sweep import claimed
+    from st_simdiff.lmms.worker import claimed
 
     (run,) = plan(tmp_path, "--model_path", str(checkpoint), "--tasks", "clips").runs
     hold = f"import time, filelock; lock = filelock.FileLock({str(run.folder / 'lock')!r}); lock.acquire(); "

@@ -15,10 +15,10 @@ from st_simdiff.answering.arguments import parse
 from st_simdiff.answering.decode_ahead import DecodeAhead
 from st_simdiff.answering.preparing import Prepared
 from st_simdiff.lmms.llava_video import LlavaVideo
-from st_simdiff.runs.unreadable import UNREADABLE
 from st_simdiff.videos import VideoError
 from st_simdiff.videos.reading import FrameReader, Pixels
 from st_simdiff.videos.video_cache import VideoCache
+from st_simdiff.vocabulary import UNREADABLE_ANSWER
 
 LIMIT = 10
 
@@ -258,8 +258,8 @@ def test_an_evaluation_says_the_same(checkpoint, videos, tmp_path):
         )
     )
     texts = [result.text for result in sequential]
-    assert texts[2] == texts[7] == UNREADABLE
-    assert UNREADABLE not in texts[:2]
+    assert texts[2] == texts[7] == UNREADABLE_ANSWER
+    assert UNREADABLE_ANSWER not in texts[:2]
     for results in (ahead, shared, again):
         assert [result.text for result in results] == texts
     kept = [result.token_counts.to_dict().get("visual_tokens_kept") for result in sequential]

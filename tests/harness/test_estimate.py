@@ -6,7 +6,7 @@ import torch
 from st_simdiff.cli import main
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.estimate import (
-    Task,
+    Entry,
     count_questions,
     describe_plan,
     entering,
@@ -15,6 +15,11 @@ from st_simdiff.evaluate.estimate import (
     seconds_a_question,
 )
 from st_simdiff.methods.registry import make_method
+from st_simdiff.runs.run import Evaluation
+
+
+def full_model(model, task, settings):
+    return Evaluation(model=model, task=task, method=make_method("full"), settings=settings, label="full")
 
 
 def test_the_published_model_costs_what_the_model_itself_says():
@@ -46,12 +51,11 @@ def test_limits_count():
 
 
 def test_a_faster_gpu_takes_less_and_the_unknown_is_said():
-    run = Task("llava_video", "videomme", "full", make_method("full"), {"max_frames_num": "64"})
+    run = full_model("llava_video", "videomme", {"max_frames_num": "64"})
     slow, fast = (seconds_a_question(run, peak_flops(gpu)) for gpu in ("l20", "H100"))
     assert slow / fast == pytest.approx(989 / 119.5)
-    other = Task("llava_video", "unheard_of", "full", make_method("full"), {})
-    done = Task("llava_video", "videomme", "full", make_method("full"), {}, state="finished")
-    text = describe_plan([run, other, done], "RTX 4090")
+    other, done = full_model("llava_video", "unheard_of", {}), full_model("llava_video", "videomme", {})
+    text = describe_plan([Entry(run), Entry(other), Entry(done, state="finished")], "RTX 4090")
     assert "3 runs, 2 of them to do: 2,700 questions or more." in text
     assert "1 of them are not estimated" in text
     hours = 2700 * seconds_a_question(run, peak_flops("RTX 4090")) / 3600

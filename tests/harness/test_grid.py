@@ -7,10 +7,12 @@ import pytest
 
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.config_file import read_config_file
-from st_simdiff.evaluate.grid import Grid, expand, method_keys
-from st_simdiff.evaluate.progress import duration, seconds_left
+from st_simdiff.evaluate.grid import Grid, expand
+from st_simdiff.evaluate.planning import read_evaluation
 from st_simdiff.lmms.models import MODELS
 from st_simdiff.lmms.task_names import known_tasks
+from st_simdiff.methods.settings import method_keys
+from st_simdiff.runs.progress import duration, seconds_left
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -127,7 +129,7 @@ def test_every_preset_names_models_methods_and_tasks_that_exist(config):
     assert cells
     for cell in cells:
         assert cell.task in known
-        MODELS[cell.model].split({"pretrained": "x", **cell.settings})
+        read_evaluation(cell, "x")
 
 
 def grid_entries(block):

@@ -13,7 +13,7 @@ from made_videos import write_video
 from PIL import Image
 
 from st_simdiff.runs.journal import read_records
-from st_simdiff.runs.unreadable import UNREADABLE
+from st_simdiff.vocabulary import UNREADABLE_ANSWER
 
 pytestmark = pytest.mark.slow
 
@@ -149,7 +149,7 @@ def test_hostile_videos_cost_their_own_questions_once(checkpoint, start, folder)
     assert len(rows) == len(mixed)
     for doc, row in rows.items():
         name = mixed[doc]
-        assert row["filtered_resps"] == (UNREADABLE if name in hostile else expected[name]), name
+        assert row["filtered_resps"] == (UNREADABLE_ANSWER if name in hostile else expected[name]), name
     for name, reason in hostile.items():
         (line,) = [line for line in done.output.splitlines() if line.startswith(f"Not read: {folder / name}:")]
         assert reason in line

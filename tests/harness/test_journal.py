@@ -7,7 +7,7 @@ from made_videos import write_video
 from st_simdiff.lmms.llava_video import LlavaVideo
 from st_simdiff.methods.random import Random
 from st_simdiff.runs.journal import Journal, count_answers, file_state, fingerprint, read_records
-from st_simdiff.runs.unreadable import UNREADABLE
+from st_simdiff.vocabulary import UNREADABLE_ANSWER
 
 RECORD = {"task": "made", "doc_id": 3, "index": 0, "asked": "ab", "answer": "Ünïcode\n", "counts": {"seconds": 0.1}}
 
@@ -142,9 +142,9 @@ def test_another_question_at_the_same_place_is_asked(load, tmp_path):
 
 
 def test_a_video_that_could_not_be_read_is_asked_about_again(load, video, tmp_path):
-    assert load().generate_until([ask(1)])[0].text == UNREADABLE
+    assert load().generate_until([ask(1)])[0].text == UNREADABLE_ANSWER
     video.rename(tmp_path / "absent.mp4")
-    assert load().generate_until([ask(1)])[0].text != UNREADABLE
+    assert load().generate_until([ask(1)])[0].text != UNREADABLE_ANSWER
 
 
 def test_another_method_takes_the_model_over(load, tmp_path):

@@ -5,10 +5,10 @@ import math
 import pytest
 from made_videos import clip
 
-from st_simdiff.answering.arguments import join_model_args
 from st_simdiff.evaluate.embedded import TASKS_FOLDER
 from st_simdiff.lmms.llava_video import LlavaVideo
 from st_simdiff.methods.st_simdiff_release import STSimDiffRelease
+from st_simdiff.model_args import join_model_args
 
 TASKS = ("clips", "clips_likelihood")
 PUBLISHED = {

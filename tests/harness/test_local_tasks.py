@@ -13,11 +13,12 @@ from benchmark_fixtures import GOOD, MVBENCH_FOLDERS, make_benchmarks
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 
-from st_simdiff.lmms.local_videos import LeftOut, coverage_percent, describe, settled_guess, sort_out
-from st_simdiff.lmms.tasks_table import BY_NAME, MVBENCH, MVBENCH_PARTS, TASKS
-from st_simdiff.runs.unreadable import UNREADABLE
+from st_simdiff.lmms.local_videos import coverage_percent, describe, settled_guess, sort_out
+from st_simdiff.runs.coverage import LeftOut
 from st_simdiff.videos import VideoError, sample_frames
+from st_simdiff.vocabulary import LOCAL, MVBENCH, MVBENCH_PARTS, TASKS, UNREADABLE_ANSWER
 
+TASK_NAMED = {task.name: task for task in TASKS}
 RUN = [task.name for task in TASKS if not task.name.startswith("mvbench")]
 RUN += [f"mvbench_{part}_local" for part in MVBENCH_FOLDERS]
 TASKS_FOLDER = Path(__file__).parents[2] / "lmms_eval" / "tasks"
@@ -43,7 +44,7 @@ class Scripted(lmms):
         try:
             sample_frames(video, 1)
         except VideoError:
-            return UNREADABLE
+            return UNREADABLE_ANSWER
         return "A" if Path(video).stem == "two" else "B"
 
 
@@ -87,7 +88,7 @@ def test_scores_are_those_of_the_readable_videos(evaluated, task):
     """Two of the three are answered rightly, the one about the video `two` is not. MLVU averages over two kinds."""
     found = evaluated["results"][task]
     assert {metric: found[f"{metric},none"] for metric in SCORES[task]} == pytest.approx(SCORES[task])
-    assert set(SCORES[task]) == {BY_NAME[task].metric, *BY_NAME[task].splits}
+    assert set(SCORES[task]) == {TASK_NAMED[task].metric, *TASK_NAMED[task].splits}
 
 
 @pytest.mark.parametrize("task", RUN)
@@ -102,8 +103,8 @@ def test_a_missing_an_empty_and_a_corrupt_video_cost_one_question_each_and_are_r
     assert {"missing": "missing", "empty": "empty"}.items() <= left_out.items()
     assert len(left_out) == in_all - len(samples)
     (unreadable,) = [sample for sample in samples if not sample["coverage"]["readable"]]
-    assert BY_NAME[task].metric not in unreadable
-    assert unreadable["filtered_resps"] == [UNREADABLE]
+    assert TASK_NAMED[task].metric not in unreadable
+    assert unreadable["filtered_resps"] == [UNREADABLE_ANSWER]
 
 
 def test_the_submission_has_the_answers_and_is_sent_nowhere(evaluated):
@@ -114,7 +115,8 @@ def test_the_submission_has_the_answers_and_is_sent_nowhere(evaluated):
 def test_rows_tell_question_and_video(evaluated):
     """What the stock rows of MLVU and MVBench lack, for intervals over videos and for pairing runs."""
     for task in ("mlvu_dev_local", "mvbench_action_sequence_local"):
-        rows = [sample[BY_NAME[task].metric] for sample in evaluated["samples"][task] if sample["coverage"]["readable"]]
+        samples = [sample for sample in evaluated["samples"][task] if sample["coverage"]["readable"]]
+        rows = [sample[TASK_NAMED[task].metric] for sample in samples]
         folder = "star/Charades_segment/" if "mvbench" in task else ""
         assert [row["video"] for row in rows] == [f"{folder}{name}.mp4" for name in GOOD]
         assert [row["question_id"].partition(":")[0] for row in rows] == [f"{name}.mp4" for name in GOOD]
@@ -166,7 +168,7 @@ def test_every_part_of_mvbench_has_its_task_in_the_group():
     from lmms_eval.tasks.mvbench.utils import DATA_LIST
 
     assert set(MVBENCH_PARTS) == set(DATA_LIST)
-    assert _yaml(TASKS_FOLDER, MVBENCH)["task"] == [f"mvbench_{part}_local" for part in MVBENCH_PARTS]
+    assert _yaml(TASKS_FOLDER, MVBENCH + LOCAL)["task"] == [f"mvbench_{part}_local" for part in MVBENCH_PARTS]
     for part in MVBENCH_PARTS:
         ours, stock = _yaml(TASKS_FOLDER, f"mvbench_{part}_local"), _yaml(STOCK_FOLDER, f"mvbench_{part}")
         assert ours["lmms_eval_specific_kwargs"] == stock["lmms_eval_specific_kwargs"]

@@ -2,8 +2,10 @@
 
 import json
 
-from st_simdiff.evaluate.summary import find_results, format_table, summary
+from st_simdiff.evaluate.summary import summary
+from st_simdiff.report.render import Column, Table, to_text
 from st_simdiff.runs.journal import Journal, count_answers
+from st_simdiff.runs.results import find_results
 
 
 def write_run(folder, method, retention, scores, kept, model="a"):
@@ -70,9 +72,8 @@ def test_results_of_an_unknown_shape_cost_their_row_only(tmp_path):
 
 
 def test_the_table_aligns_numbers_right_and_words_left():
-    assert format_table([("task", "score"), ("clips", "25.0"), ("a", "-")]) == (
-        "task   score\n-----  -----\nclips   25.0\na          -"
-    )
+    table = Table("", "", (Column("task"), Column("score")), (("clips", 25.0), ("a", None)))
+    assert to_text(table) == ("task   score\n-----  -----\nclips   25.0\na          -")
 
 
 def test_journals_of_all_ranks_are_counted(tmp_path):

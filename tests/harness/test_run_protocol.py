@@ -7,18 +7,13 @@ import pytest
 from st_simdiff.answering.arguments import NvilaArguments, parse
 from st_simdiff.answering.checkpoints import check_checkpoint, fingerprint_checkpoint
 from st_simdiff.methods.fastv import FastV
-from st_simdiff.runs.protocol import (
-    changed_settings,
-    coverage,
-    describe_method,
-    difference,
-    plan_protocol,
-    short_hash,
-)
+from st_simdiff.methods.settings import changed_settings, describe_method
+from st_simdiff.runs.coverage import coverage
+from st_simdiff.runs.protocol import difference, plan_protocol, short_hash
 
 
 def protocol(checkpoint, text=""):
-    from st_simdiff.answering.arguments import split_model_args
+    from st_simdiff.model_args import split_model_args
 
     settings = {"pretrained": str(checkpoint), **split_model_args(text)}
     return plan_protocol("llava_video", settings, parse(settings), has_gpu=False)

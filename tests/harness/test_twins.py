@@ -18,18 +18,20 @@ from st_simdiff.answering.checkpoints import fingerprint_checkpoint
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.embedded import TASKS_FOLDER
-from st_simdiff.evaluate.evaluation import make_plan
+from st_simdiff.evaluate.planning import make_plan
 from st_simdiff.lmms.models import MODELS
 from st_simdiff.lmms.nvila_video import NvilaAnswerer, sample_evenly
-from st_simdiff.lmms.twins.base import placement, stock_defaults
-from st_simdiff.lmms.twins.generation import count_rows
-from st_simdiff.lmms.wrappers import wrapper_arguments
+from st_simdiff.lmms.worker import model_args_of
+from st_simdiff.lmms.wrappers.base import placement, stock_defaults
+from st_simdiff.lmms.wrappers.generation import count_rows
+from st_simdiff.lmms.wrappers.stock import wrapper_arguments
 from st_simdiff.methods.full import Full
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.trace import VideoTrace
-from st_simdiff.runs.unreadable import UNREADABLE, unreadable_videos
+from st_simdiff.runs.unreadable import unreadable_videos
 from st_simdiff.selection.budget import ModelShape
 from st_simdiff.selection.grid import TokenGrid
+from st_simdiff.vocabulary import UNREADABLE_ANSWER
 
 SMALL = {
     "nvila": "",
@@ -280,7 +282,7 @@ def test_a_video_that_cannot_be_read_costs_its_own_question_only(pair, monkeypat
         answers = twin.generate_until(requests(twin, 0, 1, 2))
     finally:
         twin.take_over(before, None)
-    assert [answer.text == UNREADABLE for answer in answers] == [True, True, False]
+    assert [answer.text == UNREADABLE_ANSWER for answer in answers] == [True, True, False]
     assert [answer.token_counts.to_dict().get("unreadable") for answer in answers] == [1, 1, None]
     assert unreadable_videos(tmp_path / "answers") == [
         ("/nowhere/clip.mp4", "/nowhere/clip.mp4: there is no such video file."),
@@ -470,7 +472,7 @@ def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path, checkpoint_o
     (run,) = plan(tmp_path, *arguments, "--model_args", "max_num_frames=8,cost=0.5").runs
     assert (run.model, run.task) == ("st_simdiff_qwen3_vl", "videomme")
     expected = ["max_num_frames=8", "method=st_simdiff", f"pretrained=owner/name@{COMMIT}", "retention=0.5"]
-    assert sorted(run.model_args.split(",")) == expected
+    assert sorted(model_args_of(run).split(",")) == expected
     assert run.protocol["checkpoint"] == {"name": "name", "fingerprint": fingerprint_checkpoint(checkpoint)}
     assert run.protocol["source"] == {"repository": "owner/name", "commit": COMMIT}
     assert run.protocol["max_num_frames"] == 8

@@ -118,10 +118,11 @@ def test_final_pruning_read_literally(
 def test_retention_1_is_the_identity(name, separators):
     grid = TokenGrid(3, 2, 3, separators)
     tokens = VisualTokens(clip(grid), torch.arange(grid.count), grid, LAYERS, attention=lambda: pytest.fail("asked"))
+    graph = {"candidates": "communities"} if name == "st_simdiff_adaptive" else {}
     variants = [make_method(name)]
     if name != "st_simdiff_release":
         variants += [
-            make_method(name, newline=rule, budget="compute", protect_events=True) for rule in ("keep", "drop")
+            make_method(name, newline=rule, budget="compute", protect_events=True, **graph) for rule in ("keep", "drop")
         ]
         variants += [make_method(name, max_tokens=grid.count), make_method(name, max_tokens=10**6)]
     for method in variants:
@@ -177,7 +178,7 @@ def test_adaptive_is_the_papers_method_with_other_settings():
     features, attention = clip(grid), torch.rand(grid.count)
     rule = {"tau_sim": "q0.25", "tau_diff": "q0.05", "community_cap": 64, "ranking": "farthest"}
     rule |= {"newline": "drop", "entry": 0.33, "cover": 0.5, "prune_layer": 2}
-    one = prefill(STSimDiffAdaptive(retention=0.3), grid, features, attention)
+    one = prefill(STSimDiffAdaptive(retention=0.3, candidates="communities"), grid, features, attention)
     other = prefill(STSimDiff(retention=0.3, **rule), grid, features, attention)
     assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert len(one[1]) == 11
@@ -188,7 +189,8 @@ def test_adaptive_does_not_depend_on_the_level_of_the_cosines():
     grid = TokenGrid(6, 4, 4)
     features = torch.randn(grid.count, 64, generator=torch.Generator().manual_seed(0))
     lifted = features + 30
-    chosen = STSimDiffAdaptive(retention=0.3).reduce_input(VisualTokens(lifted, torch.arange(96), grid, LAYERS))
+    adaptive = STSimDiffAdaptive(retention=0.3, candidates="communities")
+    chosen = adaptive.reduce_input(VisualTokens(lifted, torch.arange(96), grid, LAYERS))
     fixed = STSimDiff(retention=0.3).reduce_input(VisualTokens(lifted, torch.arange(96), grid, LAYERS))
     assert fixed.details.community.unique().numel() == 1
     assert not fixed.details.event.any()

@@ -4,15 +4,13 @@ import pytest
 from lmms_logs import METRICS, counts, model_args, results_json, row, videomme, write
 
 from st_simdiff.errors import InputError
-from st_simdiff.lmms.tasks_table import TASKS
-from st_simdiff.report import write_tables
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, comparable, name_protocols, newest
-from st_simdiff.report.grid import grid_sheet
-from st_simdiff.report.names import stock_task
 from st_simdiff.report.paper_scores import PAPER_TABLES, make_scores
-from st_simdiff.report.results import read_logs, read_results
-from st_simdiff.report.tables import make_sheets
+from st_simdiff.report.reading import read_logs, read_results
+from st_simdiff.report.tables import make_sheets, write_tables
+from st_simdiff.report.task_sheet import grid_sheet
+from st_simdiff.vocabulary import TASKS, stock_task
 
 METRICS["videomme_local"] = METRICS["videomme"]
 LEFT_OUT = [["q8-1", "data/v8.mp4", "missing"], ["q9-1", "data/v9.mp4", "empty"]]

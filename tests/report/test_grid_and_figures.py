@@ -4,7 +4,6 @@ import pytest
 from lmms_logs import answers, counts, flip, model_args, task_rows, write_task
 
 from st_simdiff.errors import InputError
-from st_simdiff.report import write_tables
 from st_simdiff.report.comparison import Comparer, name_protocols
 from st_simdiff.report.figures import (
     cost_sheet,
@@ -15,9 +14,10 @@ from st_simdiff.report.figures import (
     sweep_points,
     sweep_sheet,
 )
-from st_simdiff.report.grid import grid_sheet, parts_of
+from st_simdiff.report.reading import read_logs
 from st_simdiff.report.render import render, to_csv, to_markdown
-from st_simdiff.report.results import read_logs
+from st_simdiff.report.tables import write_tables
+from st_simdiff.report.task_sheet import grid_sheet, parts_of
 
 TINY = "/x/llava-video-tiny"
 

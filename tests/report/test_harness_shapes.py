@@ -5,7 +5,7 @@ import json
 import lmms_logs
 import pytest
 
-from st_simdiff.report.results import read_results
+from st_simdiff.report.reading import read_results
 from st_simdiff.report.scoring import score_row
 
 pytest.importorskip("lmms_eval")

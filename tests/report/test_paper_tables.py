@@ -11,8 +11,8 @@ from st_simdiff.report import tables
 from st_simdiff.report.comparison import Comparer, comparable, full_model, is_rival, name_protocols, newest
 from st_simdiff.report.paper_scores import PAPER_TABLES, belongs, make_scores
 from st_simdiff.report.paper_tables import noise_note, paper_sheet, subset_note
+from st_simdiff.report.reading import read_logs
 from st_simdiff.report.render import to_csv, to_markdown
-from st_simdiff.report.results import read_logs
 
 FULL = answers(0.633, 2700)
 SCORES = {

@@ -8,15 +8,15 @@ import pytest
 from lmms_logs import answers, counts, flip, model_args, task_rows, write_task
 from matplotlib.colors import to_hex
 
+from st_simdiff.cli import build_parser, carry_out
 from st_simdiff.errors import InputError
 from st_simdiff.methods.registry import METHODS
-from st_simdiff.report import write_plots
 from st_simdiff.report.comparison import Comparer, Estimate, name_protocols
 from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
 from st_simdiff.report.figures import CostPoint, SweepPoint, printed_costs
 from st_simdiff.report.names import OTHER_NAMES
-from st_simdiff.report.plots import ablation_points, make_figures
-from st_simdiff.report.results import read_logs
+from st_simdiff.report.plots import ablation_points, make_figures, write_plots
+from st_simdiff.report.reading import read_logs
 from st_simdiff.report.style import PALETTE, RIVALS, VERMILION, looks
 
 
@@ -137,9 +137,9 @@ def test_reports_load_neither_models_nor_the_harness():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_missing_package_is_named(monkeypatch, tmp_path):
+def test_a_missing_package_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.delitem(sys.modules, "st_simdiff.report.plots", raising=False)
     monkeypatch.delattr("st_simdiff.report.plots", raising=False)
-    with pytest.raises(InputError, match=r"A plot needs the package matplotlib: pip install 'st-simdiff\[report\]'"):
-        write_plots(tmp_path, tmp_path)
+    assert carry_out(build_parser("plots").parse_args(["plots", str(tmp_path)]), [], sys.stdout) == 2
+    assert "A plot needs the package matplotlib: pip install 'st-simdiff[report]'" in capsys.readouterr().err

@@ -2,15 +2,13 @@
 
 import dataclasses
 
+import published_checks as checks
 import pytest
 
-from st_simdiff.report import published_checks as checks
-from st_simdiff.report.benchmarks import BY_NAME, PERCEPTION, RELATION, longvideobench_level
 from st_simdiff.report.published import (
     FIGURE_3,
     FIGURE_3_SAVINGS,
     OPTIMA,
-    OURS,
     PRINTED_NAMES,
     PUBLISHED,
     SIMILARITY,
@@ -20,6 +18,8 @@ from st_simdiff.report.published import (
     implied_seconds,
     published_score,
 )
+from st_simdiff.report.published_notes import IMPOSSIBLE_SCORES, KNOWN_INCONSISTENCIES, notes_on_table
+from st_simdiff.vocabulary import BENCHMARK_NAMED, OURS, PERCEPTION, RELATION, longvideobench_level
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_every_row_is_there_once():
 
 def test_the_papers_inconsistencies_are_the_known_ones():
     found = checks.find_inconsistencies(PUBLISHED, FIGURE_3, FIGURE_3_SAVINGS)
-    assert tuple(found) == checks.KNOWN_INCONSISTENCIES
+    assert tuple(found) == KNOWN_INCONSISTENCIES
 
 
 def test_scores_that_no_number_of_right_answers_gives():
-    assert tuple(map(checks.where, checks.impossible_scores(PUBLISHED))) == checks.IMPOSSIBLE_SCORES
+    assert tuple(map(checks.cell_in_words, checks.impossible_scores(PUBLISHED))) == IMPOSSIBLE_SCORES
     splits = [s for s in PUBLISHED if s.benchmark == "VideoMME" and s.split != "overall" and s.score is not None]
     assert len(splits) == 90
 
@@ -83,7 +83,7 @@ def test_possible_scores(percent, questions, possible):
 def test_egoschema_is_not_the_public_subset():
     scores = [s.score for s in PUBLISHED if s.benchmark == "EgoSchema" and s.score is not None]
     assert not all(checks.is_possible(score, 500) for score in scores)
-    assert all(checks.is_possible(score, BY_NAME["EgoSchema"].questions) for score in scores)
+    assert all(checks.is_possible(score, BENCHMARK_NAMED["EgoSchema"].questions) for score in scores)
 
 
 def test_a_rival_is_printed_higher_in_six_cells():
@@ -100,7 +100,7 @@ def test_a_rival_is_printed_higher_in_six_cells():
 
 def test_the_difference_module_never_adds_more_than_the_similarity_module_in_table_5():
     for retention in (0.3, 0.5):
-        for benchmark in BY_NAME:
+        for benchmark in BENCHMARK_NAMED:
             base, similarity, full = (
                 published_score(5, 64, retention, method, benchmark, "overall")
                 for method in ("importance", SIMILARITY, OURS)
@@ -110,7 +110,8 @@ def test_the_difference_module_never_adds_more_than_the_similarity_module_in_tab
 
 def test_checks_find_what_is_wrong():
     changed = [
-        dataclasses.replace(s, score=70.0) if checks.where(s).startswith("Table 3, ST-Sim") else s for s in PUBLISHED
+        dataclasses.replace(s, score=70.0) if checks.cell_in_words(s).startswith("Table 3, ST-Sim") else s
+        for s in PUBLISHED
     ]
     assert len(checks.repeated_scores(changed)) == 6
     assert not checks.repeated_scores(PUBLISHED)
@@ -140,5 +141,5 @@ def test_levels_of_longvideobench():
 
 
 def test_notes_name_a_tables_own_inconsistencies():
-    assert any("FastV, 50 %" in note and "59.83" in note for note in checks.notes_on_table(2))
-    assert checks.notes_on_table(5) == []
+    assert any("FastV, 50 %" in note and "59.83" in note for note in notes_on_table(2))
+    assert notes_on_table(5) == []

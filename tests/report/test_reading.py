@@ -18,7 +18,7 @@ from lmms_logs import (
 )
 
 from st_simdiff.errors import InputError
-from st_simdiff.report.results import read_logs, read_results
+from st_simdiff.report.reading import read_logs, read_results
 
 RIGHT = answers(0.6, 30)
 

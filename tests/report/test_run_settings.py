@@ -10,13 +10,13 @@ from st_simdiff.errors import InputError
 from st_simdiff.report.names import display_name, published_model
 from st_simdiff.report.published import LLAVA_VIDEO, NVILA, QWEN
 from st_simdiff.report.settings import (
-    HARNESS_DEFAULTS,
-    PAPER_SETTINGS,
+    NAMES_THE_MODEL,
+    PAPER_DEFAULTS,
     PROTOCOL_KEYS,
-    WITHOUT_EFFECT,
     read_condition,
     split_model_args,
 )
+from st_simdiff.vocabulary import LLAVA_VIDEO_DEFAULTS, WITHOUT_EFFECT
 
 
 def condition(model="llava_video", **given):
@@ -79,10 +79,10 @@ def test_defaults_are_those_of_the_harness_and_of_the_method():
 
     method = STSimDiff(retention=0.3)
     published_only = {"strategy"}
-    for name in PAPER_SETTINGS.keys() - published_only:
-        assert getattr(method, name) == PAPER_SETTINGS[name], name
+    for name in PAPER_DEFAULTS.keys() - published_only:
+        assert getattr(method, name) == PAPER_DEFAULTS[name], name
     fields = {field.name: field.default for field in dataclasses.fields(LlavaVideoArguments)}
-    for name, default in HARNESS_DEFAULTS.items():
+    for name, default in LLAVA_VIDEO_DEFAULTS.items():
         assert fields[name] == default, name
 
 
@@ -91,7 +91,7 @@ def test_every_argument_of_the_harness_is_of_the_protocol_or_without_effect(argu
     """An argument that is neither would be taken for a setting of the method."""
     kind = getattr(importlib.import_module("st_simdiff.answering.arguments"), arguments)
     fields = {field.name for field in dataclasses.fields(kind)}
-    assert fields - {"method"} <= PROTOCOL_KEYS | WITHOUT_EFFECT
+    assert fields - {"method"} <= PROTOCOL_KEYS | WITHOUT_EFFECT | NAMES_THE_MODEL
 
 
 def test_harness_models_run_st_simdiff_when_no_method_is_named():

@@ -5,7 +5,7 @@ from lmms_logs import answers, counts
 from test_grid_and_figures import add
 
 from st_simdiff.models import clock
-from st_simdiff.report.results import read_logs
+from st_simdiff.report.reading import read_logs
 from st_simdiff.report.tables import make_sheets
 from st_simdiff.report.times import STAGES, run_times, time_sheet
 

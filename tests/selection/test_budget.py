@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from st_simdiff.checks import check_retention
 from st_simdiff.errors import InputError
-from st_simdiff.selection.budget import ModelShape, check_retention, layer_averaged_share, target_count
+from st_simdiff.selection.budget import ModelShape, layer_averaged_share, target_count
 
 
 def test_retention_is_the_decimal_that_was_written():

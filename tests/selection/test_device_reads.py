@@ -14,7 +14,7 @@ METHODS = {
     "paper": STSimDiff(retention=0.3),
     "paper, sqrt(N) parts, newlines kept": STSimDiff(retention=0.3, community_cap="sqrt", newline="keep"),
     "release": STSimDiffRelease(retention=0.3),
-    "adaptive": STSimDiffAdaptive(retention=0.3),
+    "adaptive, communities": STSimDiffAdaptive(retention=0.3, candidates="communities"),
 }
 MOST = 20
 

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from st_simdiff.show.cli import PICTURES, add_show_command, run_show
+from st_simdiff.cli import build_parser, carry_out
 from st_simdiff.show.known_events import KnownEvents
+from st_simdiff.show.options import PICTURES
 
 
 def parsed(*arguments: object) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    add_show_command(parser.add_subparsers(dest="command"))
-    return parser.parse_args(["show", *map(str, arguments)])
+    return build_parser("show").parse_args(["show", *map(str, arguments)])
+
+
+def run_show(options: argparse.Namespace) -> int:
+    """The exit code."""
+    return carry_out(options, [], sys.stdout)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -121,11 +125,7 @@ def test_a_folder_without_permission_gets_one_sentence(
 
 
 def test_a_missing_package_gets_one_sentence(video: Path, tmp_path: Path) -> None:
-    program = (
-        "import sys; sys.modules['av'] = None; import argparse; from st_simdiff.show import cli;"
-        "parser = argparse.ArgumentParser(); cli.add_arguments(parser);"
-        "sys.exit(cli.run_show(parser.parse_args(sys.argv[1:])))"
-    )
+    program = "import sys; sys.modules['av'] = None; from st_simdiff.cli import main; main(['show', *sys.argv[1:]])"
     command = [sys.executable, "-c", program, str(video), "--output_path", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,11 +10,11 @@ import torch
 
 from st_simdiff import compress
 from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
+from st_simdiff.cli import build_parser, carry_out
 from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.random import Random
 from st_simdiff.methods.st_simdiff import STSimDiff
 from st_simdiff.methods.visionzip import VisionZip
-from st_simdiff.show.cli import add_arguments, run_show
 from st_simdiff.show.known_events import KnownEvents
 from st_simdiff.show.provenance import Fate
 from st_simdiff.show.with_model import ModelRun, Probe, load_answerer, run_in_model
@@ -114,11 +114,18 @@ def test_merged_tokens_have_an_owner(seen: ModelRun) -> None:
 def test_the_command_with_a_checkpoint(
     checkpoint: Path, known_clip: Known, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    arguments = [str(known_clip[0]), "--model_path", str(checkpoint), "--model_args", "device=cpu", "--frames", "20"]
+    arguments = [
+        "show",
+        str(known_clip[0]),
+        "--model_path",
+        str(checkpoint),
+        "--model_args",
+        "device=cpu",
+        "--frames",
+        "20",
+    ]
     arguments += ["--compare", "st_simdiff,fastv", "--question", "What appears?", "--output_path", str(tmp_path)]
-    assert run_show(parser.parse_args(arguments)) == 0, capsys.readouterr().err
+    assert carry_out(build_parser("show").parse_args(arguments), [], sys.stdout) == 0, capsys.readouterr().err
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "asked 'What appears?'" in text
     assert '"attention": null, "attentionScale"' not in text

@@ -3,7 +3,7 @@
 from lmms_eval.tasks.longvideobench.utils import longvideobench_process_results
 
 from st_simdiff.lmms.local_videos import LocalVideos
-from st_simdiff.report.benchmarks import longvideobench_level
+from st_simdiff.vocabulary import longvideobench_level
 
 VIDEOS = LocalVideos(
     benchmark="longvideobench",

@@ -1,0 +1,57 @@
+"""`st-simdiff bench`: measures a model with random weights on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from st_simdiff.errors import InputError, unknown
+
+MODELS = ("scaled", "7b", "smallest")
+CLOCKS = ("wall", "cpu")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `bench`."""
+    parser.description = (
+        "Runs a LLaVA-Video model with random weights on videos with planted features, full and compressed in turn, "
+        "from pixels to the first token. No checkpoint is needed."
+    )
+    add = parser.add_argument
+    add("--model", default="auto", help=f"{', '.join(MODELS)}; default: 7b on a GPU, scaled on a CPU")
+    add("--frames", default="64", help="comma-separated numbers of frames; default: 64")
+    add("--methods", default="st_simdiff", help="comma-separated methods, or all; default: st_simdiff")
+    add("--retention", default="0.3", help="comma-separated shares of tokens to keep; default: 0.3")
+    add("--batch", default="1", help="comma-separated batch sizes; default: 1")
+    add("--repeats", default="3", help="timed rounds, after one to warm up; default: 3")
+    add("--candidates", default="0.6", help="share of the tokens that enter the decoder at 30 %%; default: 0.6")
+    add("--device", default="auto", help="auto, cpu or cuda; default: auto")
+    add("--dtype", default="auto", help="float32, float16 or bfloat16; default: bfloat16 on CUDA, float32 on a CPU")
+    add("--clock", default="wall", help="wall, or cpu for the process's own time on a busy machine; default: wall")
+    add("--frames_per_chunk", default="16", help="frames that go through the vision tower at once; default: 16")
+    add("--json", type=Path, help="results file; rows of the same model and conditions stay in it")
+    add("--figure", type=Path, help="draw the cost figure of the results file to this .png, .svg or .pdf")
+    add(
+        "--match_budget",
+        action="store_true",
+        help="measure nothing: print how many frames, compressed, cost what the full model costs at --frames",
+    )
+
+
+def numbers(text: str, name: str, kind: type) -> list:
+    """A comma-separated list of positive numbers. Raises `InputError`."""
+    try:
+        values = [kind(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or min(values) <= 0:
+        what = "whole numbers from 1 on" if kind is int else "numbers above 0"
+        raise InputError(f"--{name} takes comma-separated {what}, got {text!r}.")
+    return values
+
+
+def choice(text: str, name: str, valid: tuple[str, ...]) -> str:
+    """One of the words `valid`. Raises `InputError`."""
+    if text not in valid:
+        raise unknown(name, text, valid)
+    return text

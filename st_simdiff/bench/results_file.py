@@ -1,0 +1,108 @@
+"""The results file of the benchmark: one entry a model and machine, saved after every case."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from st_simdiff.bench.random_models import RANDOM_MODELS
+from st_simdiff.bench.rows import Row, entering_share, machine_speed
+from st_simdiff.errors import InputError
+from st_simdiff.models.flops import ModelCost, break_even, break_even_retention, match_budget
+from st_simdiff.vocabulary import FULL, OURS
+
+BREAK_EVEN_RETENTIONS = (0.1, 0.3, 0.5)
+BREAK_EVEN_BATCHES = (1, 4)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the rows of one entry share. candidates: share of the tokens that ST-SimDiff lets in at retention 0.3.
+
+    clock: "wall", or "cpu" for the processor time of the process.
+    """
+
+    model: str
+    hardware: Mapping[str, Any]
+    dtype: str
+    candidates: float
+    clock: str
+    text: int
+    frames_per_chunk: int
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What the numbers depend on."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text(encoding="utf-8").splitlines()
+        cpu = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), cpu)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {"cpu": cpu, "threads": torch.get_num_threads(), "gpu": gpu, "torch": torch.__version__}
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """The entries of the results file; none where there is no file. Raises `InputError` for another kind of file."""
+    if not path.exists():
+        return []
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))["entries"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a results file of `st-simdiff bench`.") from error
+
+
+def add_rows(path: Path, conditions: Conditions, rows: Iterable[Row], extra: Mapping[str, Any] | None = None) -> None:
+    """Writes `rows` into the entry of their conditions, in place of earlier ones at the same place.
+
+    Rows of the same model measured under other conditions are left out from then on: ratios of two machines say
+    nothing. extra: other keys of the entry.
+    """
+    shared = asdict(conditions)
+    others = [entry for entry in read_entries(path) if entry["conditions"]["model"] != conditions.model]
+    same = next((entry for entry in read_entries(path) if entry["conditions"] == shared), None)
+    kept = {row.place: row for row in map(Row.from_json, same["rows"])} if same else {}
+    kept |= {row.place: row for row in rows}
+    entry = {"conditions": shared, **({key: same[key] for key in same if key not in ("rows",)} if same else {})}
+    entry |= dict(extra or {})
+    order = sorted(
+        kept.values(), key=lambda row: (row.batch, row.frames, row.method != FULL, row.method, -row.retention)
+    )
+    entry["rows"] = [row.as_json() for row in order]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = sorted([*others, entry], key=lambda one: list(RANDOM_MODELS).index(one["conditions"]["model"]))
+    written = path.with_name(f"{path.name}.new")
+    written.write_text(json.dumps({"entries": entries}, indent=1) + "\n", encoding="utf-8")
+    written.replace(path)  # a run that ends here loses nothing
+
+
+def what_follows(cost: ModelCost, rows: Sequence[Row], floor_seconds: float, candidates: float) -> dict[str, Any]:
+    """Break-even and matched frames of ST-SimDiff, from its rows and the full model's; empty without both.
+
+    break_even_frames: the fewest frames at which compression saves time; null: none does. break_even_retention: the
+    largest retention that saves time, at the frames measured. matched_frames: the frames that cost what the full model
+    costs at 64, in FLOPs.
+    """
+    speed = machine_speed(cost, [row for row in rows if row.method in (FULL, OURS)], floor_seconds)
+    if speed is None:
+        return {}
+    shares = {r: entering_share(candidates, r) for r in BREAK_EVEN_RETENTIONS}
+    return {
+        "speed": asdict(speed),
+        "break_even_frames": [
+            {"retention": r, "batch": batch, "frames": break_even(cost, speed, r, share, batch=batch)}
+            for r, share in shares.items()
+            for batch in BREAK_EVEN_BATCHES
+        ],
+        "break_even_retention": [
+            {"frames": frames, "retention": break_even_retention(cost, speed, frames, candidates)}
+            for frames in sorted({row.frames for row in rows})
+        ],
+        "matched_frames": [{"retention": r, "frames": match_budget(cost, r, share)} for r, share in shares.items()],
+    }

@@ -1,0 +1,60 @@
+"""One sentence for a setting out of range. Booleans are no numbers here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeGuard, get_args
+
+from st_simdiff.errors import InputError, unknown
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether `value` is an integer or a float; a boolean is neither."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole(value: Any, least: int) -> TypeGuard[int]:
+    """Whether `value` is an integer, `least` or more."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def check_range(name: str, value: Any, low: float, high: float, meaning: str) -> None:
+    """Raises `InputError` unless `value` is a number in [low, high]."""
+    if not is_number(value) or not low <= value <= high:
+        raise InputError(f"{name} is {meaning}, in [{low}, {high}], got {value!r}.")
+
+
+def check_whole(name: str, value: Any, least: int, meaning: str) -> None:
+    """Raises `InputError` unless `value` is a whole number, `least` or more."""
+    if not is_whole(value, least):
+        raise InputError(f"{name} is {meaning}, a whole number from {least} on, got {value!r}.")
+
+
+def check_index(name: str, value: Any) -> None:
+    """Raises `InputError` unless `value` is a whole number, 0 or more."""
+    if not is_whole(value, 0):
+        raise InputError(f"{name} is a whole number, 0 or more, got {value!r}.")
+
+
+def check_cosine_bound(name: str, value: Any) -> None:
+    """Raises `InputError` unless `value` is a finite number."""
+    if not is_number(value) or not math.isfinite(value):
+        raise InputError(f"{name} is a number that cosines are compared with, got {value!r}.")
+
+
+def check_retention(retention: Any) -> None:
+    """Raises `InputError` unless 0 < retention <= 1."""
+    if not is_number(retention) or not 0 < retention <= 1:
+        raise InputError(f"retention is the share of visual tokens to keep, in (0, 1], got {retention!r}.")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises `InputError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is True or False, got {value!r}.")
+
+
+def check_choice(name: str, value: Any, valid: Any) -> None:
+    """Raises `InputError` unless `value` is one of the names of the Literal `valid`."""
+    if value not in get_args(valid):
+        raise unknown(name, str(value), get_args(valid))
