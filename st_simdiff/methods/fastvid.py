@@ -27,7 +27,7 @@ class FastVID(PatchMethod):
     segments: least number of segments (c). tau: frames less similar than this are cut apart. context: share of the
     kept that are density peaks (d). anchor: one frame in so many holds the peaks (p). beta: least weight of a peak in
     its mean. The published code reads SigLIP's pooling head, which LLaVA-Video checkpoints do not have: the attention
-    received and the mean of the frame's features stand for its attention and its output.
+    received stands for its attention, and the mean of the frame's features for its output where none was recorded.
     as_published: int(P r) patches a frame, and the newline tokens of the rows that keep one.
     """
 
@@ -59,7 +59,8 @@ class FastVID(PatchMethod):
         return self._reduce(patches, [max(1, int(size * self.retention))] * frames)
 
     def _reduce(self, patches: Patches, quotas: list[int]) -> Choice:
-        lengths = segment_lengths(patches.features.float().mean(1), self.segments, self.tau)
+        told = patches.features.float().mean(1) if patches.pooled is None else patches.pooled
+        lengths = segment_lengths(told, self.segments, self.tau)
         return reduce_segments(
             patches.features, patches.attention, quotas, lengths, self.context, self.anchor, self.beta
         )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 from st_simdiff.models.transformers_api import (
+    TransformersModule,
     attending_by,
     cache_of,
     register_attention,
@@ -52,7 +52,7 @@ class _Keys(KeyTap):
 
 
 def _softmax_only(
-    module: nn.Module,  # noqa: ARG001
+    module: TransformersModule,  # noqa: ARG001
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,  # noqa: ARG001
@@ -71,7 +71,7 @@ def _softmax_only(
 
 
 def _softmax_of_last(
-    module: nn.Module,
+    module: TransformersModule,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -90,7 +90,7 @@ register_attention(_LAST_TOKEN, _softmax_of_last)
 
 
 def last_query_attention(
-    module: nn.Module, call: dict[str, Any], valid: torch.Tensor | None, query: int = 1
+    module: TransformersModule, call: dict[str, Any], valid: torch.Tensor | None, query: int = 1
 ) -> torch.Tensor:
     """Attention of the last query to the keys up to its own, mean over heads, float32 (B, K - query + 1).
 
@@ -115,7 +115,7 @@ def last_query_attention(
 
 
 def last_token_attention(
-    layer: nn.Module, hidden: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]
+    layer: TransformersModule, hidden: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]
 ) -> torch.Tensor:
     """Attention of the last of some tokens to all of them in a decoder layer, mean over heads, float32 (n,).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -30,6 +31,8 @@ class PrunedLayer(DynamicLayer):
         shift: torch.Tensor | None = None,
     ) -> None:
         super().__init__()
+        if layer.keys is None or layer.values is None:
+            raise ValueError("A layer of the cache that holds nothing cannot be pruned.")
         self.lazy_initialization(layer.keys, layer.values)
         self.keys, self.values = layer.keys, layer.values
         self.removed = removed
@@ -96,7 +99,7 @@ def held_in(cache: Cache, index: int) -> int:
     """Positions that a layer of the cache stores, padding included."""
     if index >= len(cache.layers):
         return 0
-    layer = cache.layers[index]
+    layer: Any = cache.layers[index]
     return layer.held if isinstance(layer, PrunedLayer) else layer.get_seq_length()
 
 

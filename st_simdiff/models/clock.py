@@ -26,7 +26,7 @@ from torch import nn
 from st_simdiff.errors import unknown
 from st_simdiff.models.families import find_family
 from st_simdiff.models.memory import PeakMemory, cuda_devices
-from st_simdiff.models.transformers_api import cache_of
+from st_simdiff.models.transformers_api import TransformersModule, cache_of
 
 STAGES = ("decode", "preprocess", "vision", "projector", "selection", "prefill", "scoring", "decoding", "other")
 """In the order in which they happen.
@@ -60,7 +60,7 @@ class StageClock:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: TransformersModule,
         *,
         warm_up: bool = False,
         now: Callable[[], float] = time.perf_counter,
@@ -127,13 +127,13 @@ class StageClock:
             counts |= {name: peak for name, peak in peaks.items() if peak is not None}
         return counts | ({"warm_up": 1} if self.warm_up else {})
 
-    def _hook(self, module: nn.Module, before: Callable[..., None], after: Callable[..., None]) -> None:
+    def _hook(self, module: TransformersModule, before: Callable[..., None], after: Callable[..., None]) -> None:
         self._handles += [
             module.register_forward_pre_hook(before, with_kwargs=True, prepend=True),
             module.register_forward_hook(after, always_call=True),
         ]
 
-    def _enter_head(self, _module: nn.Module, _args: tuple, kwargs: dict[str, Any]) -> None:
+    def _enter_head(self, _module: TransformersModule, _args: tuple, kwargs: dict[str, Any]) -> None:
         cache = cache_of(kwargs)
         is_prefill = not self._prefilled or cache is None or cache.get_seq_length() == 0
         self._forwards.append(is_prefill)
@@ -170,7 +170,7 @@ class StageClock:
             torch.cuda.synchronize(device)
 
 
-def stage_of(head: nn.Module, stage: str) -> AbstractContextManager[None]:
+def stage_of(head: TransformersModule, stage: str) -> AbstractContextManager[None]:
     """`stage` on the clock that watches the decoder's head, or a block that does nothing where no clock does."""
     for hook in head._forward_pre_hooks.values():
         clock = getattr(hook, "__self__", None)
@@ -179,7 +179,7 @@ def stage_of(head: nn.Module, stage: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def stage_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+def stage_modules(model: TransformersModule) -> list[tuple[str, nn.Module]]:
     """The modules whose forwards are stages of their own, outermost first; one inside another is taken off it."""
     embedder = getattr(model, "embedder", None)
     if embedder is not None:

@@ -13,12 +13,13 @@ from st_simdiff.models.clock import stage_modules
 from st_simdiff.models.families import find_family
 from st_simdiff.models.flops import ModelCost, VisionShape
 from st_simdiff.models.trace import VideoTrace
+from st_simdiff.models.transformers_api import TransformersModule
 from st_simdiff.selection.budget import ModelShape
 
 Side = tuple[int, int]
 
 
-def model_shape(text_model: nn.Module) -> ModelShape:
+def model_shape(text_model: TransformersModule) -> ModelShape:
     """The decoder's sizes, from its config."""
     config = text_model.config
     return ModelShape(
@@ -32,7 +33,7 @@ def model_shape(text_model: nn.Module) -> ModelShape:
     )
 
 
-def model_cost(model: nn.Module, *, patches: Side | None = None, text: int = 64) -> ModelCost:
+def model_cost(model: TransformersModule, *, patches: Side | None = None, text: int = 64) -> ModelCost:
     """What a video costs in `model`, one of the supported families.
 
     patches: rows and columns of a frame's patches, for the Qwen families, whose frames have any size; even numbers.
@@ -40,7 +41,7 @@ def model_cost(model: nn.Module, *, patches: Side | None = None, text: int = 64)
     needed and not given.
     """
     family = find_family(model)
-    modules: dict[str, nn.Module] = {}
+    modules: dict[str, TransformersModule] = {}
     for stage, module in stage_modules(model):
         modules[stage] = module
     tower, projector = modules["vision"], modules["projector"]
@@ -50,7 +51,7 @@ def model_cost(model: nn.Module, *, patches: Side | None = None, text: int = 64)
         vision, tokens = _internvl(tower, projector)
     else:
         vision, tokens = _siglip(model, tower, projector)
-    text_model = family.text_model(model)
+    text_model: TransformersModule = family.text_model(model)
     return ModelCost(
         vision=vision,
         decoder=model_shape(text_model),
@@ -75,7 +76,9 @@ def flop_counts(cost: ModelCost, video: VideoTrace, text: int) -> dict[str, int]
     }
 
 
-def _siglip(model: nn.Module, tower: nn.Module, projector: nn.Module) -> tuple[VisionShape, int]:
+def _siglip(
+    model: TransformersModule, tower: TransformersModule, projector: TransformersModule
+) -> tuple[VisionShape, int]:
     """LLaVA-Video, LLaVA-OneVision and NVILA. The newline at the end of a whole video is left out."""
     config, layers = tower.config, tower.encoder.layers
     side = config.image_size // config.patch_size
@@ -104,7 +107,7 @@ def _siglip(model: nn.Module, tower: nn.Module, projector: nn.Module) -> tuple[V
     return shape, pooled**2 + separators
 
 
-def _internvl(tower: nn.Module, projector: nn.Module) -> tuple[VisionShape, int]:
+def _internvl(tower: TransformersModule, projector: TransformersModule) -> tuple[VisionShape, int]:
     config, layers = tower.config, tower.encoder.layer
     patches = math.prod(image // patch for image, patch in zip(config.image_size, config.patch_size, strict=True))
     projected = patches * config.hidden_size // projector.linear_1.in_features
@@ -122,7 +125,7 @@ def _internvl(tower: nn.Module, projector: nn.Module) -> tuple[VisionShape, int]
     return shape, projected
 
 
-def _qwen(tower: nn.Module, family: str, patches: Side | None) -> tuple[VisionShape, int]:
+def _qwen(tower: TransformersModule, family: str, patches: Side | None) -> tuple[VisionShape, int]:
     """Qwen2-VL, Qwen2.5-VL (attention in windows, but for some layers) and Qwen3-VL (a merger for every deepstack)."""
     config = tower.config
     merge = config.spatial_merge_size

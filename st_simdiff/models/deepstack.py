@@ -37,9 +37,10 @@ class Deepstack:
         if layer >= len(self.features):
             return hidden
         if self._where is None:  # one read of the device for each length of the sequence
-            self._where = (self.source >= 0).nonzero(as_tuple=True)
-        where = tuple(part.to(hidden.device) for part in self._where)
+            rows, columns = (self.source >= 0).nonzero(as_tuple=True)
+            self._where = rows, columns
+        rows, columns = (part.to(hidden.device) for part in self._where)
         features = self.features[layer].to(hidden.device, hidden.dtype)
         hidden = hidden.clone()
-        hidden[where] = hidden[where] + features[self.source.to(hidden.device)[where]]
+        hidden[rows, columns] += features[self.source.to(hidden.device)[rows, columns]]
         return hidden

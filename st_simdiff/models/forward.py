@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens, no_attention
@@ -16,7 +15,14 @@ from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
 from st_simdiff.models.packing import Packing, pack
 from st_simdiff.models.trace import VideoTrace
-from st_simdiff.models.transformers_api import Cache, DynamicCache, causal_mask, decoder_layers, unknown_version
+from st_simdiff.models.transformers_api import (
+    Cache,
+    DynamicCache,
+    TransformersModule,
+    causal_mask,
+    decoder_layers,
+    unknown_version,
+)
 from st_simdiff.selection.budget import ModelShape
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
@@ -79,7 +85,7 @@ class ForwardPass:
 
     def __init__(
         self,
-        text_model: nn.Module,
+        text_model: TransformersModule,
         method: Method,
         embeds: torch.Tensor,
         attention_mask: torch.Tensor | None,
@@ -184,8 +190,8 @@ class ForwardPass:
             video.where = video.where.to(hidden.device)
             video.trace.offsets = video.trace.offsets.to(hidden.device)
         with torch.no_grad():
-            decisions = [(video, decide(video)) for video in self.videos]
-        decisions = [(video, reduction) for video, reduction in decisions if reduction is not None]
+            decided = [(video, decide(video)) for video in self.videos]
+        decisions = [(video, reduction) for video, reduction in decided if reduction is not None]
         for video, reduction in decisions:
             video.trace.stages.append(StageRecord(layer, video.count, reduction))
         if all(r.values is None and r.kept.numel() == video.count for video, r in decisions):
@@ -212,7 +218,8 @@ class ForwardPass:
         if self.deepstack is not None:
             self.deepstack.pack(packing)
         if self.rotary is not None:
-            self.rotary = tuple(packing.take_rotary(part) for part in self.rotary)
+            cosines, sines = self.rotary
+            self.rotary = packing.take_rotary(cosines), packing.take_rotary(sines)
         length = max(self.row_lengths)
         self.view = View(length, packing.valid if min(self.row_lengths) < length else None, old.shift)
         self.packed = True
@@ -306,7 +313,7 @@ class ForwardPass:
     def _past(self, index: int) -> Past:
         if self.cache is None or index >= len(self.cache.layers):
             return Past()
-        layer = self.cache.layers[index]
+        layer: Any = self.cache.layers[index]
         if isinstance(layer, PrunedLayer):
             return Past(layer.held, layer.removed, layer.validity(), layer.shift, layer.fixed)
         return Past(layer.get_seq_length(), valid=self.given_past_valid)
@@ -328,7 +335,8 @@ class ForwardPass:
         ):
             return  # a step of the decoding: the layers' own account still holds
         validities: dict[tuple[int, int], torch.Tensor | None] = {}
-        for index, layer in enumerate(self.cache.layers):
+        layers: list[Any] = self.cache.layers
+        for index, layer in enumerate(layers):
             past, view = self.seen[index]
             key = (id(past.valid), id(view))
             if key not in validities:

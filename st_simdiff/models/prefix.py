@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from st_simdiff.methods.base import Method, Reduction, VisualTokens
 from st_simdiff.models.trace import VideoTrace
-from st_simdiff.models.transformers_api import DynamicCache
+from st_simdiff.models.transformers_api import DynamicCache, TransformersModule
 
 
 class ChoosesOnce:
@@ -71,6 +70,6 @@ class Prefix:
         return self.cache
 
 
-def new_cache(model: nn.Module) -> DynamicCache:
+def new_cache(model: TransformersModule) -> DynamicCache:
     """An empty cache for the decoder of a LLaVA-Video or NVILA model."""
     return DynamicCache(config=model.language_model.config)

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from inspect import signature
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import transformers
@@ -26,6 +26,10 @@ from st_simdiff.errors import InputError
 __all__ = ["Cache", "DynamicCache", "DynamicLayer"]
 
 TESTED = "5.17 to 5.24"
+
+TransformersModule: TypeAlias = Any
+"""An `nn.Module` of transformers. Its attributes are known to transformers alone: for type checkers, torch makes every
+attribute of a module a tensor or a module."""
 
 _CACHE_NAMES = ("cache", "past_key_values")
 _LAYER_ARGUMENTS = frozenset({"hidden_states", "attention_mask", "position_ids", "position_embeddings"})
@@ -70,10 +74,8 @@ def cache_in(output: Any) -> Cache | None:
 # --- masks and attention ---
 
 
-def causal_mask(
-    config: Any, embeds: torch.Tensor, valid: torch.Tensor | None, cache: Cache | None, layer: int
-) -> torch.Tensor | None:
-    """The mask of decoder layer `layer` for its attention implementation, None where that needs none.
+def causal_mask(config: Any, embeds: torch.Tensor, valid: torch.Tensor | None, cache: Cache | None, layer: int) -> Any:
+    """The mask of decoder layer `layer` in the form of its attention implementation, None where that needs none.
 
     embeds: (B, L, D), the new positions. valid: bool (B, past + L), False where a key is padding; None if none is.
     """
@@ -86,7 +88,7 @@ def register_attention(name: str, function: Callable[..., Any]) -> None:
     AttentionInterface.register(name, function)
 
 
-def attending_by(name: str, attention: nn.Module) -> Callable[..., Any]:
+def attending_by(name: str, attention: TransformersModule) -> Callable[..., Any]:
     """The forward of an attention module, with another attention implementation.
 
     It is that of a copy which shares the weights: the module itself and its config are in use by other calls.
@@ -98,12 +100,12 @@ def attending_by(name: str, attention: nn.Module) -> Callable[..., Any]:
     return type(attention).forward.__get__(other)
 
 
-def layer_kinds(text_model: nn.Module) -> set[str]:
+def layer_kinds(text_model: TransformersModule) -> set[str]:
     """The kinds of attention in the decoder's layers, by transformers' names."""
     return set(getattr(text_model.config, "layer_types", None) or ["full_attention"])
 
 
-def decoder_layers(text_model: nn.Module) -> list[nn.Module]:
+def decoder_layers(text_model: TransformersModule) -> list[nn.Module]:
     """The layers that the decoder runs."""
     return list(text_model.layers[: text_model.config.num_hidden_layers])
 
@@ -111,7 +113,7 @@ def decoder_layers(text_model: nn.Module) -> list[nn.Module]:
 # --- what must be as the hooks expect it ---
 
 
-def check_decoder(text_model: nn.Module, extra: Iterable[str] = ()) -> None:
+def check_decoder(text_model: TransformersModule, extra: Iterable[str] = ()) -> None:
     """Looks at the signatures of the decoder, its layers and their attention; once for each class.
 
     extra: what else the decoder must take. Raises `InputError`, naming the version, where something is missing.
@@ -137,7 +139,7 @@ def check_gathered(arguments: Mapping[str, Any], shape: torch.Size) -> None:
             raise unknown_version(f"the decoder is given {name}, one entry for each token")
 
 
-def layer_inputs(layer: nn.Module, args: tuple, arguments: Mapping[str, Any]) -> tuple[torch.Tensor, tuple]:
+def layer_inputs(layer: TransformersModule, args: tuple, arguments: Mapping[str, Any]) -> tuple[torch.Tensor, tuple]:
     """Hidden states (B, L, D) and rotary embedding that a decoder layer is called with."""
     hidden = args[0] if args else arguments.get("hidden_states")
     rotary = arguments.get("position_embeddings")
@@ -146,7 +148,7 @@ def layer_inputs(layer: nn.Module, args: tuple, arguments: Mapping[str, Any]) ->
     return hidden, rotary
 
 
-def _parts(module: nn.Module, name: str) -> Any:
+def _parts(module: TransformersModule, name: str) -> Any:
     if not hasattr(module, name):
         raise unknown_version(f"{type(module).__name__} has no {name}")
     return getattr(module, name)

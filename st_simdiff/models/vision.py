@@ -18,38 +18,60 @@ class FrameRecord:
     """What the patches of T frames got.
 
     attention: float32 (T, n, 1), received by every patch, mean over queries and heads. keys: (T, n, d_head), mean over
-    heads. Either may be None.
+    heads. pooled: (T, d), what the tower's pooling head returned. Any may be None.
     """
 
     attention: torch.Tensor | None
     keys: torch.Tensor | None
+    pooled: torch.Tensor | None = None
 
     def frames(self, start: int, stop: int) -> FrameRecord:
-        return FrameRecord(*(None if part is None else part[start:stop] for part in (self.attention, self.keys)))
+        parts = (self.attention, self.keys, self.pooled)
+        return FrameRecord(*(None if part is None else part[start:stop] for part in parts))
 
 
 class SiglipRecorder:
-    """Records one SigLIP attention module: always, or (recording=False) from `start` to `take`."""
+    """Records one SigLIP attention module: always, or (recording=False) from `start` to `take`.
 
-    def __init__(self, attention: nn.Module, wanted: frozenset[VisionInput], *, recording: bool = True) -> None:
+    head: the tower's pooling head, if it has one, whose output is recorded as well.
+    """
+
+    def __init__(
+        self,
+        attention: nn.Module,
+        wanted: frozenset[VisionInput],
+        *,
+        recording: bool = True,
+        head: nn.Module | None = None,
+    ) -> None:
         self.wanted = wanted
         self.always = self.recording = recording
         self.seen: list[FrameRecord] = []
+        self.pooled: list[torch.Tensor] = []
         self.handles = [attention.register_forward_pre_hook(self._record, with_kwargs=True)]
+        if head is not None:
+            self.handles.append(head.register_forward_hook(self._record_head))
 
     def start(self) -> None:
         """Forgets what has been seen, and records from here on."""
-        self.seen, self.recording = [], True
+        self.seen, self.pooled, self.recording = [], [], True
 
     def take(self) -> FrameRecord:
         """What has been seen since the last call, or since `start`. Empty records if that is nothing."""
         seen, self.seen, self.recording = self.seen, [], self.always
+        pooled, self.pooled = self.pooled, []
         if not seen:
             return FrameRecord(None, None)
         return FrameRecord(
             torch.cat([record.attention for record in seen]) if "attention" in self.wanted else None,
             torch.cat([record.keys for record in seen]) if "keys" in self.wanted else None,
+            torch.cat(pooled) if pooled else None,
         )
+
+    @torch.no_grad()
+    def _record_head(self, _head: nn.Module, _args: tuple, output: torch.Tensor) -> None:
+        if self.recording:
+            self.pooled.append(output.detach())
 
     @torch.no_grad()
     def _record(self, module: nn.Module, args: tuple, kwargs: dict) -> None:

@@ -103,6 +103,8 @@ def _compare(given: argparse.Namespace) -> None:
     from st_simdiff.synth.comparison_page import page
 
     numbers, text, journals = (given.out.with_name(given.out.name + end) for end in (".json", ".md", ".journals"))
+    if given.page_only and not numbers.is_file():
+        raise InputError(f"--page-only writes the page of {numbers}, which is not there.")
     if not given.page_only:
         write(_measure(given, journals), numbers)
         shutil.rmtree(journals)

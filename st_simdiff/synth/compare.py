@@ -17,6 +17,7 @@ from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import make_method
 from st_simdiff.synth.dataset import AskedClip, draw_split
+from st_simdiff.synth.embedded import CHECKPOINT
 from st_simdiff.synth.examiner import Answer, Examiner, onsets
 from st_simdiff.synth.stress import check_stress
 from st_simdiff.synth.variants import BLIND, FULL, VARIANTS, Variant
@@ -50,7 +51,8 @@ class Row:
 class Comparison:
     """world, split, seed: of the clips. clips, families, kinds, evidence: for every question the number of its clip,
     its family, whether it asks for what is stable or an event, and how many event tokens decide it. stress: what was
-    done to the features, one of `stress.STRESSES`, or None."""
+    done to the features, one of `stress.STRESSES`, or None. checkpoint: the run of another model than the shipped
+    one."""
 
     world: str
     split: str
@@ -61,6 +63,7 @@ class Comparison:
     evidence: list[int]
     rows: list[Row]
     stress: str | None = None
+    checkpoint: str | None = None
 
     @property
     def name(self) -> str:
@@ -131,7 +134,7 @@ def compare(
     methods = [make_method(FULL), *(variant.at(retention) for variant, retention in cells)]
     clips = draw_split(world, split, questions, seed)
     examiner = Examiner(checkpoint, clips[0].spec.world.frames, stress)
-    notes = Journal(journal, [world, split, seed, questions, stress, list(map(repr, methods))])
+    notes = Journal(journal, [str(checkpoint), world, split, seed, questions, stress, list(map(repr, methods))])
     answers: list[list[Answer]] = [[] for _ in range(len(methods) + 1)]
     for number, clip in enumerate(clips):
         for given, new in zip(answers, notes.next() or notes.add(_ask_all(examiner, clip, methods)), strict=True):
@@ -150,7 +153,14 @@ def compare(
         evidence=[onsets(question.evidence, examiner.grid).numel() for _, question in asked],
         rows=[_row(*label, given) for label, given in zip(labels, answers, strict=True)],
         stress=stress,
+        checkpoint=None if checkpoint == CHECKPOINT else run_of(checkpoint),
     )
+
+
+def run_of(checkpoint: Path) -> str:
+    """The name of the training run whose checkpoint this is."""
+    path = checkpoint.resolve()
+    return path.parent.name if path.name == "checkpoint" else path.name
 
 
 def _ask_all(examiner: Examiner, clip: AskedClip, methods: Sequence[Method]) -> list[list[Answer]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from st_simdiff.report.statistics import Interval
 from st_simdiff.synth.compare import Comparison, Row
+from st_simdiff.synth.comparison_claims import claims_section
 from st_simdiff.synth.comparison_text import CHOICE, LIMITS
 from st_simdiff.synth.comparison_worlds import compute_section, options_section, parts_section, worlds_section
 from st_simdiff.synth.scores import KINDS, Scores, interval_text, markdown, share_text, signed_text
@@ -27,6 +28,8 @@ def page(comparisons: Sequence[Comparison]) -> str:
     scores = Scores(first)
     names = {row.name for row in first.rows}
     parts = [_opening(comparisons), _controls(scores)]
+    if claims := claims_section(scores):
+        parts.append(claims)
     parts += [_table(scores, retention) for retention in first.retentions]
     if names >= {name for name, _ in STEPS}:
         parts.append(_ablation(scores))
@@ -56,6 +59,8 @@ def _command(comparisons: Sequence[Comparison]) -> str:
     if others:
         sizes = f"--further-questions {len(others[0].kinds)} --further-retention {_listed_shares(others[0])}"
         lines.append(f"    {sizes}")
+    if first.checkpoint is not None:
+        lines.append(f"    --checkpoint {first.checkpoint}/checkpoint")
     return " \\\n".join([*lines, "    --out docs/synth_results"])
 
 
@@ -73,9 +78,9 @@ def _opening(comparisons: Sequence[Comparison]) -> str:
     return f"""# Every method on the tiny model
 
 {count} questions ({comparison.kinds.count("event")} on events, the others on what is stable) about {clips} clips of
-SynthEvents, world `{comparison.world}`, split `{comparison.split}`, answered by the tiny LLaVA-Video that is shipped
-([its card](synth_model_card.md)), in float32. An answer is the likeliest of the four options. Written by this command,
-which takes any number of questions (1000 unless told):
+SynthEvents, world `{comparison.world}`, split `{comparison.split}`, answered by the tiny LLaVA-Video
+{_which(comparison)} ([its card](synth_model_card.md)), in float32. An answer is the likeliest of the four options.
+Written by this command, which takes any number of questions (1000 unless told):
 
 ```bash
 {_command(comparisons)}
@@ -105,6 +110,10 @@ second of the five layers (`importance`, `fastv`, `sttm`) take all tokens throug
 than those that act at the input; read their rows with the last column. So does ST-SimDiff where its rule lets many
 candidates in (`tau_sim=0.99`, spatial edges alone, the adaptive rule). In a 28-layer decoder two layers are a few
 percent."""
+
+
+def _which(comparison: Comparison) -> str:
+    return "that is shipped" if comparison.checkpoint is None else f"of the run `{comparison.checkpoint}`"
 
 
 def _settings(settings: dict[str, object]) -> str:

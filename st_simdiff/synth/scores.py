@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from st_simdiff.report.statistics import ClusterBootstrap, Interval
+from st_simdiff.report.statistics import LEVEL, ClusterBootstrap, Interval
 from st_simdiff.synth.compare import Comparison, Row
 
 KINDS = ("all", "stable", "event")
@@ -32,11 +32,11 @@ class Scores:
         """Share of the questions of a kind, 0..1; None if there are none."""
         return self.bootstraps[kind].interval(self._correct(row, kind)) if kind in self.bootstraps else None
 
-    def difference(self, first: Row, second: Row, kind: str) -> Interval | None:
-        """Accuracy of the first less that of the second, on the same questions."""
+    def difference(self, first: Row, second: Row, kind: str, level: float = LEVEL) -> Interval | None:
+        """Accuracy of the first less that of the second, on the same questions, with an interval of that level."""
         if kind not in self.bootstraps:
             return None
-        return self.bootstraps[kind].difference(self._correct(first, kind), self._correct(second, kind))
+        return self.bootstraps[kind].difference(self._correct(first, kind), self._correct(second, kind), level)
 
     def recall(self, row: Row) -> Interval | None:
         """Share of a question's event tokens that are kept, mean over the questions that events decide."""

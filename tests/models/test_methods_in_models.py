@@ -53,6 +53,17 @@ def test_rows_of_a_batch_are_their_own_batches_of_one_and_counts_are_exact(metho
     assert all(0 < count < video.grid.count for (count, _), video in zip(counts, trace.videos * 2, strict=False))
 
 
+@pytest.mark.parametrize("family", ZOO)
+def test_the_order_of_a_batch_changes_nothing(family):
+    zoo, chosen, kept = ZOO[family], make_method("st_simdiff_input", retention=0.4), []
+    for rows in (ROWS, ROWS[::-1]):
+        with compress(zoo.model, chosen, **options_for(zoo, *rows)) as trace:
+            generate(zoo, zoo.prompt(*rows).inputs, steps=1)
+        by_row = [[video.offsets.tolist() for video in trace.videos if video.row == row] for row in range(len(rows))]
+        kept.append(by_row)
+    assert kept[0] == kept[1][::-1]
+
+
 @in_models
 def test_sdpa_and_eager_give_the_same(method, family):
     zoo, chosen = ZOO[family], make_method(method, retention=1 if method == "full" else 0.5)

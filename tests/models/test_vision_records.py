@@ -6,9 +6,11 @@ import pytest
 import torch
 from helpers import close, generate
 from toy_methods import TowerLover
+from transformers.models.siglip.modeling_siglip import SiglipMultiheadAttentionPoolingHead
 from zoo import ZOO, Image, Text, Video, frames_of
 
 from st_simdiff import InputError, compress
+from st_simdiff.methods.registry import make_method
 
 ROW = [Text(3), Video(4, 1), Text(4, 2), Video(4, 2), Text(6, 3)]
 
@@ -74,6 +76,33 @@ def test_the_second_layer_from_the_end_is_recorded_where_it_makes_the_features()
         attention, _ = eager_record(tower, tower.encoder.layers[-2], frames_of(1, 4, 3, 14, 14))
     record = trace.videos[0].stages[0].reduction.details
     close(record.attention, pooled(attention[..., None], 7)[:, 0])
+
+
+class WithHead(type(ZOO["LLaVA-OneVision"])):
+    """LLaVA-OneVision with a tower that keeps SigLIP's pooling head."""
+
+    def build(self):
+        model = super().build()
+        tower = model.model.vision_tower
+        tower.head = SiglipMultiheadAttentionPoolingHead(tower.config).eval()
+        tower.use_head = True
+        return model
+
+
+def test_the_pooling_heads_output_is_recorded_where_there_is_one():
+    zoo = WithHead()
+    for method in (TowerLover(), make_method("unicomp", retention=0.5), make_method("fastvid", retention=0.5)):
+        with torch.no_grad(), compress(zoo.model, method) as trace:
+            generate(zoo, zoo.prompt(ROW).inputs, steps=1)
+            if isinstance(method, TowerLover):
+                for video, seed in zip(trace.videos, (1, 2), strict=True):
+                    expected = zoo.model.model.vision_tower(frames_of(seed, 4, 3, 14, 14)).pooler_output
+                    close(video.stages[0].reduction.details.pooled, expected)
+    assert len(trace.videos) == 2
+    plain = ZOO["LLaVA-OneVision"]
+    with torch.no_grad(), compress(plain.model, TowerLover()) as trace:
+        generate(plain, plain.prompt(ROW).inputs, steps=1)
+    assert trace.videos[0].stages[0].reduction.details.pooled is None
 
 
 @pytest.mark.parametrize("name", ["Qwen2-VL", "Qwen2.5-VL", "Qwen3-VL", "InternVL"])

@@ -1,6 +1,7 @@
 """The comparison asks what it says it asks, and its page computes what it says it computes."""
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from st_simdiff.models.attach import compress
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.synth.__main__ import main
 from st_simdiff.synth.compare import Comparison, Row, compare, read, write
+from st_simdiff.synth.comparison_claims import claims_section
 from st_simdiff.synth.comparison_page import PAIRS, STEPS, page
 from st_simdiff.synth.comparison_worlds import parts_section
 from st_simdiff.synth.dataset import draw_split
@@ -246,3 +248,46 @@ def test_a_world_without_events_has_a_page():
 def test_the_documented_page_is_that_of_the_documented_numbers():
     docs = Path(__file__).parents[2] / "docs"
     assert (docs / "synth_results.md").read_text(encoding="utf-8") == page(read(docs / "synth_results.json"))
+
+
+def claimed(ours: str, other: str, clips: int = 60) -> Comparison:
+    """Two rows at r = .15 whose answers are given, beside two steps and FastV, which are equal; a clip a question."""
+    common = {"retention": 0.15, "evidence_kept": [1] * clips, "events_kept": 1.0, "kept": 0.15}
+    level = "1" * clips
+    rows = [
+        Row("full", "full", {}, None, level, [1] * clips, 1.0, 1.0, 1.0),
+        Row("st_simdiff_input", "st_simdiff_input", {}, correct=ours, processed=0.15, **common),
+        Row("random", "random", {}, correct=other, processed=0.15, **common),
+        Row("fastv", "fastv", {}, correct=level, processed=0.5, **common),
+        Row("st_simdiff_two_steps", "st_simdiff_two_steps", {}, correct=level, processed=0.41, **common),
+        Row("fastv, k=3", "fastv", {"k": 3}, correct=level, processed=0.66, **common),
+    ]
+    kinds = ["stable", "event"] * (clips // 2)
+    return Comparison("plain", "test", 1, list(range(clips)), kinds, kinds, [1] * clips, rows)
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "word"),
+    [("1" * 60, "0" * 60, "ahead"), ("0" * 60, "1" * 60, "behind"), ("10" * 30, "01" * 30, "not separated")],
+)
+def test_claims_are_made_of_methods_that_ask_no_query(ours, other, word):
+    text = claims_section(Scores(claimed(ours, other)))
+    (line,) = [line for line in text.splitlines() if line.startswith("| minus")]
+    assert "`random`" in line
+    assert line.endswith(f"| {word} |")
+    assert "corrected for 1 comparisons" in text
+    assert text.splitlines()[-1].endswith("| .410 | .660 | level |")
+
+
+def test_claims_are_corrected_for_their_number():
+    """A gap whose plain interval just excludes zero is not separated among forty."""
+    ours, other = "1" * 60, "0" * 4 + "1" * 56
+    comparison = claimed(ours, other)
+    alone = claims_section(Scores(comparison))
+    assert "| ahead |" in alone
+    row = comparison.row("random", 0.15)
+    more = [replace(row, name=f"random {number}", settings={"seed": number}) for number in range(1, 60)]
+    many = claims_section(Scores(replace(comparison, rows=[*comparison.rows, *more])))
+    assert "corrected for 60 comparisons" in many
+    assert "| ahead |" not in many
+    assert claims_section(Scores(replace(comparison, rows=comparison.rows[:1]))) is None

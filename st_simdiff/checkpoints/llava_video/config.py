@@ -17,6 +17,7 @@ from st_simdiff.errors import unknown
 ARCHITECTURE = "LlavaQwenForCausalLM"
 CONFIG_FILE = "config.json"
 
+SIGLIP = "siglip_vision_model"
 SO400M = "google/siglip-so400m-patch14-384"
 _SO400M_SHAPE = {
     "hidden_size": 1152,
@@ -95,7 +96,8 @@ def read_config(
 
     overwrite: entries of config.json to replace. vision_tower: the tower's shape, a folder with its config.json or the
     config itself; else it is `vision_config` in config.json, else the folder that `mm_vision_tower` names (a full path,
-    or from the checkpoint's folder), else the SigLIP that LLaVA-Video was trained with.
+    or from the checkpoint's folder), else the SigLIP that LLaVA-Video was trained with. What another kind of tower has
+    left behind as `vision_config` is passed over where `mm_vision_tower` names one.
     Raises FileNotFoundError without a config.json, ValueError for a model that is not LLaVA-Video.
     """
     raw = read_json(folder / CONFIG_FILE, "a checkpoint")
@@ -172,9 +174,10 @@ def _vision_config(
         return _siglip(given)
     if given is not None:
         return _siglip(read_json(Path(given) / CONFIG_FILE, "a vision tower"))
-    if raw.get("vision_config"):
-        return _siglip(raw["vision_config"])
-    name = raw.get("mm_vision_tower", SO400M)
+    own, name = raw.get("vision_config"), raw.get("mm_vision_tower")
+    if own and (_is_siglip(own) or name is None):
+        return _siglip(own)
+    name = name or SO400M
     if folder is not None and (folder / name / CONFIG_FILE).is_file():
         return _siglip(read_json(folder / name / CONFIG_FILE, "a vision tower"))
     if name != SO400M:
@@ -182,12 +185,17 @@ def _vision_config(
     return _siglip(_SO400M_SHAPE)
 
 
+def _is_siglip(entries: Mapping[str, Any]) -> bool:
+    """Whether these are a SigLIP tower's entries, and not those that another tower has left behind in config.json."""
+    return dict(entries.get("vision_config", entries)).get("model_type", SIGLIP) == SIGLIP
+
+
 def _siglip(entries: Mapping[str, Any]) -> SiglipVisionConfig:
     """The tower's config from its own entries or from those of a whole SigLIP model around it."""
     entries = dict(entries.get("vision_config", entries))
-    kind = entries.pop("model_type", "siglip_vision_model")
-    if kind != "siglip_vision_model":
-        raise unknown("vision tower model_type", kind, ["siglip_vision_model"])
+    kind = entries.pop("model_type", SIGLIP)
+    if kind != SIGLIP:
+        raise unknown("vision tower model_type", kind, [SIGLIP])
     needed = [key for key in _SO400M_SHAPE if key not in entries]
     if needed:
         raise ValueError(f"The vision tower's config lacks {', '.join(needed)}.")

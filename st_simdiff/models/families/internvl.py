@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.models.families.base import ImagesAsFrames
 from st_simdiff.models.families.placeholders import Visual, video
 from st_simdiff.models.families.transformers_family import TransformersFamily
+from st_simdiff.models.transformers_api import TransformersModule
 from st_simdiff.models.vision import SiglipRecorder
 from st_simdiff.selection.grid import TokenGrid
 
@@ -45,23 +45,23 @@ class InternVLFamily(TransformersFamily):
                 )
         return replace(self, images_as_frames=images_as_frames)
 
-    def encoded_tokens(self, base: nn.Module, given: dict[str, Any]) -> int:
+    def encoded_tokens(self, base: TransformersModule, given: dict[str, Any]) -> int:
         return len(given["pixel_values"]) * math.prod(_frame(base, given))
 
     def visuals(
-        self, base: nn.Module, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
+        self, base: TransformersModule, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
     ) -> list[Visual]:
         del recorder
         height, width = _frame(base, given)
         if self.images_as_frames is True:
             return [video(TokenGrid(row.numel() // (height * width), height, width)) for row in rows if row.numel()]
-        images, groups = len(given["pixel_values"]), self.images_as_frames
+        images, groups = len(given["pixel_values"]), self.images_as_frames or ()
         if sum(groups) != images:
             raise InputError(f"images_as_frames adds up to {sum(groups)} images, but the prompt has {images}.")
         return [video(TokenGrid(n, height, width)) if n > 1 else Visual(height * width) for n in groups]
 
 
-def _frame(base: nn.Module, given: dict[str, Any]) -> tuple[int, int]:
+def _frame(base: TransformersModule, given: dict[str, Any]) -> tuple[int, int]:
     """Rows and columns of tokens of one image."""
     patch = base.config.vision_config.patch_size
     height, width = given["pixel_values"].shape[-2:]

@@ -34,7 +34,8 @@ class LlavaOnevisionFamily(TransformersFamily):
         record = recorder.take()
         frames = [record.frames(i * grid.frames, (i + 1) * grid.frames) for i in range(count)]
         return [
-            video(grid, VisionRecord(*(_pooled(base, part) for part in (own.attention, own.keys)))) for own in frames
+            video(grid, VisionRecord(*(_pooled(base, part) for part in (own.attention, own.keys)), own.pooled))
+            for own in frames
         ]
 
     def recorder(self, base: nn.Module, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:
@@ -47,7 +48,8 @@ class LlavaOnevisionFamily(TransformersFamily):
         layers = base.vision_tower.encoder.layers
         # hidden_states[0] are the embeddings, hidden_states[i] the output of layer i - 1
         index = layer - 1 if layer >= 0 else layer
-        return SiglipRecorder(layers[index].self_attn, vision_inputs, recording=False)
+        head = getattr(base.vision_tower, "head", None)
+        return SiglipRecorder(layers[index].self_attn, vision_inputs, recording=False, head=head)
 
 
 def _grid(base: nn.Module, given: dict[str, Any]) -> TokenGrid:

@@ -52,9 +52,10 @@ def assign(rows: list[torch.Tensor], visuals: list[Visual]) -> list[list[VideoTo
     Raises `InputError` if a row's placeholders end inside one of the visuals.
     """
     queue = list(reversed(visuals))
-    found: list[list[tuple[Visual, torch.Tensor]]] = []
+    found: list[list[tuple[TokenGrid, VisionRecord | None, torch.Tensor]]] = []
     for row, positions in enumerate(rows):
-        own, start = [], 0
+        own: list[tuple[TokenGrid, VisionRecord | None, torch.Tensor]] = []
+        start = 0
         while start < positions.numel():
             visual = queue.pop() if queue else None
             if visual is None or start + visual.count > positions.numel():
@@ -63,9 +64,15 @@ def assign(rows: list[torch.Tensor], visuals: list[Visual]) -> list[list[VideoTo
                     "the sizes of its videos."
                 )
             if visual.grid is not None:
-                own.append((visual, positions[start : start + visual.count]))
+                own.append((visual.grid, visual.vision, positions[start : start + visual.count]))
             start += visual.count
         found.append(own)
-    ends = [positions[[0, -1]] for own in found for _, positions in own]
+    ends = [positions[[0, -1]] for own in found for _, _, positions in own]
     bounds = iter(torch.stack(ends).tolist() if ends else [])
-    return [[VideoTokens(v.grid, positions, *next(bounds), v.vision) for v, positions in own] for own in found]
+    return [
+        [
+            VideoTokens(grid, positions, first, last, vision)
+            for (grid, vision, positions), (first, last) in zip(own, bounds, strict=False)
+        ]
+        for own in found
+    ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
 from st_simdiff.models.families.placeholders import Visual, video
 from st_simdiff.models.families.transformers_family import TransformersFamily
+from st_simdiff.models.transformers_api import TransformersModule
 from st_simdiff.models.vision import SiglipRecorder
 from st_simdiff.selection.grid import TokenGrid
 
@@ -19,16 +19,16 @@ class Qwen2VLFamily(TransformersFamily):
     name: ClassVar[str] = "Qwen2-VL"
     model_types: ClassVar[frozenset[str]] = frozenset({"qwen2_vl"})
 
-    def encoded_tokens(self, base: nn.Module, given: dict[str, Any]) -> int:
+    def encoded_tokens(self, base: TransformersModule, given: dict[str, Any]) -> int:
         return sum(grid.count for grid in _grids(base, given))
 
     def visuals(
-        self, base: nn.Module, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
+        self, base: TransformersModule, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
     ) -> list[Visual]:
         del rows, recorder
         return [video(grid) for grid in _grids(base, given)]
 
 
-def _grids(base: nn.Module, given: dict[str, Any]) -> list[TokenGrid]:
+def _grids(base: TransformersModule, given: dict[str, Any]) -> list[TokenGrid]:
     merge = base.config.vision_config.spatial_merge_size
     return [TokenGrid(t, h // merge, w // merge) for t, h, w in given["video_grid_thw"].tolist()]

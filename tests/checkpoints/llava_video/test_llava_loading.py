@@ -138,7 +138,13 @@ def test_where_the_towers_shape_comes_from(checkpoint: Path, tmp_path: Path) -> 
     for name in (str(tmp_path / "tower"), "tower", "../tower"):
         _edit_config(checkpoint, mm_vision_tower=name)
         assert len(load_llava_video(checkpoint).model.vision_layers) == shape["num_hidden_layers"] - 1
-    _edit_config(checkpoint, mm_vision_tower="openai/clip-vit-large-patch14")
+    left_behind = {"model_type": "clip_vision_model", "hidden_size": 1024}
+    _edit_config(checkpoint, vision_config=left_behind, mm_vision_tower="tower")
+    assert load_llava_video(checkpoint).model.vision_tower.config.hidden_size == 32
+    _edit_config(checkpoint, mm_vision_tower=None)
+    with pytest.raises(ValueError, match="Unknown vision tower model_type 'clip_vision_model'"):
+        load_llava_video(checkpoint)
+    _edit_config(checkpoint, vision_config=None, mm_vision_tower="openai/clip-vit-large-patch14")
     with pytest.raises(
         ValueError, match=r"Unknown vision tower 'openai/clip-vit-large-patch14'.* Valid: .*google/siglip"
     ):
