@@ -79,12 +79,13 @@ def plan_protocol(
 
 def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool) -> dict[str, Any]:
     if arguments is None:
-        return {key: read_value(value) for key, value in settings.items() if key not in NOT_OF_IT}
+        given = {key: read_value(value) for key, value in settings.items() if key not in NOT_OF_IT}
+        return given | {key: "pyav" for key in ("video_decode_backend",) if given.get(key) == "auto"}
     fields = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
     asked = {key: value for key, value in fields.items() if key not in NOT_OF_IT}
     device = "cuda" if arguments.device.startswith("cuda") or (arguments.device == "auto" and has_gpu) else "cpu"
     asked["dtype"] = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
-    asked["video_decode_backend"] = arguments.read_settings["decoder"]
+    asked["video_decode_backend"] = arguments.read_settings.decoder
     asked["sampling"] = _sampling(arguments)
     return asked
 
@@ -102,7 +103,7 @@ def _decoders(arguments: AnsweringArguments | None) -> tuple[str, ...]:
     """The packages that read the videos."""
     if arguments is None:
         return "av", *(package for package in WRAPPERS_PACKAGES if find_spec(package.replace("-", "_")))
-    return tuple(dict.fromkeys(("av", DECODERS[arguments.read_settings["decoder"]][0])))
+    return tuple(dict.fromkeys(("av", DECODERS[arguments.read_settings.decoder][0])))
 
 
 def software(decoders: Sequence[str] = ()) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from lmms_eval.tasks import TaskManager
 from loguru import logger
 
 from st_simdiff import compress
-from st_simdiff.answering.arguments import merge_settings
+from st_simdiff.answering.arguments import ReadingArguments, merge_settings, take_reading
 from st_simdiff.answering.checkpoints import given_checkpoint, locate_checkpoint
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.counts import VideoTokenCounts
@@ -45,11 +46,12 @@ class CompressedWrapper:
     warm = False
     """Whether a generation has ended: the first one's time includes what happens once."""
 
-    def __init__(self, method: Method, **stock_arguments: Any) -> None:
+    def __init__(self, method: Method, reading: ReadingArguments | None = None, **stock_arguments: Any) -> None:
         """Raises SystemExit, in one sentence, for a model that cannot be compressed by `method`."""
+        self.reading = (reading or ReadingArguments()).read_settings
         with one_sentence(self.name(), InputError, ValueError, OSError):
             super().__init__(**stock_arguments)
-        self.videos = WrapperVideos()
+        self.videos = WrapperVideos(self.reading)
         self.stock_arguments = {**stock_defaults(super().__init__), **stock_arguments}
         self.take_over(method, None)
         take_the_stock_models_prompts()
@@ -73,13 +75,15 @@ class CompressedWrapper:
         """From settings, the method's among them or as `method`. placed: batch_size, max_batch_size and device."""
         with one_sentence(cls.name(), InputError):
             defaults = stock_defaults(super().__init__)
-            method, rest = take_method(merge_settings(settings, placed), defaults)
+            own = defaults.keys() | {field.name for field in dataclasses.fields(ReadingArguments)}
+            method, rest = take_method(merge_settings(settings, placed), own)
+            reading, rest = take_reading(rest)
             given = {key: read_value(value) for key, value in rest.items()}
             device = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available())
             # The wrapper gets a folder: what it would read is then what was checked, at one commit.
             named = given_checkpoint({**defaults, **given})
             given["pretrained"] = str(locate_checkpoint(cls.name(), named).folder)
-        return cls(method, **given | device)
+        return cls(method, reading, **given | device)
 
     def take_over(self, method: Method, journal: str | Path | None) -> None:
         """Goes on as if it had been loaded with another method, and writes its answers down in `journal`."""
@@ -98,7 +102,9 @@ class CompressedWrapper:
         own = {key: value for key, value in self.stock_arguments.items() if key not in NOT_OF_IT}
         config = self.model.config
         computed = {"dtype": str(self.model.dtype), "attn_implementation": config._attn_implementation}
-        return {**own, **{key: value.removeprefix("torch.") for key, value in computed.items()}}
+        read = {"video_decode_backend": self.reading.decoder, **dataclasses.asdict(self.reading)}
+        read = {key: value for key, value in read.items() if key not in ("decoder", "threads", "video_time_limit")}
+        return {**own, **read, **{key: value.removeprefix("torch.") for key, value in computed.items()}}
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """The wrapper's answers, with counts. Requests that only pad a rank are not answered.
