@@ -1,10 +1,8 @@
-"""Which decoder, and how long the model waits for frames: python benchmarks/decode_ahead.py [--json FILE].
+"""How long the model waits for frames: python benchmarks/decode_ahead.py [--json FILE].
 
-1. Every decoder that is installed reads 64 evenly spaced frames of three real clips, and of one repeated to five
-   minutes; all must give the same frames.
-2. A LLaVA-Video model with random weights answers one question about each video of a queue, with 0, 1 and 2 videos read
+1. A LLaVA-Video model with random weights answers one question about each video of a queue, with 0, 1 and 2 videos read
    ahead: the share of the time in which it waits, and whether the answers are the same.
-3. Peak memory of the process on queues of 5 and 50 videos.
+2. Peak memory of the process on queues of 5 and 50 videos.
 
 Waiting is wall time, so a machine of one's own is wanted; what is read ahead needs a second processor core.
 """
@@ -14,17 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import torch
 from ask_many import NEW_TOKENS, QUESTIONS, SHAPE, clip
 
@@ -33,7 +26,6 @@ from st_simdiff.answering.arguments import parse
 from st_simdiff.bench.results_file import hardware
 from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 from st_simdiff.models.memory import PeakMemory
-from st_simdiff.videos import frame_indices, sample_frames
 
 CLIPS = ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4")
 FRAMES = 64
@@ -43,71 +35,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=8, help="videos of the queue")
     parser.add_argument("--clip", default="bikes.mp4", choices=CLIPS)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "decode_ahead.json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     result: dict[str, Any] = {"hardware": hardware(torch.device("cpu")), "cores": os.cpu_count(), "frames": FRAMES}
     result["load_at_start"] = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        long = repeated(clip(CLIPS[0]), Path(folder) / "bigbuckbunny_5min.mp4", 300)
-        result["decoders"] = [compare_decoders(path, options.rounds) for path in (*map(clip, CLIPS), long)]
         result["queue"] = measure_queue(Path(folder), options.clip, options.videos)
         result["memory"] = measure_memory(Path(folder), options.clip)
     options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-
-
-def compare_decoders(path: Path, rounds: int) -> dict[str, Any]:
-    """Medians in seconds, processor and wall, of each decoder; why not, for one that is not there."""
-    row: dict[str, Any] = {"clip": path.name}
-    reference = None
-    for decoder, read in decoders(path).items():
-        try:
-            frames = read()
-        except (ImportError, OSError, RuntimeError) as error:
-            row[decoder] = {"missing": str(error).strip().splitlines()[0][:200]}
-            continue
-        reference = frames if reference is None else reference
-        times = []
-        for _ in range(rounds):
-            began = time.process_time(), time.perf_counter()
-            read()
-            times.append((time.process_time() - began[0], time.perf_counter() - began[1]))
-        cpu, wall = (round(statistics.median(column), 4) for column in zip(*times, strict=True))
-        row[decoder] = {"cpu": cpu, "wall": wall, "same_frames": bool(np.array_equal(frames, reference))}
-    sys.stdout.write(f"{row}\n")
-    return row
-
-
-def repeated(source: Path, path: Path, seconds: float) -> Path:
-    """The clip again and again, its packets copied."""
-    with av.open(str(path), "w") as target:
-        stream, shift = None, 0
-        while stream is None or shift * stream.time_base < seconds:
-            with av.open(str(source)) as container:
-                given = container.streams.video[0]
-                stream = stream or target.add_stream_from_template(given)
-                packets = [packet for packet in container.demux(given) if packet.size]
-                for packet in packets:
-                    packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, stream
-                    target.mux(packet)
-                stream.time_base = given.time_base
-                shift += given.duration
-    return path
-
-
-def decoders(path: Path) -> dict[str, Callable[[], np.ndarray]]:
-    def of_project(backend: str) -> np.ndarray:
-        return sample_frames(path, FRAMES, force_sample=True, backend=backend).frames
-
-    def torchcodec() -> np.ndarray:
-        from torchcodec.decoders import VideoDecoder
-
-        decoder = VideoDecoder(str(path), dimension_order="NHWC", num_ffmpeg_threads=1)
-        indices, _ = frame_indices(decoder.metadata.num_frames, decoder.metadata.average_fps, FRAMES, force_sample=True)
-        return decoder.get_frames_at(indices).data.numpy()
-
-    return {"decord": partial(of_project, "decord"), "pyav": partial(of_project, "pyav"), "torchcodec": torchcodec}
 
 
 def measure_queue(folder: Path, name: str, count: int) -> list[dict[str, Any]]:

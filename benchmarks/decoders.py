@@ -23,12 +23,12 @@ FRAMES = 64
 READERS = ("pyav", "worker", "decord", "torchcodec", "nearest_key_frame", "sequential")
 X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none")
 MPEG4 = ("-c:v", "mpeg4", "-q:v", "5", "-bf", "2")
-X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "veryfast", "-threads", "2")
+X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "veryfast", "-crf", "30", "-threads", "2")
 
 
 def make(path: Path, seconds: int, size: str, *options: str, repeats: int = 1) -> Path:
     """A video of moving shapes and noise, `repeats` times in a row without encoding anew."""
-    source = f"testsrc2=size={size}:rate=30:duration={seconds},noise=alls=12:allf=t"
+    source = f"testsrc2=size={size}:rate=30:duration={seconds},noise=alls=4:allf=t"
     once = path.with_name("once" + path.suffix) if repeats > 1 else path
     ffmpeg("-f", "lavfi", "-i", source, *options, once)
     if repeats > 1:

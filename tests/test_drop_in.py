@@ -102,6 +102,7 @@ def test_the_wheels_hold_their_own_packages_only(wheels):
     assert top_level(wheels["drop-in"]) == own
     names = zipfile.ZipFile(wheels["ours"]).namelist()
     assert "st_simdiff/py.typed" in names
+    assert "st_simdiff/evaluate/configs/table1.yaml" in names
     assert any(name.endswith("clips.yaml") for name in names)
 
 

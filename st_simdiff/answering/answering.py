@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
 from functools import cached_property, partial
 from typing import Any
 
@@ -58,7 +59,7 @@ class VideoAnswerer:
             max_frames=arguments.max_frames_num,
             fps=arguments.fps,
             force_sample=arguments.force_sample,
-            **arguments.read_settings,
+            **asdict(arguments.read_settings),
         )
         loaded = _load(arguments, device, choose_dtype(arguments.dtype, device))
         self._set_up(arguments, device, loaded, sample)

@@ -26,15 +26,40 @@ VideoPath = Literal["tsp", "frames"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnsweringArguments:
+class ReadingArguments:
+    """How videos are read, see `st_simdiff.videos.ReadSettings`; video_decode_backend is its `decoder`."""
+
+    video_decode_backend: Decoder = ReadSettings.decoder
+    frame_choice: FrameChoice = ReadSettings.frame_choice
+    damaged_share: float = ReadSettings.damaged_share
+    max_frame_pixels: int = ReadSettings.max_frame_pixels
+    shrink_frames: bool = ReadSettings.shrink_frames
+    video_time_limit: float = ReadSettings.video_time_limit
+
+    def __post_init__(self) -> None:
+        check_decoder(self.read_settings.decoder)
+
+    @property
+    def read_settings(self) -> ReadSettings:
+        """Raises `InputError` for a value out of its range."""
+        return ReadSettings(
+            decoder="pyav" if self.video_decode_backend == "auto" else self.video_decode_backend,
+            frame_choice=self.frame_choice,
+            damaged_share=self.damaged_share,
+            max_frame_pixels=self.max_frame_pixels,
+            shrink_frames=self.shrink_frames,
+            video_time_limit=self.video_time_limit,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweringArguments(ReadingArguments):
     """A checkpoint that this project runs itself, and the method that compresses what it sees.
 
     pretrained: checkpoint folder, or owner/name or owner/name@revision on the Hugging Face hub.
     device: auto, cpu, cuda or cuda:<index>; auto is CUDA where there is a GPU. In a run of several processes each takes
         the GPU of its local rank.
     dtype: auto is bfloat16 on CUDA and float32 on a CPU.
-    video_decode_backend, frame_choice, damaged_share, max_frame_pixels, shrink_frames, video_time_limit: how videos are
-        read, see `st_simdiff.videos.ReadSettings`; the first one is its `decoder`.
     journal: folder in which every answer is written down the moment it is there; None writes none.
     video_cache: folder in which the features of every video are kept for other processes and later runs, at most
         video_cache_gb of them; None keeps those of the last video alone, in memory.
@@ -47,12 +72,6 @@ class AnsweringArguments:
     device: str = "auto"
     dtype: Dtype = LLAVA_VIDEO_DEFAULTS["dtype"]
     attn_implementation: AttentionImplementation = LLAVA_VIDEO_DEFAULTS["attn_implementation"]
-    video_decode_backend: Decoder = ReadSettings.decoder
-    frame_choice: FrameChoice = ReadSettings.frame_choice
-    damaged_share: float = ReadSettings.damaged_share
-    max_frame_pixels: int = ReadSettings.max_frame_pixels
-    shrink_frames: bool = ReadSettings.shrink_frames
-    video_time_limit: float = ReadSettings.video_time_limit
     batch_size: int = 1
     journal: str | None = None
     video_cache: str | None = None
@@ -61,6 +80,7 @@ class AnsweringArguments:
     share_prefix: bool = LLAVA_VIDEO_DEFAULTS["share_prefix"]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise InputError(f"device is auto, cpu, cuda or cuda:<index>, got {self.device!r}.")
         if self.batch_size != 1:
@@ -69,19 +89,6 @@ class AnsweringArguments:
             raise InputError(f"video_cache_gb is how much the folder may hold, above 0, got {self.video_cache_gb}.")
         if self.decode_ahead < 0:
             raise InputError(f"decode_ahead is how many videos to read ahead, 0 or more, got {self.decode_ahead}.")
-        check_decoder(ReadSettings(**self.read_settings).decoder)
-
-    @property
-    def read_settings(self) -> dict[str, Any]:
-        """The fields of `ReadSettings` that the arguments set."""
-        return {
-            "decoder": "pyav" if self.video_decode_backend == "auto" else self.video_decode_backend,
-            "frame_choice": self.frame_choice,
-            "damaged_share": self.damaged_share,
-            "max_frame_pixels": self.max_frame_pixels,
-            "shrink_frames": self.shrink_frames,
-            "video_time_limit": self.video_time_limit,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +172,13 @@ def read_arguments(settings: Mapping[str, Any], method: Method, kind: type[Argum
     """Arguments from values that may be text or already typed. Raises `InputError` for a wrong value."""
     types = get_type_hints(kind)
     return kind(method=method, **{key: _typed(key, value, types[key]) for key, value in settings.items()})
+
+
+def take_reading(settings: Mapping[str, Any]) -> tuple[ReadingArguments, dict[str, Any]]:
+    """How videos are read, and the other ones of `settings`. Raises `InputError` for a wrong value."""
+    types = get_type_hints(ReadingArguments)
+    reading = {key: _typed(key, value, types[key]) for key, value in settings.items() if key in types}
+    return ReadingArguments(**reading), {key: value for key, value in settings.items() if key not in types}
 
 
 def merge_settings(settings: Mapping[str, Any], placed: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import yaml
 
 from st_simdiff.errors import InputError, unknown
 
+PRESETS = Path(__file__).parent / "configs"
+"""The runs of the paper's tables and figures."""
 GRID_KEYS = ("model", "tasks", "method", "retention", "sweep", "model_args")
 """Each may have one value or a list; sweep and model_args are mappings."""
 FILE_KEYS = (*GRID_KEYS, "model_paths", "limit", "grids")
@@ -24,6 +26,20 @@ class ConfigFile:
     blocks: tuple[Mapping[str, Any], ...] = ({},)
     model_paths: Mapping[str, str] = field(default_factory=dict)
     limit: str | None = None
+
+
+def find_config(given: str) -> Path:
+    """The file at the path `given`, or the one of this package that it names: `table1`, also `configs/table1.yaml`.
+
+    Raises `InputError` if there is neither.
+    """
+    path = Path(given)
+    if path.exists():
+        return path
+    known = {file.stem: file for file in sorted(PRESETS.glob("*.yaml"))}
+    if path.stem in known and path in (Path(path.stem), Path("configs", f"{path.stem}.yaml")):
+        return known[path.stem]
+    raise InputError(f"There is no config file {given}. This package has {', '.join(known)}.")
 
 
 def read_config_file(path: Path) -> ConfigFile:

@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "compressed."
     )
     what = parser.add_argument_group("what is run")
-    what.add_argument("--config", metavar="FILE", help="grid in YAML, such as configs/table1.yaml; flags go over it")
+    what.add_argument(
+        "--config", metavar="FILE", help="grid in YAML, or table1 to table5: the paper's; flags go over it"
+    )
     what.add_argument("--model", help=MODELS_HELP)
     what.add_argument(
         "--model_path",

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from st_simdiff.answering.checkpoints import checkpoint_name
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.evaluate import embedded
-from st_simdiff.evaluate.config_file import ConfigFile, join, read_config_file
+from st_simdiff.evaluate.config_file import ConfigFile, find_config, join, read_config_file
 from st_simdiff.evaluate.grid import Grid
 from st_simdiff.lmms.models import find_model
 from st_simdiff.methods.settings import method_keys, resolve_names
@@ -51,7 +50,7 @@ class Request:
 
 def read_request(options: argparse.Namespace, environment: Mapping[str, str]) -> Request:
     """Writes the random embedded checkpoint where it is needed. Raises `InputError` for what contradicts itself."""
-    config = read_config_file(Path(options.config)) if options.config else ConfigFile()
+    config = read_config_file(find_config(options.config)) if options.config else ConfigFile()
     flags = read_flags(options)
     limit = _limit(options.limit or config.limit)
     models = _models(config.blocks, flags)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar
 
@@ -42,7 +43,7 @@ class NvilaAnswerer(VideoAnswerer):
             raise InputError(
                 f"The model averages every {step} frames, so max_frames_num is a multiple of {step}, got {frames}."
             )
-        sample = partial(sample_evenly, count=frames, **arguments.read_settings)
+        sample = partial(sample_evenly, count=frames, **asdict(arguments.read_settings))
         self._set_up(arguments, device, loaded, sample)
 
     def _conversation(self, question: str, video: str | None, answer: str | None) -> str:

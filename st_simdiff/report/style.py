@@ -45,6 +45,8 @@ RC = {
 """matplotlib settings for every plot."""
 
 RIVAL_COLOURS = (BLUE, GREEN, SKY_BLUE, PURPLE)
+OWN_COLOURS, OWN_MARKERS = (PURPLE, GREEN, BLUE, ORANGE), ("d", "p", "h", "8")
+"""Of ablations and other settings of this project's own methods, which stand beside the method in vermilion."""
 RIVAL_MARKERS = ("s", "^", "D", "v", "P", "X", "<")
 DASHES = ("-", "--", "-.", ":")
 """Four colours and seven markers are 28 pairs; the dashes change with every round of colours."""
@@ -75,7 +77,11 @@ _FIXED = {
     "st_simdiff_release": Look(VERMILION, "*", "--", 1.6),
     "st_simdiff_adaptive": Look(ORANGE, "o", "-", 2.0),
     "st_simdiff_input": Look(ORANGE, "*", "--", 1.6),
+    "st_simdiff/spatial": Look(SKY_BLUE, "^", "--", 1.6),
+    "st_simdiff/temporal": Look(PURPLE, "v", "-.", 1.6),
+    "st_simdiff/similarity": Look(BLUE, "D", ":", 1.6),
 }
+"""The ablations are drawn beside `importance`, which is green."""
 FULL_LOOK = _FIXED["full"]
 
 
@@ -92,9 +98,9 @@ def looks(variants: Iterable[str]) -> dict[str, Look]:
         if variant in _FIXED:
             found[variant] = _FIXED[variant]
         elif is_prominent(variant):
+            place = own_forms % len(OWN_COLOURS)
+            found[variant] = Look(OWN_COLOURS[place], OWN_MARKERS[place], DASHES[own_forms % len(DASHES)], 1.6)
             own_forms += 1
-            colour, marker = (VERMILION, ORANGE)[own_forms % 2], ("d", "p", "h", "8")[own_forms % 4]
-            found[variant] = Look(colour, marker, DASHES[own_forms % len(DASHES)], 1.6)
         elif variant in RIVALS:
             found[variant] = _rival(RIVALS.index(variant))
         else:

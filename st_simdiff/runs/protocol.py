@@ -22,6 +22,7 @@ from st_simdiff.answering.checkpoints import (
     checkpoint_name,
     fingerprint_checkpoint,
     given_checkpoint,
+    is_trusted,
     locate_checkpoint,
 )
 from st_simdiff.answering.device import choose_dtype
@@ -64,12 +65,13 @@ def plan_protocol(
     `InputError` where `settings["pretrained"]`, a folder or a name on the hub, is no checkpoint of `model`.
     """
     path = given_checkpoint(settings)
-    located = locate_checkpoint(model, path)
-    seen = check_checkpoint(model, located.folder, arguments)
+    trusted = is_trusted(settings)
+    located = locate_checkpoint(model, path, code=trusted)
+    seen = check_checkpoint(model, located.folder, arguments, trusted=trusted)
     source = {} if located.commit is None else {SOURCE: {"repository": located.repository, "commit": located.commit}}
     return {
         "model": model,
-        "checkpoint": {"name": checkpoint_name(path), "fingerprint": fingerprint_checkpoint(located.folder)},
+        "checkpoint": {"name": checkpoint_name(path), "fingerprint": fingerprint_checkpoint(model, located.folder)},
         **source,
         **_asked(settings, arguments, has_gpu),
         **seen,
@@ -79,12 +81,13 @@ def plan_protocol(
 
 def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool) -> dict[str, Any]:
     if arguments is None:
-        return {key: read_value(value) for key, value in settings.items() if key not in NOT_OF_IT}
+        given = {key: read_value(value) for key, value in settings.items() if key not in NOT_OF_IT}
+        return given | {key: "pyav" for key in ("video_decode_backend",) if given.get(key) == "auto"}
     fields = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
     asked = {key: value for key, value in fields.items() if key not in NOT_OF_IT}
     device = "cuda" if arguments.device.startswith("cuda") or (arguments.device == "auto" and has_gpu) else "cpu"
     asked["dtype"] = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
-    asked["video_decode_backend"] = arguments.read_settings["decoder"]
+    asked["video_decode_backend"] = arguments.read_settings.decoder
     asked["sampling"] = _sampling(arguments)
     return asked
 
@@ -102,7 +105,7 @@ def _decoders(arguments: AnsweringArguments | None) -> tuple[str, ...]:
     """The packages that read the videos."""
     if arguments is None:
         return "av", *(package for package in WRAPPERS_PACKAGES if find_spec(package.replace("-", "_")))
-    return tuple(dict.fromkeys(("av", DECODERS[arguments.read_settings["decoder"]][0])))
+    return tuple(dict.fromkeys(("av", DECODERS[arguments.read_settings.decoder][0])))
 
 
 def software(decoders: Sequence[str] = ()) -> dict[str, str]:

@@ -6,13 +6,27 @@ from pathlib import Path
 import pytest
 
 from st_simdiff.errors import InputError
-from st_simdiff.evaluate.config_file import read_config_file
+from st_simdiff.evaluate.config_file import find_config, read_config_file
 from st_simdiff.evaluate.grid import Grid, expand
 from st_simdiff.evaluate.planning import read_evaluation
 from st_simdiff.lmms.models import MODELS
 from st_simdiff.lmms.task_names import known_tasks
 from st_simdiff.methods.settings import method_keys
 from st_simdiff.runs.progress import duration, seconds_left
+
+
+def test_a_config_of_this_package_is_found_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given in ("table1", "configs/table1.yaml"):
+        assert read_config_file(find_config(given)).blocks
+    (tmp_path / "configs").mkdir()
+    own = tmp_path / "configs" / "table1.yaml"
+    own.write_text("tasks: clips")
+    assert find_config("configs/table1.yaml").resolve() == own
+    for given in ("tabel1", "other/table1.yaml"):
+        with pytest.raises(InputError, match=r"This package has figure3, .*, table5"):
+            find_config(given)
+
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 

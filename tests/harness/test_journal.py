@@ -6,7 +6,7 @@ from made_videos import write_video
 
 from st_simdiff.lmms.llava_video import LlavaVideo
 from st_simdiff.methods.random import Random
-from st_simdiff.runs.journal import Journal, count_answers, fingerprint, read_records
+from st_simdiff.runs.journal import Journal, count_answers, file_state, fingerprint, read_records
 from st_simdiff.vocabulary import UNREADABLE_ANSWER
 
 RECORD = {"task": "made", "doc_id": 3, "index": 0, "asked": "ab", "answer": "Ünïcode\n", "counts": {"seconds": 0.1}}
@@ -49,6 +49,22 @@ def test_a_cut_inside_a_character_is_tolerated(tmp_path):
     content = journal.path.read_bytes()
     journal.path.write_bytes(content + content[: content.index("Ü".encode()) + 1])
     assert Journal(tmp_path, 1).earlier == 1
+
+
+def test_a_video_that_could_not_be_read_is_not_tried_again_before_it_changes(tmp_path):
+    video = tmp_path / "broken.mp4"
+    video.write_bytes(b"no video")
+    failed = {"video": str(video), "unreadable": "It is broken.", "file": file_state(str(video))}
+    place = {key: RECORD[key] for key in ("task", "doc_id", "index", "asked")}
+    Journal(tmp_path, 0).write(place | failed)
+    later = Journal(tmp_path, 1)
+    assert later.recorded(*place.values()) is None
+    assert later.unreadable(*place.values()) == (str(video), "It is broken.")
+    assert later.unreadable("made", 4, 0, "ab") is None
+    video.write_bytes(b"another file")
+    assert later.unreadable(*place.values()) is None
+    video.unlink()
+    assert later.unreadable(*place.values()) is None
 
 
 def test_fingerprints_tell_questions_apart():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -18,8 +19,9 @@ from lmms_eval.api.instance import Instance
 
 from st_simdiff.videos.containers import check_file
 from st_simdiff.videos.errors import VideoError
-from st_simdiff.videos.frames import read_frames, sample_frames
+from st_simdiff.videos.frames import read_frames
 from st_simdiff.videos.record import ReadRecord, SampledVideo
+from st_simdiff.videos.sampling import frame_indices
 from st_simdiff.videos.settings import ReadSettings
 from st_simdiff.videos.workers import VideoWorkers
 
@@ -33,7 +35,8 @@ class WrapperVideos:
     reasons: by video, why it cannot be read. records: how videos were read since `records` was emptied last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: ReadSettings) -> None:
+        self.settings = settings
         self.reasons: dict[str, str] = {}
         self.records: dict[str, ReadRecord] = {}
         self._workers = VideoWorkers()
@@ -51,7 +54,9 @@ class WrapperVideos:
         """`count` frames from the first to the last, uint8 (count, H, W, 3)."""
         black = np.zeros((count, *_BLACK[1:]), dtype=np.uint8)
         try:
-            sampled = sample_frames(video, count, force_sample=True, workers=self._workers)
+            sampled = read_frames(
+                video, partial(frame_indices, max_frames=count, force_sample=True), self.settings, self._workers
+            )
         except VideoError as error:
             self.reasons[video] = str(error)
             return black
@@ -71,7 +76,7 @@ class WrapperVideos:
             return chosen["frames_indices"], [index / rate for index in chosen["frames_indices"]]
 
         try:
-            frames = self._noted(video, read_frames(video, sampling, ReadSettings(), self._workers)).frames
+            frames = self._noted(video, read_frames(video, sampling, self.settings, self._workers)).frames
         except VideoError as error:
             self.reasons[video] = str(error)
             frames = np.zeros(_BLACK, dtype=np.uint8)
