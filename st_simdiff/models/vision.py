@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -64,8 +65,8 @@ class SiglipRecorder:
         if not seen:
             return FrameRecord(None, None)
         return FrameRecord(
-            torch.cat([record.attention for record in seen]) if "attention" in wanted else None,
-            torch.cat([record.keys for record in seen]) if "keys" in wanted else None,
+            _joined([record.attention for record in seen]) if "attention" in wanted else None,
+            _joined([record.keys for record in seen]) if "keys" in wanted else None,
             torch.cat(pooled) if pooled else None,
         )
 
@@ -77,7 +78,7 @@ class SiglipRecorder:
 
     @torch.compiler.disable
     @torch.no_grad()
-    def _record(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+    def _record(self, module: Any, args: tuple, kwargs: dict) -> None:
         wanted = self._own.wanted
         if not wanted:
             return
@@ -91,6 +92,10 @@ class SiglipRecorder:
             turns = range(0, len(hidden), step)
             attention = torch.cat([_received(queries[t : t + step], keys[t : t + step], module.scale) for t in turns])
         self._own.seen += (FrameRecord(attention, keys.mean(-2) if "keys" in wanted else None),)
+
+
+def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor:
+    return torch.cat([part for part in parts if part is not None])
 
 
 def _received(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
