@@ -15,24 +15,24 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import math
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
+from st_simdiff.selection.budget import target_count
 from st_simdiff.selection.graph import cosine_planes, inverse_norms, node_view, threshold
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.selection.release import select_release
 from st_simdiff.selection.select import Selection, select
+from st_simdiff.selection.select_input import select_input
 from st_simdiff.selection.tokens import TIE, centrality
 
 T = TypeVar("T")
@@ -100,6 +100,7 @@ class Row:
     paper: Times
     release: Times
     adaptive: Times | None
+    input: Times
     networkx: Times | None
     matrices: Times | None
     stages: dict[str, Times]
@@ -142,12 +143,13 @@ def tau_edges(planes, grid: TokenGrid) -> list[tuple[int, int]]:
 
 
 def top(members: list[int], score: torch.Tensor) -> list[int]:
-    """The ceil(|c| r) members of highest score, int64 (|c|,) in the order of `members`; the earliest among equals."""
-    quota = math.ceil(len(members) * Fraction(str(RETENTION)))
+    """The ceil(|c| r) members of highest score, (|c|,) in the order of `members`; of equals evenly spaced ones."""
+    quota = target_count(RETENTION, len(members))
     cut = torch.sort(score, descending=True).values[quota - 1]
     above = [m for m, s in zip(members, score.tolist(), strict=True) if s > cut + TIE]
     tied = [m for m, s in zip(members, score.tolist(), strict=True) if abs(s - cut) <= TIE]
-    return above + tied[: quota - len(above)]
+    free = quota - len(above)
+    return above + [tied[i * len(tied) // free] for i in range(free)]
 
 
 def with_networkx(features: torch.Tensor, grid: TokenGrid) -> set[int]:
@@ -283,6 +285,7 @@ def measure(case: Case, device: torch.device, repeats: int) -> Row:
         paper=best(paper, device, repeats),
         release=best(lambda: select_release(features, grid, RETENTION), device, repeats),
         adaptive=None if grid.count > ADAPTIVE_LIMIT else best(adaptive, device, 1),
+        input=best(lambda: select_input(features, grid, target_count(RETENTION, grid.count)), device, repeats),
         **readings,
         stages=stages(features, grid, chosen, device, repeats),
     )
@@ -294,9 +297,9 @@ def measure(case: Case, device: torch.device, repeats: int) -> Row:
 def table(rows: list[Row]) -> str:
     """Markdown, CPU milliseconds."""
     lines = [
-        "| frames | D | video | dtype | pass | selection | passes | µs / token | release | adaptive | networkx | "
-        "matrices | extra memory |",
-        "|---" * 13 + "|",
+        "| frames | D | video | dtype | pass | selection | passes | µs / token | release | adaptive | input "
+        "| networkx | matrices | extra memory |",
+        "|---" * 14 + "|",
     ]
     for row in rows:
         cells = [
@@ -307,7 +310,7 @@ def table(rows: list[Row]) -> str:
             *(milliseconds(t) for t in (row.a_pass, row.paper)),
             f"{row.passes:.1f}",
             f"{row.paper.cpu / row.tokens * 1e6:.2f}",
-            *(milliseconds(t) for t in (row.release, row.adaptive, row.networkx, row.matrices)),
+            *(milliseconds(t) for t in (row.release, row.adaptive, row.input, row.networkx, row.matrices)),
             "" if row.extra_bytes is None else f"{row.extra_bytes / row.feature_bytes:.2f}x",
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")

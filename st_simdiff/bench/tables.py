@@ -121,12 +121,15 @@ def _notes(entry: Mapping[str, Any]) -> tuple[str, ...]:
     notes = [
         f"{where}, torch {machine['torch']}, {conditions['dtype']}; {conditions['clock']} time from pixels to the "
         f"first token, medians; {conditions['candidates']:.0%} of the tokens are candidates at 30 %. Limit: the ratio "
-        "of FLOPs. Lost: milliseconds beyond the full model's time divided by the limit, by cause."
+        "of FLOPs. Lost: milliseconds beyond the full model's time divided by the limit, by cause. What is computed "
+        "follows from the measured speed of the full model's prefill and the measured overhead."
     ]
     for found in entry.get("break_even_frames", ()):
         count = found["frames"]
         frames = f"from {count} frame{'s' * (count > 1)} on" if count else "at no number of frames"
-        notes.append(f"At {found['retention']:.0%}, batch {found['batch']}, compression saves time {frames}.")
+        notes.append(
+            f"At {found['retention']:.0%}, batch {found['batch']}, compression would save time {frames} (computed)."
+        )
     for found in entry.get("matched_frames", ()):
         notes.append(
             f"At {found['retention']:.0%}, {found['frames']} frames cost what 64 cost the full model, in FLOPs."
