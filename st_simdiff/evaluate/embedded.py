@@ -48,8 +48,8 @@ def embedded_evaluation(tasks: str | None, cache: Path = CACHE_FOLDER) -> Embedd
         random = random_checkpoint(cache)
         return Embedded(random, ",".join(sorted(names)), {"max_frames_num": 16, "fps": 2}, trained=False)
     raise InputError(
-        f"Without a checkpoint (--model_path or MODEL_PATH) the tasks are {TASK}, or "
-        f"{' and '.join(sorted(CLIPS_TASKS))}, got {tasks}."
+        f"Tasks {tasks} need a checkpoint: add --model_path CHECKPOINT, or set MODEL_PATH. Without one the tasks are "
+        f"{TASK}, or {' and '.join(sorted(CLIPS_TASKS))}."
     )
 
 

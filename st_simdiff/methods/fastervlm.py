@@ -3,16 +3,12 @@ github.com/Theia-4869/FasterVLM."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
-
-import torch
 
 from st_simdiff.methods.base import VisionInput
 from st_simdiff.methods.budgeted import even_quotas
 from st_simdiff.methods.patches import Choice, Patches, PatchMethod, highest_per_frame
-from st_simdiff.methods.ranking import highest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +31,3 @@ class FasterVLM(PatchMethod):
     def choose(self, patches: Patches, count: int) -> Choice:
         kept = highest_per_frame(patches.attention, even_quotas(count, len(patches.attention)))
         return Choice(kept.flatten().nonzero().flatten(), details=patches.attention)
-
-
-def release_port(attention: torch.Tensor, retention: float) -> torch.Tensor:
-    """The patches that the ST-SimDiff release's SigLIP port of FasterVLM keeps, int64 (B, ceil(r N) - 1), ascending.
-
-    attention: (B, N), head-mean attention of patch 0, which plays CLS. The port ranks columns 1..N-1, reads their
-    ranks as patch indices (one too low) and then drops the first one kept as if it were CLS. No method here uses it:
-    it documents what the paper's FasterVLM rows were.
-    """
-    count = math.ceil(attention.shape[-1] * retention)
-    return highest(attention[:, 1:], count)[:, 1:]

@@ -55,15 +55,6 @@ class PruMerge(PatchMethod):
         return list(rank(attention)[:, :chosen])
 
 
-def cls_attention(query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """The published score on CLIP: softmax(q_cls k^T / sqrt(C)) at full width, without heads; the CLS column goes.
-
-    query: (B, C), the CLS token's query. keys: (B, N+1, C), CLS first. Returns (B, N), float32.
-    """
-    scores = torch.einsum("bc,bnc->bn", query.float(), keys.float()) / query.shape[-1] ** 0.5
-    return scores.softmax(-1)[:, 1:]
-
-
 def frame_distribution(attention: torch.Tensor) -> torch.Tensor:
     """Attention that sums to 1 in each frame, float32 (T, P), whatever the pooling did to its scale."""
     attention = torch.nan_to_num(attention.float(), nan=0.0, posinf=0.0).clamp(min=0)

@@ -47,17 +47,6 @@ def adaptive_centres(attention: torch.Tensor, ratio: float) -> torch.Tensor:
     return with_grid(top, torch.arange(0, size - 1, max(1, int(step / 3)), device=top.device))
 
 
-def fixed_centres(attention: torch.Tensor, ratio: float) -> torch.Tensor:
-    """The official rule for a fixed ratio: the top int(N ratio), then every int(1 / ratio)-th patch, repeats and all.
-
-    attention: (N,); int64 (k,), about twice the ratio. The official code crashes at 0.3 and 0.5. No method here uses
-    it: it documents what a ratio meant to PruMerge+.
-    """
-    size, step = attention.numel(), int(1 / ratio)
-    top = rank(attention)[: int(size * ratio)]
-    return torch.cat([top, torch.arange(step // 2, size - 1, step, device=top.device)])
-
-
 def budget_centres(attention: torch.Tensor, count: int, ratio: float) -> torch.Tensor:
     """EffiVLM-Bench's rule for exactly `count` centres: the top max(int(N ratio), 1), then an even grid.
 

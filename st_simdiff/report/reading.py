@@ -17,6 +17,7 @@ from st_simdiff.report.mvbench import join_mvbench
 from st_simdiff.report.records import Document, Logs, TaskRun
 from st_simdiff.report.scoring import Scored, score_row
 from st_simdiff.report.settings import Condition, read_condition
+from st_simdiff.runs.results import find_results
 from st_simdiff.vocabulary import stock_task
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def read_logs(folder: Path) -> Logs:
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder} to read results from.")
-    paths = sorted(folder.rglob("*_results.json"))
+    paths = find_results(folder)
     if not paths:
         raise InputError(f"{folder} holds no *_results.json of lmms-eval.")
     runs: list[TaskRun] = []

@@ -77,7 +77,11 @@ _FIXED = {
     "st_simdiff_release": Look(VERMILION, "*", "--", 1.6),
     "st_simdiff_adaptive": Look(ORANGE, "o", "-", 2.0),
     "st_simdiff_input": Look(ORANGE, "*", "--", 1.6),
+    "st_simdiff/spatial": Look(SKY_BLUE, "^", "--", 1.6),
+    "st_simdiff/temporal": Look(PURPLE, "v", "-.", 1.6),
+    "st_simdiff/similarity": Look(BLUE, "D", ":", 1.6),
 }
+"""The ablations are drawn beside `importance`, which is green."""
 FULL_LOOK = _FIXED["full"]
 
 

@@ -13,7 +13,9 @@ from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.embedded import TASKS_FOLDER, random_checkpoint, tasks_folder
 from st_simdiff.evaluate.launch import is_on_cpu
 from st_simdiff.evaluate.planning import make_plan
+from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.settings import describe_method
+from st_simdiff.runs.batch import Batch
 
 
 def plan(tmp_path, *arguments, extra=(), environment=None):
@@ -183,6 +185,29 @@ def test_several_machines_meet_at_machine_0(tmp_path, checkpoint):
     command = plan(tmp_path, "--model_path", str(checkpoint), *machines).machines.command("module")
     expected = {"num_machines": "2", "machine_rank": "1", "main_process_ip": "10.0.0.1", "main_process_port": "29500"}
     assert {key: command[command.index(f"--{key}") + 1] for key in expected} == expected
+
+
+def test_a_method_is_made_once_in_planning_and_once_in_the_process(tmp_path, checkpoint, monkeypatch):
+    from st_simdiff.lmms.worker import load, read_arguments
+
+    made, check = [], FastV.__post_init__
+
+    def count(method):
+        made.append(method)
+        check(method)
+
+    monkeypatch.setattr(FastV, "__post_init__", count)
+    asked = ["--method", "fastv", "--retention", "0.3", "--tasks", "clips", "--model_path", str(checkpoint)]
+    (batch,) = plan(tmp_path, *asked).batches
+    assert [method.retention for method in made] == [0.3]
+    batch.write(tmp_path / "plan.json")
+    made.clear()
+    (run,) = Batch.read(tmp_path / "plan.json").runs
+    assert run == batch.runs[0]
+    model = load(run, read_arguments(batch.arguments))
+    model.take_over(run.method, None)
+    assert made == [run.method]
+    assert model.answerer.arguments.method is run.method
 
 
 def test_what_follows_the_dashes_goes_to_lmms_eval(tmp_path, checkpoint):

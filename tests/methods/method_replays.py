@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import published_forms
 import torch
 
 from st_simdiff.methods import (
@@ -138,7 +139,7 @@ def replay_fastv(case: Case) -> None:
 def replay_fastervlm(case: Case) -> None:
     if "tok_keep_ratio" in case.params:
         row = case["in_attn_full"][:, :, 0] if "in_attn_full" in case else case["in_attn_row0"]
-        kept = fastervlm.release_port(row.mean(1), case.params["tok_keep_ratio"])
+        kept = published_forms.release_port(row.mean(1), case.params["tok_keep_ratio"])
         features = case["in_features"]
     else:
         features = case["in_features"].flatten(0, -3)
@@ -167,14 +168,14 @@ def check_prumerge(case: Case, features: torch.Tensor, keys: torch.Tensor, score
 
 def replay_prumerge(case: Case, plus: bool = False) -> None:
     features, keys = case["in_hidden"][:, 1:], case["in_k"][:, 1:]
-    scores = prumerge.cls_attention(case["in_q_cls"], case["in_k"])
+    scores = published_forms.cls_attention(case["in_q_cls"], case["in_k"])
     near(scores, case["out_cls_attn"])
     ratio, adaptive = case.params["reduction_ratio"], case.params["if_adaptive"]
     if adaptive:
         ratio = prumerge.outlier_ratio(scores.flatten())
     assert ratio == float(case["out_ratio"])
     if plus:
-        rule = prumerge_plus.adaptive_centres if adaptive else prumerge_plus.fixed_centres
+        rule = prumerge_plus.adaptive_centres if adaptive else published_forms.fixed_centres
         kept = torch.stack([rule(row, ratio) for row in scores])
     elif adaptive:
         kept = torch.stack(prumerge.PruMerge(retention=0.5).published_centres(scores))

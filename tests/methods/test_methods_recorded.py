@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import published_forms
 import pytest
 import torch
 from method_replays import REPLAYS, entries, load
@@ -111,13 +112,19 @@ MUTATIONS: list[tuple[str, str, ModuleType | type, str, Callable[[Any], Any]]] =
     ("fastv", "rounds half up", fastv, "published_count", instead(lambda n, r: math.floor(n * (1 - r) + 0.5))),
     ("fastv", "keeps the lowest", fastv, "highest", with_argument(0, torch.neg)),
     ("fastervlm", "keeps the lowest", fastervlm, "highest_per_frame", with_argument(0, torch.neg)),
-    ("fastervlm", "port not off by one", fastervlm, "highest", on_result(lambda kept: kept + 1)),
+    ("fastervlm", "port not off by one", published_forms, "highest", on_result(lambda kept: kept + 1)),
     ("prumerge", "31 neighbours", prumerge, "NEIGHBOURS", instead(31)),
     ("prumerge", "keys not normalised", prumerge, "unit", instead(unnormalised)),
-    ("prumerge", "CLS left out of the softmax", prumerge, "cls_attention", on_result(lambda a: a / a.sum(1, True))),
+    (
+        "prumerge",
+        "CLS left out of the softmax",
+        published_forms,
+        "cls_attention",
+        on_result(lambda a: a / a.sum(1, True)),
+    ),
     ("prumerge", "fewer outliers", prumerge, "outlier_ratio", on_result(lambda ratio: ratio * 0.8)),
     ("prumerge_plus", "a third of the grid", prumerge_plus, "with_grid", with_argument(1, lambda grid: grid[::3])),
-    ("prumerge_plus", "fixed without repeats", prumerge_plus, "fixed_centres", on_result(torch.unique)),
+    ("prumerge_plus", "fixed without repeats", published_forms, "fixed_centres", on_result(torch.unique)),
     ("prumerge_plus", "31 neighbours", prumerge, "NEIGHBOURS", instead(31)),
     ("prumerge_plus_siglip", "31 neighbours", prumerge, "NEIGHBOURS", instead(31)),
     ("prumerge_plus_siglip", "grid first", prumerge_plus, "with_grid", instead(lambda _top, grid: grid)),

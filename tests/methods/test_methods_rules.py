@@ -10,6 +10,7 @@ from pathlib import Path
 
 import networkx as nx
 import numpy as np
+import published_forms
 import pytest
 import torch
 from hypothesis import given, settings
@@ -467,7 +468,7 @@ def test_vispruner_takes_odd_remainders() -> None:
 @pytest.mark.parametrize("ratio", [0.3, 0.5, 0.9, 1.0])
 def test_fixed_prumerge_plus_takes_every_ratio(ratio: float) -> None:
     features, keys, attention = readings.frame_input(576, 8)
-    kept = prumerge_plus.fixed_centres(attention, ratio)[None]
+    kept = published_forms.fixed_centres(attention, ratio)[None]
     dropped = prumerge.dropped_of(kept, 576)
     centres, rest = prumerge.merge(features[None], keys[None], attention[None], kept, dropped)
     assert bool(centres.isfinite().all())

@@ -15,6 +15,7 @@ from st_simdiff.report.comparison import Comparer, Estimate, name_protocols
 from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
 from st_simdiff.report.figures import CostPoint, SweepPoint, printed_costs
 from st_simdiff.report.names import OTHER_NAMES
+from st_simdiff.report.paper_scores import ABLATIONS
 from st_simdiff.report.plots import ablation_points, make_figures, write_plots
 from st_simdiff.report.reading import read_logs
 from st_simdiff.report.style import PALETTE, RIVALS, VERMILION, looks
@@ -126,6 +127,11 @@ def test_an_ablation_is_drawn_in_the_papers_order_beside_its_own_table(tmp_path)
     assert [point.key for point in points] == ["importance", "st_simdiff/similarity", "st_simdiff"]
     assert [point.printed for point in points] == [60.3, 62.6, 63.2]
     assert "ablation_LLaVA-Video-7B-Qwen2_videomme" in make_figures(logs)
+
+
+def test_an_ablations_lines_have_a_colour_each():
+    found = looks(["full", *ABLATIONS])
+    assert len({look.colour for look in found.values()}) == len(found)
 
 
 def test_reports_load_neither_models_nor_the_harness():
