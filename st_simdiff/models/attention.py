@@ -134,7 +134,10 @@ def last_token_attention(
     return weights[0].to(hidden.device)
 
 
-def rotary_at(rotary: tuple[torch.Tensor, torch.Tensor], row: int, where: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def rotary_at(
+    rotary: tuple[torch.Tensor, torch.Tensor], row: int, where: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines (..., B or 1, L, d) of some positions of one row: (..., 1, n, d). where: int64 (n,)."""
     rows = (part[..., min(row, part.shape[-3] - 1), :, :].unsqueeze(-3) for part in rotary)
-    return tuple(part.index_select(-2, where.to(part.device)) for part in rows)
+    cosines, sines = (part.index_select(-2, where.to(part.device)) for part in rows)
+    return cosines, sines

@@ -9,13 +9,14 @@ from typing import Any
 from torch import nn
 
 from st_simdiff.errors import InputError
+from st_simdiff.models.transformers_api import TransformersModule
 
 logger = logging.getLogger(__name__)
 
 _CALL, _FORWARD, _ORIGINAL = "_compiled_call_impl", "forward", "_torchdynamo_orig_callable"
 
 
-def check_not_replaced(text_model: nn.Module) -> None:
+def check_not_replaced(text_model: TransformersModule) -> None:
     """Raises `InputError` for a decoder that has been replaced by torch.compile of it, or has such a layer."""
     layers = list(text_model.layers)
     for part in (text_model, *layers, *(getattr(layer, "self_attn", None) for layer in layers)):
@@ -31,7 +32,7 @@ class Uncompiled:
     an attribute, which compiled code does look at.
     """
 
-    def __init__(self, model: nn.Module, hooked: Iterable[nn.Module]) -> None:
+    def __init__(self, model: TransformersModule, hooked: Iterable[nn.Module]) -> None:
         self._changed: list[tuple[dict[str, Any], str, Any]] = []
         hooked = set(hooked)
         aside = False

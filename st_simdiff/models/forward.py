@@ -224,8 +224,9 @@ class ForwardPass:
         """
         self.cache = cache
         past = self._past(index)
-        if cache is not None and index < len(cache.layers) and isinstance(cache.layers[index], PrunedLayer):
-            cache.layers[index].expected = True
+        layer = cache.layers[index] if cache is not None and index < len(cache.layers) else None
+        if isinstance(layer, PrunedLayer):
+            layer.expected = True
         self.seen[index] = (past, self.view)
         if self.rotary is None:
             self.rotary = rotary

@@ -19,7 +19,6 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
@@ -34,6 +33,7 @@ from st_simdiff.models.forward import ForwardPass
 from st_simdiff.models.loss import Labels
 from st_simdiff.models.trace import Trace
 from st_simdiff.models.transformers_api import (
+    TransformersModule,
     cache_in,
     cache_of,
     check_decoder,
@@ -69,7 +69,9 @@ class ModelHooks:
     users: how many blocks and attachments need the hooks. Raises `InputError` for a decoder that hooks cannot serve.
     """
 
-    def __init__(self, model: nn.Module, family: Family, blocks: ContextVar[Mapping[ModelHooks, Compression]]) -> None:
+    def __init__(
+        self, model: TransformersModule, family: Family, blocks: ContextVar[Mapping[ModelHooks, Compression]]
+    ) -> None:
         self.model, self.family = model, family
         self.head, self.text_model = family.head(model), family.text_model(model)
         self.shape = model_shape(self.text_model)
@@ -158,23 +160,23 @@ class ModelHooks:
 
     # --- hooks ---
 
-    def _hook(self, module: nn.Module, hook: Any, *, before: bool, **options: Any) -> None:
+    def _hook(self, module: TransformersModule, hook: Any, *, before: bool, **options: Any) -> None:
         register = module.register_forward_pre_hook if before else module.register_forward_hook
         self._handles.append(register(hook, with_kwargs=True, **options))
 
-    def _watch_layer(self, index: int, layer: nn.Module, *, before: bool) -> None:
+    def _watch_layer(self, index: int, layer: TransformersModule, *, before: bool) -> None:
         @torch.compiler.disable
-        def before_layer(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        def before_layer(_module: TransformersModule, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
             return self._enter_layer(index, layer, args, kwargs)
 
         @torch.compiler.disable
-        def after_layer(_module: nn.Module, _args: tuple, _kwargs: dict, output: Any) -> Any:
+        def after_layer(_module: TransformersModule, _args: tuple, _kwargs: dict, output: Any) -> Any:
             return self._leave_layer(index, layer, output)
 
         self._hook(layer, before_layer if before else after_layer, before=before)
 
     @torch.compiler.disable
-    def _enter_head(self, _module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    def _enter_head(self, _module: TransformersModule, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         call, compression = self._call, self.active()
         wanted, labels = kwargs.get("logits_to_keep"), kwargs.get("labels")
         call.logits_to_keep = wanted if isinstance(wanted, int) and wanted > 0 else 1
@@ -187,20 +189,20 @@ class ModelHooks:
         return args, kwargs | {"labels": None}
 
     @torch.compiler.disable
-    def _leave_head(self, module: nn.Module, _args: tuple, _kwargs: dict, output: Any) -> Any:
+    def _leave_head(self, module: TransformersModule, _args: tuple, _kwargs: dict, output: Any) -> Any:
         labels, self._call.labels = self._call.labels, None
         return None if labels is None or output is None else labels.with_loss(module, output)
 
     @torch.compiler.disable
-    def _enter(self, _module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    def _enter(self, _module: TransformersModule, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         call, past = self._call, cache_of(kwargs)
         videos, call.announced = call.announced, None
         compression = call.compression if videos is not None else self.active()
         call.compression = None
         if compression is None or not compression.open:
             return None
-        has_videos = videos is not None and any(videos)
-        if not has_videos:
+        if videos is None or not any(videos):
+            videos = None
             if past is None or past.get_seq_length() == 0:
                 compression.trace.videos = []
             if not is_pruned(past):
@@ -214,7 +216,7 @@ class ModelHooks:
         call.forward = forward = ForwardPass(
             self.text_model, compression.method, embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), past
         )
-        if has_videos:
+        if videos is not None:
             forward.add_videos(videos, self.shape, embeds.device, call.logits_to_keep + call.answered)
             features, mask = kwargs.pop("deepstack_visual_embeds", None), kwargs.pop("visual_pos_masks", None)
             if features is not None:
@@ -229,7 +231,7 @@ class ModelHooks:
         return args, kwargs
 
     @torch.compiler.disable
-    def _leave(self, _module: nn.Module, _args: tuple, _kwargs: dict, output: Any) -> None:
+    def _leave(self, _module: TransformersModule, _args: tuple, _kwargs: dict, output: Any) -> None:
         call = self._call
         forward, call.forward, call.attention_call = call.forward, None, None
         call.logits_to_keep, call.answered = 1, 0
@@ -239,7 +241,9 @@ class ModelHooks:
         if call.labels is not None:
             call.labels.follow(forward.kept, forward.view.valid)
 
-    def _enter_layer(self, index: int, layer: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    def _enter_layer(
+        self, index: int, layer: TransformersModule, args: tuple, kwargs: dict
+    ) -> tuple[tuple, dict] | None:
         forward = self._call.forward
         if forward is None:
             return None
@@ -247,14 +251,14 @@ class ModelHooks:
         return args, kwargs | forward.enter_layer(index, hidden, rotary, cache_of(kwargs))
 
     @torch.compiler.disable
-    def _tap_attention(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+    def _tap_attention(self, module: TransformersModule, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         call, past = self._call, cache_of(kwargs)
         if call.forward is None or not call.forward.videos or isinstance(past, KeyTap):
             return None
         call.attention_call = with_cache(type(module).forward, kwargs, KeyTap(past))
         return args, call.attention_call
 
-    def _leave_layer(self, index: int, layer: nn.Module, output: Any) -> Any:
+    def _leave_layer(self, index: int, layer: TransformersModule, output: Any) -> Any:
         forward, attention_call = self._call.forward, self._call.attention_call
         self._call.attention_call = None
         if forward is None or not forward.videos:
@@ -262,22 +266,30 @@ class ModelHooks:
         hidden = output[0] if isinstance(output, tuple) else output
         reduced = forward.add_deepstack(index, hidden)
 
+        if index in forward.scored:
+            if attention_call is None:
+                raise unknown_version(f"{type(layer).__name__} did not call its self_attn")
+            with stage_of(self.head, "scoring"):
+                reduced = self._score(forward, index, reduced, attention_call)
+        if reduced is hidden:
+            return None
+        return (reduced, *output[1:]) if isinstance(output, tuple) else reduced
+
+    def _score(
+        self, forward: ForwardPass, index: int, hidden: torch.Tensor, attention_call: dict[str, Any]
+    ) -> torch.Tensor:
+        """The hidden states that are left after the method has acted behind layer `index`."""
+        layers = self.text_model.layers
+
         @cache
         def attention() -> torch.Tensor:
-            return last_query_attention(layer.self_attn, attention_call, forward.key_validity(index), forward.query)
+            module = layers[index].self_attn
+            return last_query_attention(module, attention_call, forward.key_validity(index), forward.query)
 
         def visual_attention(row: int, where: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-            layers = self.text_model.layers
             if index + 1 == len(layers):
                 raise InputError("Attention among the visual tokens is that of the next layer, and this is the last.")
             rotary = rotary_at(attention_call["position_embeddings"], row, where)
             return last_token_attention(layers[index + 1], hidden, rotary)
 
-        if index in forward.scored:
-            if attention_call is None:
-                raise unknown_version(f"{type(layer).__name__} did not call its self_attn")
-            with stage_of(self.head, "scoring"):
-                reduced = forward.reduce_after_layer(index, reduced, attention, visual_attention)
-        if reduced is hidden:
-            return None
-        return (reduced, *output[1:]) if isinstance(output, tuple) else reduced
+        return forward.reduce_after_layer(index, hidden, attention, visual_attention)

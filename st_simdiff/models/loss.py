@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 
 from st_simdiff.errors import InputError
+from st_simdiff.models.transformers_api import TransformersModule
 
 IGNORED = -100
 """The label of a position without a loss, as everywhere in transformers."""
@@ -46,7 +46,7 @@ class Labels:
         if valid is not None:
             self.labels = self.labels.masked_fill(~valid.to(self.labels.device), IGNORED)
 
-    def with_loss(self, head: nn.Module, output: Any) -> Any:
+    def with_loss(self, head: TransformersModule, output: Any) -> Any:
         """The output of the model's head with the loss that it would have had by its own function.
 
         Raises `InputError` if it has not the logits of every position.
