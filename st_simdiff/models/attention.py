@@ -138,6 +138,10 @@ def rotary_at(
     rotary: tuple[torch.Tensor, torch.Tensor], row: int, where: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines (..., B or 1, L, d) of some positions of one row: (..., 1, n, d). where: int64 (n,)."""
-    rows = (part[..., min(row, part.shape[-3] - 1), :, :].unsqueeze(-3) for part in rotary)
-    cosines, sines = (part.index_select(-2, where.to(part.device)) for part in rows)
-    return cosines, sines
+
+    def at(part: torch.Tensor) -> torch.Tensor:
+        own = part[..., min(row, part.shape[-3] - 1), :, :].unsqueeze(-3)
+        return own.index_select(-2, where.to(part.device))
+
+    cosines, sines = rotary
+    return at(cosines), at(sines)

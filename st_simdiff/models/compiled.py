@@ -32,7 +32,7 @@ class Uncompiled:
     an attribute, which compiled code does look at.
     """
 
-    def __init__(self, model: TransformersModule, hooked: Iterable[nn.Module]) -> None:
+    def __init__(self, model: nn.Module, hooked: Iterable[nn.Module]) -> None:
         self._changed: list[tuple[dict[str, Any], str, Any]] = []
         hooked = set(hooked)
         aside = False

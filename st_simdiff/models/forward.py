@@ -224,9 +224,9 @@ class ForwardPass:
         """
         self.cache = cache
         past = self._past(index)
-        layer = cache.layers[index] if cache is not None and index < len(cache.layers) else None
-        if isinstance(layer, PrunedLayer):
-            layer.expected = True
+        held: Any = cache.layers[index] if cache is not None and index < len(cache.layers) else None
+        if isinstance(held, PrunedLayer):
+            held.expected = True
         self.seen[index] = (past, self.view)
         if self.rotary is None:
             self.rotary = rotary

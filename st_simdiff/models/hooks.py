@@ -38,6 +38,7 @@ from st_simdiff.models.transformers_api import (
     cache_of,
     check_decoder,
     check_gathered,
+    decoder_layers,
     layer_inputs,
     layer_kinds,
     unknown_version,
@@ -73,7 +74,8 @@ class ModelHooks:
         self, model: TransformersModule, family: Family, blocks: ContextVar[Mapping[ModelHooks, Compression]]
     ) -> None:
         self.model, self.family = model, family
-        self.head, self.text_model = family.head(model), family.text_model(model)
+        self.head: TransformersModule = family.head(model)
+        self.text_model: TransformersModule = family.text_model(model)
         self.shape = model_shape(self.text_model)
         self.recorder: SiglipRecorder | None = None
         self.attached: Compression | None = None
@@ -88,8 +90,9 @@ class ModelHooks:
         if layer_kinds(self.text_model) != {"full_attention"}:
             kinds = sorted(layer_kinds(self.text_model))
             raise InputError(f"Compression needs full attention in every decoder layer, the model has {kinds}.")
+        self._layers: list[TransformersModule] = list(decoder_layers(self.text_model))
         try:
-            layers = self.text_model.layers
+            layers = self._layers
             parts = {self.head, self.text_model, *layers, *(layer.self_attn for layer in layers)}
             self._handles.append(Uncompiled(model, parts))
             self._handles += family.watch(model, self)
@@ -97,7 +100,7 @@ class ModelHooks:
             self._hook(self.head, self._leave_head, before=False, always_call=True)
             self._hook(self.text_model, self._enter, before=True)
             self._hook(self.text_model, self._leave, before=False, always_call=True)
-            for index, layer in enumerate(self.text_model.layers):
+            for index, layer in enumerate(self._layers):
                 self._watch_layer(index, layer, before=True)
         except BaseException:
             self.remove()
@@ -113,7 +116,7 @@ class ModelHooks:
             self._handles += [Uncompiled(self.model, [self.recorder.attention]), *self.recorder.handles]
         scored = set(method.layers(self.shape.layers))
         follows_features = "deepstack_visual_embeds" in self.family.decoder_arguments
-        for index, layer in enumerate(self.text_model.layers):
+        for index, layer in enumerate(self._layers):
             if index in scored and index not in self._tapped:
                 self._tapped.add(index)
                 self._hook(layer.self_attn, self._tap_attention, before=True)
@@ -202,7 +205,7 @@ class ModelHooks:
         if compression is None or not compression.open:
             return None
         if videos is None or not any(videos):
-            videos = None
+            videos = []
             if past is None or past.get_seq_length() == 0:
                 compression.trace.videos = []
             if not is_pruned(past):
@@ -216,7 +219,7 @@ class ModelHooks:
         call.forward = forward = ForwardPass(
             self.text_model, compression.method, embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), past
         )
-        if videos is not None:
+        if videos:
             forward.add_videos(videos, self.shape, embeds.device, call.logits_to_keep + call.answered)
             features, mask = kwargs.pop("deepstack_visual_embeds", None), kwargs.pop("visual_pos_masks", None)
             if features is not None:
@@ -259,37 +262,29 @@ class ModelHooks:
         return args, call.attention_call
 
     def _leave_layer(self, index: int, layer: TransformersModule, output: Any) -> Any:
-        forward, attention_call = self._call.forward, self._call.attention_call
+        forward, self_attention = self._call.forward, self._call.attention_call
+        attention_call: dict[str, Any] = self_attention or {}
         self._call.attention_call = None
         if forward is None or not forward.videos:
             return None
         hidden = output[0] if isinstance(output, tuple) else output
         reduced = forward.add_deepstack(index, hidden)
 
+        @cache
+        def attention() -> torch.Tensor:
+            return last_query_attention(layer.self_attn, attention_call, forward.key_validity(index), forward.query)
+
+        def visual_attention(row: int, where: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+            if index + 1 == len(self._layers):
+                raise InputError("Attention among the visual tokens is that of the next layer, and this is the last.")
+            rotary = rotary_at(attention_call["position_embeddings"], row, where)
+            return last_token_attention(self._layers[index + 1], hidden, rotary)
+
         if index in forward.scored:
-            if attention_call is None:
+            if self_attention is None:
                 raise unknown_version(f"{type(layer).__name__} did not call its self_attn")
             with stage_of(self.head, "scoring"):
-                reduced = self._score(forward, index, reduced, attention_call)
+                reduced = forward.reduce_after_layer(index, reduced, attention, visual_attention)
         if reduced is hidden:
             return None
         return (reduced, *output[1:]) if isinstance(output, tuple) else reduced
-
-    def _score(
-        self, forward: ForwardPass, index: int, hidden: torch.Tensor, attention_call: dict[str, Any]
-    ) -> torch.Tensor:
-        """The hidden states that are left after the method has acted behind layer `index`."""
-        layers = self.text_model.layers
-
-        @cache
-        def attention() -> torch.Tensor:
-            module = layers[index].self_attn
-            return last_query_attention(module, attention_call, forward.key_validity(index), forward.query)
-
-        def visual_attention(row: int, where: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-            if index + 1 == len(layers):
-                raise InputError("Attention among the visual tokens is that of the next layer, and this is the last.")
-            rotary = rotary_at(attention_call["position_embeddings"], row, where)
-            return last_token_attention(layers[index + 1], hidden, rotary)
-
-        return forward.reduce_after_layer(index, hidden, attention, visual_attention)

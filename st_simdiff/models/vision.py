@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
 
 from st_simdiff.methods.base import VisionInput
-from st_simdiff.models.transformers_api import TransformersModule
 
 _SCORE_BYTES = 1 << 26
 """Attention scores computed at once: the frames of a chunk are taken in turns that fit."""
@@ -45,7 +46,7 @@ class SiglipRecorder:
     head: the tower's pooling head, if it has one, whose output is recorded as well.
     """
 
-    def __init__(self, attention: TransformersModule, *, head: TransformersModule | None = None) -> None:
+    def __init__(self, attention: nn.Module, *, head: nn.Module | None = None) -> None:
         self.attention = attention
         self._own = _Recording()
         self.handles = [attention.register_forward_pre_hook(self._record, with_kwargs=True)]
@@ -64,20 +65,20 @@ class SiglipRecorder:
         if not seen:
             return FrameRecord(None, None)
         return FrameRecord(
-            torch.cat([one.attention for one in seen if one.attention is not None]) if "attention" in wanted else None,
-            torch.cat([one.keys for one in seen if one.keys is not None]) if "keys" in wanted else None,
+            _joined([record.attention for record in seen]) if "attention" in wanted else None,
+            _joined([record.keys for record in seen]) if "keys" in wanted else None,
             torch.cat(pooled) if pooled else None,
         )
 
     @torch.compiler.disable
     @torch.no_grad()
-    def _record_head(self, _head: TransformersModule, _args: tuple, output: torch.Tensor) -> None:
+    def _record_head(self, _head: nn.Module, _args: tuple, output: torch.Tensor) -> None:
         if self._own.wanted:
             self._own.pooled += (output.detach(),)
 
     @torch.compiler.disable
     @torch.no_grad()
-    def _record(self, module: TransformersModule, args: tuple, kwargs: dict) -> None:
+    def _record(self, module: Any, args: tuple, kwargs: dict) -> None:
         wanted = self._own.wanted
         if not wanted:
             return
@@ -91,6 +92,10 @@ class SiglipRecorder:
             turns = range(0, len(hidden), step)
             attention = torch.cat([_received(queries[t : t + step], keys[t : t + step], module.scale) for t in turns])
         self._own.seen += (FrameRecord(attention, keys.mean(-2) if "keys" in wanted else None),)
+
+
+def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor:
+    return torch.cat([part for part in parts if part is not None])
 
 
 def _received(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:
