@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from dataclasses import replace
 from types import MappingProxyType
 
+from torch import nn
+
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import check_method
@@ -19,7 +21,6 @@ from st_simdiff.models.families import family_of, find_family, unwrapped
 from st_simdiff.models.families.base import Compression, ImagesAsFrames
 from st_simdiff.models.hooks import ModelHooks
 from st_simdiff.models.trace import Trace
-from st_simdiff.models.transformers_api import TransformersModule
 
 _LOCK = threading.RLock()
 _BLOCKS: ContextVar[Mapping[ModelHooks, Compression]] = ContextVar("st_simdiff_blocks", default=MappingProxyType({}))
@@ -27,7 +28,7 @@ _BLOCKS: ContextVar[Mapping[ModelHooks, Compression]] = ContextVar("st_simdiff_b
 
 
 @contextmanager
-def compress(model: TransformersModule, method: Method, *, images_as_frames: ImagesAsFrames = False) -> Iterator[Trace]:
+def compress(model: nn.Module, method: Method, *, images_as_frames: ImagesAsFrames = False) -> Iterator[Trace]:
     """Compresses the videos of every prompt that `model` sees inside the block. Leaving it restores the model exactly.
 
     The block holds for the thread (the context, see `contextvars`) that entered it, as `torch.no_grad` does; calls of
@@ -54,7 +55,7 @@ def compress(model: TransformersModule, method: Method, *, images_as_frames: Ima
         _quit(hooks)
 
 
-def attach(model: TransformersModule, method: Method, *, images_as_frames: ImagesAsFrames = False) -> Attachment:
+def attach(model: nn.Module, method: Method, *, images_as_frames: ImagesAsFrames = False) -> Attachment:
     """Compresses the videos of every prompt of every thread until `Attachment.detach`: for a process that serves.
 
     model, method, images_as_frames: as for `compress`. Forgetting the attachment leaves the model compressed.
@@ -66,7 +67,7 @@ def attach(model: TransformersModule, method: Method, *, images_as_frames: Image
 class Attachment:
     """A method that stays on a model. Assign `method` to switch for every thread, `using` switches for one call."""
 
-    def __init__(self, model: TransformersModule, method: Method, images_as_frames: ImagesAsFrames = False) -> None:
+    def __init__(self, model: nn.Module, method: Method, images_as_frames: ImagesAsFrames = False) -> None:
         model = unwrapped(model)
         family = family_of(model, images_as_frames)
         check_method(method)
@@ -123,7 +124,7 @@ class Attachment:
         return attached
 
 
-def hooks_on(model: TransformersModule) -> ModelHooks | None:
+def hooks_on(model: nn.Module) -> ModelHooks | None:
     """The hooks that are on `model`, or None."""
     for hook in find_family(model).text_model(model)._forward_pre_hooks.values():
         owner = getattr(hook, "__self__", None)
@@ -132,7 +133,7 @@ def hooks_on(model: TransformersModule) -> ModelHooks | None:
     return None
 
 
-def _join(model: TransformersModule, method: Method) -> ModelHooks:
+def _join(model: nn.Module, method: Method) -> ModelHooks:
     """The model's hooks, made if there are none, with what `method` needs; one user more."""
     with _LOCK:
         hooks = hooks_on(model) or ModelHooks(model, find_family(model), _BLOCKS)
