@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments
-from st_simdiff.checkpoints.files import read_json
-from st_simdiff.checkpoints.hub import LLAVA_VIDEO, NVILA, TRANSFORMERS, Layout, Located, locate, split_name
+from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, read_value
+from st_simdiff.checkpoints.code import ALLOW, named_code
+from st_simdiff.checkpoints.hub import LLAVA_VIDEO, NVILA, TRANSFORMERS, Layout, Located, files_of, locate, split_name
 from st_simdiff.checkpoints.hub import is_here as is_located
+from st_simdiff.checkpoints.identity import digest_of_files
 from st_simdiff.checkpoints.llava_video.config import read_config
 from st_simdiff.checkpoints.llava_video.layout import pooled_side, span_length
 from st_simdiff.checkpoints.llava_video.weights import find_weights
 from st_simdiff.checkpoints.nvila.config import read_config as read_nvila
+from st_simdiff.checkpoints.transformers_loading import check_folder
 from st_simdiff.errors import InputError
 
 MODEL_TYPES = {
@@ -37,14 +40,24 @@ def given_checkpoint(settings: Mapping[str, Any]) -> str:
     return f"{path}@{revision}" if revision not in (None, "main") and name is not None and name[1] is None else path
 
 
-def locate_checkpoint(model: str, path: str) -> Located:
+def is_trusted(settings: Mapping[str, Any]) -> bool:
+    """Whether the user lets code of the checkpoint's own run."""
+    return read_value(settings.get(ALLOW)) is True
+
+
+def locate_checkpoint(model: str, path: str, *, code: bool = False) -> Located:
     """The checkpoint `path` of the harness model `model`: a folder, or a name on the hub, fetched if need be.
 
-    What a name means to another package's model is left to that. Raises `InputError`, in one sentence, for a name that
-    cannot be had; a folder is not looked into.
+    code: with its Python files. What a name means to another package's model is left to that. Raises `InputError`, in
+    one sentence, for a name that cannot be had; a folder is not looked into.
     """
     layout = _layout(model)
-    return Located(Path(path)) if layout is None else locate(path, layout)
+    if layout is None:
+        return Located(Path(path))
+    try:
+        return locate(path, replace(layout, texts=(*layout.texts, "*.py")) if code else layout)
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
 
 
 def is_here(model: str, path: str) -> bool:
@@ -57,11 +70,14 @@ def _layout(model: str) -> Layout | None:
     return {"llava_video": LLAVA_VIDEO, "nvila": NVILA, **dict.fromkeys(MODEL_TYPES, TRANSFORMERS)}.get(model)
 
 
-def check_checkpoint(model: str, folder: Path, arguments: AnsweringArguments | None) -> dict[str, Any]:
+def check_checkpoint(
+    model: str, folder: Path, arguments: AnsweringArguments | None, *, trusted: bool = False
+) -> dict[str, Any]:
     """How the checkpoint in `folder` makes tokens of a video, as it will be loaded.
 
     arguments: of a model that this project runs itself; None for others, which alone know (then the answer is empty).
-    Raises `InputError` in one sentence for a folder that holds no checkpoint of `model`.
+    trusted: whether the checkpoint's own code may say what it is. Raises `InputError` in one sentence for a folder that
+    holds no checkpoint of `model`.
     """
     try:
         if isinstance(arguments, LlavaVideoArguments):
@@ -72,12 +88,16 @@ def check_checkpoint(model: str, folder: Path, arguments: AnsweringArguments | N
             return _nvila(folder, arguments)
         if model not in MODEL_TYPES:
             return {}
-        kind = read_json(folder / "config.json", "a checkpoint").get("model_type")
+        kind = check_folder(folder).get("model_type")
+        code = named_code(folder)
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
-    if kind != MODEL_TYPES[model]:
-        raise InputError(f"{folder} is no checkpoint for {model}: its model_type is {kind}, not {MODEL_TYPES[model]}.")
-    return {}
+    if kind == MODEL_TYPES[model] or (trusted and code):
+        return {}
+    hint = f" {', '.join(code)} names code that says more: {ALLOW}=True in model_args would run it." if code else ""
+    raise InputError(
+        f"{folder} is no checkpoint for {model}: its model_type is {kind}, not {MODEL_TYPES[model]}.{hint}"
+    )
 
 
 def _llava_video(folder: Path, arguments: LlavaVideoArguments) -> dict[str, Any]:
@@ -108,21 +128,29 @@ def checkpoint_name(path: str) -> str:
     return Path(path).resolve().name if name is None else name[0].rpartition("/")[2]
 
 
-def fingerprint_checkpoint(folder: Path) -> str:
-    """16 hex digits for the files in `folder`, at any depth; the name itself of what is no folder here.
+def fingerprint_checkpoint(model: str, folder: Path) -> str:
+    """16 hex digits for the names and all bytes of the files in `folder` that a loader of `model` reads.
 
-    Text files (configs, tokenizer, index of the weights) count whole. A weights file counts with its name, its size and
-    `SAMPLES` pieces of `SAMPLE_BYTES`, so 15 GB take a few milliseconds; weights that differ only between the pieces
-    are not told apart.
+    Links are followed. The name itself of what is no folder here, and is left to another package's model.
     """
     if not folder.is_dir():
         return str(folder)
+    layout = _layout(model)
+    return digest_of_files(folder, files_of(folder, layout) if layout is not None else _all_files(folder))
+
+
+def _all_files(folder: Path) -> list[str]:
+    files = sorted(path for path in folder.rglob("*") if path.suffix in TEXT_FILES | WEIGHT_FILES and path.is_file())
+    return [path.relative_to(folder).as_posix() for path in files]
+
+
+def earlier_fingerprint(folder: Path) -> str:
+    """The fingerprint that results of version 0.2 and before have: of text files, and of samples of weight files."""
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*")):
-        if not file.is_file() or file.suffix not in TEXT_FILES | WEIGHT_FILES:
-            continue
+    for name in _all_files(folder):
+        file = folder / name
         size = file.stat().st_size
-        digest.update(f"{file.relative_to(folder).as_posix()} {size}\n".encode())
+        digest.update(f"{name} {size}\n".encode())
         digest.update(file.read_bytes() if file.suffix in TEXT_FILES else _samples(file, size))
     return digest.hexdigest()[:16]
 

@@ -22,7 +22,7 @@ def read_json(path: Path, meaning: str) -> dict[str, Any]:
     if path.stat().st_size > LARGEST_JSON:
         raise ValueError(f"{path} is no file of {meaning}: it has {path.stat().st_size:,} bytes.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}).") from error
     if not isinstance(content, dict):
@@ -39,7 +39,7 @@ def read_index(path: Path) -> dict[str, str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{path} has no weight_map.")
     for tensor, file in weight_map.items():
-        if not isinstance(file, str) or not _stays_inside(file) or not file.endswith(".safetensors"):
+        if not isinstance(file, str) or not stays_inside(file) or not file.endswith(".safetensors"):
             raise ValueError(
                 f"{path} must name a safetensors file inside its own folder for every tensor, got {file!r} for "
                 f"{tensor!r}."
@@ -47,7 +47,8 @@ def read_index(path: Path) -> dict[str, str]:
     return weight_map
 
 
-def _stays_inside(file: str) -> bool:
+def stays_inside(file: str) -> bool:
+    """Whether a path in a checkpoint's files is one below their folder."""
     place = PurePosixPath(file)
     return not place.is_absolute() and ".." not in place.parts and "\\" not in file and ":" not in file
 
@@ -60,3 +61,7 @@ def weight_files(folder: Path, part: str = "") -> list[str]:
     index = folder / part / INDEX_FILE
     files = sorted(set(read_index(index).values())) if index.is_file() else [SINGLE_FILE]
     return [str(PurePosixPath(part, file)) for file in files]
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")

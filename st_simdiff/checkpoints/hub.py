@@ -6,9 +6,11 @@ HF_HUB_OFFLINE, HF_TOKEN and progress bars), and without a network takes what th
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import constants, snapshot_download
@@ -32,14 +34,18 @@ _TOKENIZER = (
 @dataclass(frozen=True)
 class Layout:
     """The files that a loader reads. texts: all but the weights, as names or patterns in which * may stand for folders
-    too. parts: the folders with safetensors weights.
+    too. parts: the folders with safetensors weights. others: patterns of files that are read where they are, but are
+    not fetched.
     """
 
     texts: tuple[str, ...]
     parts: tuple[str, ...] = ("",)
+    others: tuple[str, ...] = ()
 
 
-LLAVA_VIDEO = Layout(("config.json", "generation_config.json", "model.safetensors.index.json", *_TOKENIZER))
+LLAVA_VIDEO = Layout(
+    ("config.json", "*/config.json", "generation_config.json", "model.safetensors.index.json", *_TOKENIZER)
+)
 NVILA = Layout(
     (
         *("config.json", "generation_config.json"),
@@ -49,7 +55,7 @@ NVILA = Layout(
     ),
     ("llm", "vision_tower", "mm_projector"),
 )
-TRANSFORMERS = Layout(("*.json", "*.jinja", "*.txt", "*.model"))
+TRANSFORMERS = Layout(("*.json", "*.jinja", "*.txt", "*.model"), others=("*.safetensors", "*.bin", "*.py"))
 """Of transformers' own classes: configs, tokenizers and processors have many names."""
 
 
@@ -94,6 +100,25 @@ def locate(given: str | Path, layout: Layout, *, local_only: bool = False) -> Lo
             + ("the hub cannot be asked for the rest." if _offline() or local_only else "the hub does not have it.")
         )
     return Located(folder, repository, commit)
+
+
+def files_of(folder: Path, layout: Layout) -> list[str]:
+    """The files in `folder` that a loader of `layout` reads, from the folder on. Links are followed."""
+    weights = {file for part in layout.parts for file in weight_files(folder, part)}
+    found, seen = [], set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # a link to a folder above would lead round and round
+            folders.clear()
+            continue
+        seen.add(real)
+        names = (PurePosixPath(Path(place, file).relative_to(folder)) for file in files)
+        found += [str(name) for name in names if str(name) in weights or _matches(str(name), layout)]
+    return sorted(found)
+
+
+def _matches(name: str, layout: Layout) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in (*layout.texts, *layout.others))
 
 
 def is_here(given: str | Path, layout: Layout) -> bool:

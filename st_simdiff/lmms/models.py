@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, keys, read_arguments
+from st_simdiff.checkpoints.code import ALLOW
 from st_simdiff.errors import unknown
 from st_simdiff.lmms.wrappers.stock import wrapper_arguments
 from st_simdiff.methods.base import Method
@@ -32,7 +33,8 @@ class HarnessModel:
         """The settings of the model itself; None where a wrapper's are not known."""
         if self.arguments is not None:
             return keys(self.arguments)
-        return None if self.stock is None else wrapper_arguments(self.stock)
+        known = None if self.stock is None else wrapper_arguments(self.stock)
+        return known and known | {ALLOW}
 
     def read(self, settings: Mapping[str, Any], method: Method) -> AnsweringArguments | None:
         """`settings` of the model with their types; None for a wrapper of lmms-eval's, which reads its own.

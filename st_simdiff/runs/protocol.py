@@ -22,6 +22,7 @@ from st_simdiff.answering.checkpoints import (
     checkpoint_name,
     fingerprint_checkpoint,
     given_checkpoint,
+    is_trusted,
     locate_checkpoint,
 )
 from st_simdiff.answering.device import choose_dtype
@@ -64,12 +65,13 @@ def plan_protocol(
     `InputError` where `settings["pretrained"]`, a folder or a name on the hub, is no checkpoint of `model`.
     """
     path = given_checkpoint(settings)
-    located = locate_checkpoint(model, path)
-    seen = check_checkpoint(model, located.folder, arguments)
+    trusted = is_trusted(settings)
+    located = locate_checkpoint(model, path, code=trusted)
+    seen = check_checkpoint(model, located.folder, arguments, trusted=trusted)
     source = {} if located.commit is None else {SOURCE: {"repository": located.repository, "commit": located.commit}}
     return {
         "model": model,
-        "checkpoint": {"name": checkpoint_name(path), "fingerprint": fingerprint_checkpoint(located.folder)},
+        "checkpoint": {"name": checkpoint_name(path), "fingerprint": fingerprint_checkpoint(model, located.folder)},
         **source,
         **_asked(settings, arguments, has_gpu),
         **seen,

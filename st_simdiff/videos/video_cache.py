@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from st_simdiff.errors import InputError
 logger = logging.getLogger(__name__)
 
 _SUFFIX, _UNFINISHED = ".safetensors", ".unfinished"
+_OWN_NAME = re.compile(r"[0-9a-f]{40}\.(safetensors|unfinished)")
+SUBFOLDER, MARKER = "st_simdiff_features", "made_by_st_simdiff.txt"
 
 
 @dataclass(frozen=True)
@@ -54,18 +57,20 @@ class Claim:
 
 
 class VideoCache:
-    """The entries in `folder`, which together take up at most `limit` bytes: the least recently used ones go first.
+    """The entries in a subfolder of `folder`, together at most `limit` bytes: the least recently used ones go first.
 
+    Nothing but what this class has written is ever removed: see `own_folder`.
     A folder that turns out to be full or read-only costs a warning: nothing more is stored, and all goes on without.
-    Raises `InputError` if the folder cannot be made.
+    Raises `InputError` if the folder cannot be made, or holds anything else.
     """
 
     def __init__(self, folder: str | Path, limit: int) -> None:
-        self.folder, self.limit = Path(folder), limit
+        self.limit = limit
         self.stores = True
         self._warned: set[str] = set()
         try:
-            (self.folder / "locks").mkdir(parents=True, exist_ok=True)
+            self.folder = own_folder(folder)
+            (self.folder / "locks").mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"video_cache is a folder that can be written, got {str(folder)!r}: {error}.") from error
 
@@ -144,7 +149,7 @@ class VideoCache:
 
     def _make_room(self, key: str, size: int) -> None:
         """Under the folder's lock, which also means that whoever left an unfinished file behind is dead."""
-        for unfinished in self.folder.glob(f"*{_UNFINISHED}"):
+        for unfinished in filter(_is_own, self.folder.glob(f"*{_UNFINISHED}")):
             unfinished.unlink(missing_ok=True)
         entries = sorted(entry for entry in self._entries() if entry[2] != self._path(key))
         surplus = sum(held for _, held, _ in entries) + size - self.limit
@@ -156,7 +161,7 @@ class VideoCache:
 
     def _entries(self) -> Iterator[tuple[int, int, Path]]:
         """Time of the last use, bytes, path."""
-        for path in self.folder.glob(f"*{_SUFFIX}"):
+        for path in filter(_is_own, self.folder.glob(f"*{_SUFFIX}")):
             with suppress(FileNotFoundError):
                 status = path.stat()
                 yield status.st_mtime_ns, status.st_size, path
@@ -165,6 +170,36 @@ class VideoCache:
         if message not in self._warned:
             self._warned.add(message)
             logger.warning(message)
+
+
+def own_folder(folder: str | Path) -> Path:
+    """The subfolder of `folder` that a cache of videos has for itself, made if need be, with a file that marks it.
+
+    Raises `InputError` for an empty name, and for a folder with anything that no cache of videos has made; OSError
+    where it cannot be made.
+    """
+    if not str(folder).strip():
+        raise InputError("video_cache is the name of a folder, got an empty one.")
+    place, own = Path(folder), Path(folder) / SUBFOLDER
+    if own.is_symlink():
+        raise InputError(f"video_cache is a folder for itself; {own} is a link to another one.")
+    if not (own / MARKER).is_file():
+        held = [path for part in (place, own) if part.is_dir() for path in part.iterdir()]
+        others = sorted(path.name for path in held if path != own and not _is_own(path))
+        if others:
+            raise InputError(
+                f"video_cache is a folder for itself, as what is old in it is removed; {place} holds {others[0]!r}: "
+                "choose a new or empty one."
+            )
+    own.mkdir(parents=True, exist_ok=True)
+    if not (own / MARKER).exists():
+        (own / MARKER).write_text("The features of videos, written by st_simdiff; they may be removed at any time.\n")
+    return own
+
+
+def _is_own(path: Path) -> bool:
+    """Whether the name of `path` is one that a cache gives: an entry, whole or not, the folder of locks, the marker."""
+    return path.name in ("locks", MARKER) or _OWN_NAME.fullmatch(path.name) is not None
 
 
 def key_of(description: Mapping[str, Any]) -> str:

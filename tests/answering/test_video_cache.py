@@ -22,7 +22,7 @@ from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import METHODS, make_method
 from st_simdiff.videos import reading, video_cache
-from st_simdiff.videos.video_cache import Entry, VideoCache, key_of
+from st_simdiff.videos.video_cache import MARKER, SUBFOLDER, Entry, VideoCache, key_of
 
 QUESTION = "What is seen?"
 SMALL = Entry({"values": torch.arange(1000.0)}, {"times": [0.5]})
@@ -148,7 +148,7 @@ def test_a_changed_file_under_the_same_name_is_computed_anew(answerer, video, ca
 @pytest.mark.parametrize("damage", ["cut", "flipped", "emptied", "renamed"])
 def test_a_damaged_entry_is_computed_anew(answerer, video, calls, tmp_path, caplog, damage):
     first, _ = ask(answerer(method="full"), video)
-    (path,) = (path for path in (tmp_path / "cache").glob("*.safetensors") if path.stat().st_size > 10_000)
+    (path,) = (path for path in (tmp_path / "cache").rglob("*.safetensors") if path.stat().st_size > 10_000)
     data = bytearray(path.read_bytes())
     if damage == "cut":
         path.write_bytes(data[: len(data) // 2])
@@ -160,7 +160,7 @@ def test_a_damaged_entry_is_computed_anew(answerer, video, calls, tmp_path, capl
     else:
         other = VideoCache(tmp_path / "other", 10**9)
         other.store("0" * 40, SMALL)
-        shutil.copy(tmp_path / "other" / f"{'0' * 40}.safetensors", path)
+        shutil.copy(other.folder / f"{'0' * 40}.safetensors", path)
     with caplog.at_level(logging.WARNING):
         second, _ = ask(answerer(method="full"), video)
     assert f"{path} is damaged" in caplog.text
@@ -182,7 +182,7 @@ def test_a_full_disk_costs_a_warning(answerer, video, tmp_path, caplog, monkeypa
     assert answers[0].text == plain.text
     assert caplog.text.count("No space left on device") == 1
     assert "from here on what is computed there is not stored" in caplog.text
-    assert not list((tmp_path / "cache").glob("*.*"))
+    assert [path.name for path in (tmp_path / "cache" / SUBFOLDER).glob("*.*")] == [MARKER]
     assert answers[1].counts["reused_features"] == 1
 
 
@@ -194,12 +194,46 @@ def test_a_folder_that_cannot_be_made_is_refused(answerer, tmp_path):
         answerer(video_cache_gb=0)
 
 
+@pytest.mark.parametrize("folder", ["", " "])
+def test_an_empty_name_is_no_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="the name of a folder, got an empty one"):
+        VideoCache(folder, 1000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_others_is_refused_and_left_as_it_is(answerer, checkpoint, tmp_path):
+    """As when a checkpoint's own folder is given: its weights are no entries."""
+    folder = shutil.copytree(checkpoint, tmp_path / "weights")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for limit in (1, 1e-5):
+        with pytest.raises(InputError, match=r"video_cache is a folder for itself.*holds 'config.json'"):
+            answerer(method="full", video_cache=folder, video_cache_gb=limit)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / SUBFOLDER).symlink_to(folder)
+    with pytest.raises(InputError, match="is a link to another one"):
+        VideoCache(tmp_path / "linked", 1000)
+
+
+def test_nothing_but_entries_is_removed(tmp_path):
+    cache = VideoCache(tmp_path, 2 * 4800)
+    other = tmp_path / "model.safetensors"
+    strange = cache.folder / "model-00001-of-00002.safetensors"
+    for path in (other, strange):
+        path.write_bytes(bytes(10_000))
+    for number in range(4):
+        cache.store(key_of({"n": number}), SMALL)
+    assert other.stat().st_size == strange.stat().st_size == 10_000
+    assert VideoCache(tmp_path, 4800).folder == cache.folder
+
+
 def test_the_least_recently_used_entries_go(tmp_path):
     cache = VideoCache(tmp_path, 3 * 4800)
     keys = [key_of({"n": n}) for n in range(4)]
     for place, key in enumerate(keys[:3]):
         cache.store(key, SMALL)
-        os.utime(tmp_path / f"{key}.safetensors", (place, place))
+        os.utime(cache.folder / f"{key}.safetensors", (place, place))
     assert cache.load(keys[0]).notes == {"times": [0.5]}
     cache.store(keys[3], SMALL)
     assert [cache.load(key) is not None for key in keys] == [True, False, True, True]
@@ -220,9 +254,10 @@ def test_an_entry_larger_than_the_folder_may_be(tmp_path, caplog):
 
 def test_what_a_dead_writer_left_is_cleared_away(tmp_path):
     cache = VideoCache(tmp_path, 10**6)
-    (tmp_path / "half.unfinished").write_bytes(b"12345")
+    unfinished = cache.folder / f"{'1' * 40}.unfinished"
+    unfinished.write_bytes(b"12345")
     cache.store("a", SMALL)
-    assert not (tmp_path / "half.unfinished").exists()
+    assert not unfinished.exists()
     torch.testing.assert_close(cache.load("a").tensors["values"], SMALL.tensors["values"])
 
 
@@ -301,7 +336,7 @@ def test_processes_that_write_at_once(tmp_path):
         process.join()
     cache = VideoCache(tmp_path, 5 * 4800)
     assert 0 < cache.size() <= 5 * 4800
-    assert not list(tmp_path.glob("*.unfinished"))
+    assert not list(tmp_path.rglob("*.unfinished"))
 
 
 def test_two_at_once_share_the_work(answerer, tmp_path, calls):

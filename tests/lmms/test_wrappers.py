@@ -1,6 +1,8 @@
 """The harness models beside llava_video: nvila, and the compressed twins of lmms-eval's own wrappers."""
 
+import json
 import math
+import re
 import shutil
 
 import pytest
@@ -10,8 +12,10 @@ from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.models import get_model
 from lmms_eval.tasks import TaskManager
 from made_videos import clip, write_video
+from safetensors.torch import load_file, save_file
 from stand_in_hub import COMMIT, lay_out_cache
 from tiny_checkpoints import WRITERS, write_checkpoint
+from transformers import dynamic_module_utils
 
 from st_simdiff.answering.arguments import NvilaArguments, parse
 from st_simdiff.answering.checkpoints import fingerprint_checkpoint
@@ -465,6 +469,106 @@ def test_a_twin_is_loaded_by_its_name_on_the_hub(checkpoint_of, cached, model):
         load(model, "simple", f"pretrained=owner/other{SMALL[model]}")
 
 
+CODE = "open({trace!r}, 'w').write('ran')\nclass OwnConfig:\n    model_type = 'own'\n    architectures = []\n"
+
+
+def with_code(checkpoint, folder, **entries):
+    """A copy of a checkpoint whose configs name code that would write the file `trace`."""
+    shutil.copytree(checkpoint, folder)
+    auto_map = {"AutoConfig": "own.OwnConfig", "AutoProcessor": "own.Own", "AutoTokenizer": ["own.Own", None]}
+    for path in folder.glob("*config.json"):
+        own = entries if path.name == "config.json" else {}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": auto_map} | own))
+    (folder / "own.py").write_text(CODE.format(trace=str(folder / "trace")))
+    return folder
+
+
+@pytest.fixture
+def modules(tmp_path, monkeypatch):
+    """Where transformers would put a checkpoint's code."""
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize(("model", "mode"), MODES)
+def test_code_that_a_checkpoint_names_does_not_run_in_a_twin(checkpoint_of, tmp_path, model, mode, caplog):
+    folder = with_code(checkpoint_of(model), tmp_path / "checkpoint")
+    twin = load(model, mode, f"pretrained={folder}{SMALL[model]}")
+    assert not (folder / "trace").exists()
+    assert type(twin.model).__module__.startswith("transformers.models.")
+    assert "trust_remote_code=True in model_args would run it" in caplog.text
+
+
+@pytest.mark.usefixtures("modules")
+def test_code_runs_where_the_user_says_so(checkpoint_of, tmp_path):
+    """lmms-eval's wrapper of Qwen3-VL runs it always."""
+    folder = with_code(checkpoint_of("st_simdiff_qwen3_vl"), tmp_path / "checkpoint")
+    with pytest.raises(SystemExit):  # the code there is makes no config
+        load("st_simdiff_qwen3_vl", "simple", f"pretrained={folder},trust_remote_code=True")
+    assert (folder / "trace").exists()
+
+
+@pytest.mark.parametrize("model", [model for model in WRITERS if model != "nvila"])
+def test_an_unknown_model_type_is_refused_and_the_sentence_says_what_would_run_it(checkpoint_of, tmp_path, model):
+    folder = with_code(checkpoint_of(model), tmp_path / "checkpoint", model_type="own_model")
+    with pytest.raises(
+        SystemExit, match=r"its model_type is own_model, not \w+\. .*trust_remote_code=True in model_args"
+    ):
+        load(model, "simple", f"pretrained={folder}")
+    with pytest.raises(InputError, match="trust_remote_code=True in model_args"):
+        plan(tmp_path, "--model", model, "--model_path", str(folder), "--tasks", "clips")
+    assert not (folder / "trace").exists()
+
+
+def without(weights, name):
+    return {key: value for key, value in weights.items() if key != name}
+
+
+@pytest.mark.parametrize("model", ["st_simdiff_qwen3_vl", "st_simdiff_llava_hf"])
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda weights, name: without(weights, name), "do not fit the model .missing: "),
+        (
+            lambda weights, name: weights | {name: weights[name][:-1].clone()},
+            "do not fit the model .of another shape: ",
+        ),
+        (lambda weights, name: weights | {name: weights[name] * float("nan")}, "has values that are not finite"),
+        (lambda weights, name: weights | {name: weights[name].to(torch.int8)}, "has type I8; weights are"),
+    ],
+)
+def test_weights_that_transformers_would_load_in_silence(checkpoint_of, tmp_path, model, damage, sentence):
+    folder = shutil.copytree(checkpoint_of(model), tmp_path / "checkpoint")
+    weights = load_file(folder / "model.safetensors")
+    name = next(key for key in sorted(weights) if "mlp" in key and key.endswith("weight"))
+    save_file(damage(weights, name), folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(SystemExit, match=sentence) as raised:
+        load(model, "simple", f"pretrained={folder}{SMALL[model]}")
+    assert str(folder) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"text_config": {"num_hidden_layers": 10**9}},
+        {"text_config": {"rms_norm_eps": -1}},
+        {"text_config": {"hidden_act": "none_such"}},
+        {"vision_config": {"hidden_size": 0}},
+        {"architectures": 5},
+    ],
+)
+def test_a_twins_config_is_checked_as_data(checkpoint_of, tmp_path, entries):
+    folder = shutil.copytree(checkpoint_of("st_simdiff_qwen2_5_vl"), tmp_path / "checkpoint")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for key, value in entries.items():
+        config[key] = config[key] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match=rf"{re.escape(str(path))}: .*must be"):
+        load("st_simdiff_qwen2_5_vl", "simple", f"pretrained={folder}")
+
+
 def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path, checkpoint_of, cached):
     checkpoint = checkpoint_of("st_simdiff_qwen3_vl")
     cached(checkpoint)
@@ -473,7 +577,7 @@ def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path, checkpoint_o
     assert (run.model, run.task) == ("st_simdiff_qwen3_vl", "videomme")
     expected = ["max_num_frames=8", "method=st_simdiff", f"pretrained=owner/name@{COMMIT}", "retention=0.5"]
     assert sorted(model_args_of(run).split(",")) == expected
-    assert run.protocol["checkpoint"] == {"name": "name", "fingerprint": fingerprint_checkpoint(checkpoint)}
+    assert run.protocol["checkpoint"] == {"name": "name", "fingerprint": fingerprint_checkpoint(run.model, checkpoint)}
     assert run.protocol["source"] == {"repository": "owner/name", "commit": COMMIT}
     assert run.protocol["max_num_frames"] == 8
 

@@ -1,11 +1,13 @@
 """What a result says about how it was obtained."""
 
+import os
 import shutil
 
 import pytest
 
 from st_simdiff.answering.arguments import NvilaArguments, parse
 from st_simdiff.answering.checkpoints import check_checkpoint, fingerprint_checkpoint
+from st_simdiff.checkpoints import identity
 from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.settings import changed_settings, describe_method
 from st_simdiff.runs.coverage import coverage
@@ -68,14 +70,69 @@ def test_nvila_says_how_many_frames_become_one(tmp_path):
 def test_a_checkpoint_is_known_by_its_files_not_its_place(checkpoint, tmp_path):
     copy = tmp_path / "elsewhere"
     shutil.copytree(checkpoint, copy)
-    before = fingerprint_checkpoint(checkpoint)
+    before = fingerprint_checkpoint("llava_video", checkpoint)
     (copy / "README.md").write_text("Not a part of it.")
-    assert fingerprint_checkpoint(copy) == before
+    assert fingerprint_checkpoint("llava_video", copy) == before
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_every_byte_of_the_weights_counts(checkpoint, tmp_path, linked):
+    """Also where no sample of the file falls, and where the weights lie elsewhere."""
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
     weights = copy / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
+    if linked:
+        weights = weights.rename(tmp_path / "elsewhere.bin")
+        (copy / "model.safetensors").symlink_to(weights)
+    content = weights.read_bytes()
+    known = {fingerprint_checkpoint("llava_video", copy)}
+    for place in (len(content) // 2 + 5000, len(content) // 3, len(content) - 1):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        weights.write_bytes(changed)
+        known.add(fingerprint_checkpoint("llava_video", copy))
+    assert len(known) == 4
     weights.write_bytes(content)
-    assert fingerprint_checkpoint(copy) != before
+    assert fingerprint_checkpoint("llava_video", copy) in known
+
+
+def test_a_part_of_nvila_behind_a_link_counts(tmp_path):
+    from st_simdiff.checkpoints.nvila.tiny import write_tiny_checkpoint
+
+    folder = write_tiny_checkpoint(tmp_path / "nvila")
+    before = fingerprint_checkpoint("nvila", folder)
+    (folder / "llm").rename(tmp_path / "llm")
+    (folder / "llm").symlink_to(tmp_path / "llm")
+    assert fingerprint_checkpoint("nvila", folder) == before
+    (tmp_path / "llm" / "config.json").write_text("{}")
+    assert fingerprint_checkpoint("nvila", folder) != before
+
+
+def test_digests_are_remembered_by_the_files_state(tmp_path, monkeypatch):
+    file, remembered, hashed = tmp_path / "a.safetensors", tmp_path / "cache" / "digests.json", []
+    file.write_bytes(b"first")
+    original = identity._hash
+    monkeypatch.setattr(identity, "_hash", lambda path, bar: hashed.append(path.name) or original(path, bar))
+    monkeypatch.setattr(identity, "SETTLED", -1.0)
+
+    def digest():
+        return identity.digest_of_files(tmp_path, [file.name], remembered)
+
+    first = digest()
+    assert (digest(), len(hashed)) == (first, 1)
+    os.utime(file)
+    assert (digest(), len(hashed)) == (first, 2)
+    state = file.stat()
+    file.write_bytes(b"other")
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))  # same size and time: the inode's own time tells
+    assert digest() != first
+    remembered.write_text("[1, 2")
+    assert digest() != first
+    monkeypatch.setattr(identity, "SETTLED", 60.0)  # what has just changed is not remembered
+    file.write_bytes(b"third")
+    count = len(hashed)
+    assert digest() == digest()
+    assert len(hashed) == count + 2
 
 
 def test_every_setting_of_the_method_is_recorded():

@@ -9,8 +9,10 @@ from typing import Any, TypeVar, get_args
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import Qwen2Config, SiglipVisionConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from st_simdiff.checkpoints.files import read_json
+from st_simdiff.checkpoints.entries import check_entries
+from st_simdiff.checkpoints.files import read_json, stays_inside
 from st_simdiff.checkpoints.llava_video.layout import POOL_STRIDE, NewlineMode, PoolMode
 from st_simdiff.errors import unknown
 
@@ -95,9 +97,9 @@ def read_config(
     """The config of the checkpoint in `folder`.
 
     overwrite: entries of config.json to replace. vision_tower: the tower's shape, a folder with its config.json or the
-    config itself; else it is `vision_config` in config.json, else the folder that `mm_vision_tower` names (a full path,
-    or from the checkpoint's folder), else the SigLIP that LLaVA-Video was trained with. What another kind of tower has
-    left behind as `vision_config` is passed over where `mm_vision_tower` names one.
+    config itself; else it is `vision_config` in config.json, else the folder in the checkpoint's that
+    `mm_vision_tower` names, else the SigLIP that LLaVA-Video was trained with. What another kind of tower has left
+    behind as `vision_config` is passed over where `mm_vision_tower` names one.
     Raises FileNotFoundError without a config.json, ValueError for a model that is not LLaVA-Video.
     """
     raw = read_json(folder / CONFIG_FILE, "a checkpoint")
@@ -114,6 +116,10 @@ def parse_config(
     vision_tower: str | Path | Mapping[str, Any] | SiglipVisionConfig | None = None,
 ) -> LlavaVideoConfig:
     """The config that the entries `raw` of a config.json describe. As `read_config`."""
+    file = (folder or Path()) / CONFIG_FILE
+    check_entries(raw, file)
+    if raw.get("quantization_config"):
+        raise ValueError(f"{file}: quantization_config describes weights that this loader does not read.")
     architectures = raw.get("architectures") or []
     if ARCHITECTURE not in architectures:
         named = ", ".join(architectures) or "none"
@@ -155,9 +161,14 @@ def _text_config(raw: Mapping[str, Any]) -> Qwen2Config:
 
 def _rope_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
     """The rotary embedding's settings, from the entries of transformers 4 (rope_theta, rope_scaling) or of 5."""
-    rope = dict(raw.get("rope_parameters") or raw.get("rope_scaling") or {})
+    given = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    if not isinstance(given, Mapping):
+        raise ValueError(f"The checkpoint's config.json has {given!r} for its rotary embedding, which is an object.")
+    rope = dict(given)
     kind = rope.pop("type", "default")
     rope.setdefault("rope_type", kind)
+    if rope["rope_type"] not in ("default", *ROPE_INIT_FUNCTIONS):
+        raise unknown("rope_type", rope["rope_type"], ("default", *ROPE_INIT_FUNCTIONS))
     if "rope_theta" not in rope:
         if "rope_theta" not in raw:
             raise ValueError("The checkpoint's config.json lacks rope_theta.")
@@ -175,24 +186,29 @@ def _vision_config(
     if given is not None:
         return _siglip(read_json(Path(given) / CONFIG_FILE, "a vision tower"))
     own, name = raw.get("vision_config"), raw.get("mm_vision_tower")
-    if own and (_is_siglip(own) or name is None):
+    if own and (name is None or _is_siglip(own)):
         return _siglip(own)
     name = name or SO400M
-    if folder is not None and (folder / name / CONFIG_FILE).is_file():
+    if folder is not None and stays_inside(name) and (folder / name / CONFIG_FILE).is_file():
         return _siglip(read_json(folder / name / CONFIG_FILE, "a vision tower"))
     if name != SO400M:
-        raise unknown("vision tower", name, [SO400M, "a folder with its config.json"])
+        raise unknown("vision tower", name, [SO400M, "a folder in the checkpoint's, with the tower's config.json"])
     return _siglip(_SO400M_SHAPE)
 
 
 def _is_siglip(entries: Mapping[str, Any]) -> bool:
     """Whether these are a SigLIP tower's entries, and not those that another tower has left behind in config.json."""
-    return dict(entries.get("vision_config", entries)).get("model_type", SIGLIP) == SIGLIP
+    inner = entries.get("vision_config", entries) if isinstance(entries, Mapping) else None
+    return not isinstance(inner, Mapping) or inner.get("model_type", SIGLIP) == SIGLIP  # `_siglip` refuses the others
 
 
 def _siglip(entries: Mapping[str, Any]) -> SiglipVisionConfig:
     """The tower's config from its own entries or from those of a whole SigLIP model around it."""
-    entries = dict(entries.get("vision_config", entries))
+    entries = entries.get("vision_config", entries) if isinstance(entries, Mapping) else entries
+    if not isinstance(entries, Mapping):
+        raise ValueError(f"The vision tower's config is an object, got {entries!r}.")
+    check_entries(entries, Path("vision_config"))
+    entries = dict(entries)
     kind = entries.pop("model_type", SIGLIP)
     if kind != SIGLIP:
         raise unknown("vision tower model_type", kind, [SIGLIP])
@@ -200,7 +216,13 @@ def _siglip(entries: Mapping[str, Any]) -> SiglipVisionConfig:
     if needed:
         raise ValueError(f"The vision tower's config lacks {', '.join(needed)}.")
     known = (*_SO400M_SHAPE, "num_channels", "hidden_act", "layer_norm_eps", "attention_dropout")
-    return _checked(SiglipVisionConfig, {key: entries[key] for key in known if key in entries})
+    config = _checked(SiglipVisionConfig, {key: entries[key] for key in known if key in entries})
+    if config.num_hidden_layers < 2 or config.patch_size > config.image_size:
+        raise ValueError(
+            "The vision tower has two layers or more, and frames of one patch or more, got num_hidden_layers "
+            f"{config.num_hidden_layers}, image_size {config.image_size}, patch_size {config.patch_size}."
+        )
+    return config
 
 
 def _checked(kind: type[_Config], entries: Mapping[str, Any]) -> _Config:

@@ -17,12 +17,13 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from st_simdiff.checkpoints.entries import check_entries
 from st_simdiff.checkpoints.files import read_json
 from st_simdiff.checkpoints.hub import LLAVA_VIDEO, locate
-from st_simdiff.checkpoints.llava_video.config import read_config
+from st_simdiff.checkpoints.llava_video.config import CONFIG_FILE, LlavaVideoConfig, read_config
 from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
 from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
-from st_simdiff.checkpoints.llava_video.weights import find_weights
+from st_simdiff.checkpoints.llava_video.weights import CheckpointFiles, find_weights
 from st_simdiff.errors import unknown
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -77,6 +78,7 @@ def load_llava_video(
             f"The tokenizer in {folder} has {len(tokenizer)} tokens, but the model has embeddings for "
             f"{config.text.vocab_size}."
         )
+    check_layers(config, weights)
     padded_vocabulary, config.text.vocab_size = config.text.vocab_size, len(tokenizer)
     try:
         with torch.device("meta"):
@@ -102,9 +104,25 @@ def load_llava_video(
     return LoadedLlavaVideo(tokenizer, model.eval(), build_image_processor(config.vision), max_length)
 
 
+def check_layers(config: LlavaVideoConfig, weights: CheckpointFiles) -> None:
+    """Raises ValueError where config.json describes layers that the weights lack: building them takes long."""
+    text, vision = config.text.num_hidden_layers, config.vision.num_hidden_layers
+    for key, there, described in (
+        ("num_hidden_layers", weights.text_layers, text),
+        ("the vision tower's num_hidden_layers", weights.tower_layers, vision - 1),  # the last one is not used
+    ):
+        if described > there:
+            raise ValueError(
+                f"{weights.folder / CONFIG_FILE}: {key} is {described}, but the weights have {there} layers."
+            )
+
+
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of the checkpoint in `folder`."""
-    kind = read_json(folder / "tokenizer_config.json", "a checkpoint").get("tokenizer_class", "")
+    path = folder / "tokenizer_config.json"
+    entries = read_json(path, "a checkpoint")
+    check_entries(entries, path)
+    kind = entries.get("tokenizer_class", "")
     # Not AutoTokenizer: it asks config.json for a model type, and LLaVA's is not transformers' LLaVA.
     tokenizer = Qwen2Tokenizer if kind.startswith("Qwen2") else PreTrainedTokenizerFast
     try:
@@ -116,7 +134,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 def _generation_config(folder: Path) -> GenerationConfig:
     path = folder / "generation_config.json"
-    return GenerationConfig.from_dict(read_json(path, "a checkpoint")) if path.is_file() else GenerationConfig()
+    return read_generation_config(path, "a checkpoint") if path.is_file() else GenerationConfig()
+
+
+def read_generation_config(path: Path, meaning: str) -> GenerationConfig:
+    """The generation settings in a JSON file of `meaning`. Raises ValueError for settings that cannot be used."""
+    entries = read_json(path, meaning)
+    check_entries(entries, path)
+    try:
+        return GenerationConfig.from_dict(entries)
+    except Exception as error:  # transformers checks by what its own code raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path} has settings that cannot be used ({reason}).") from error
 
 
 def _devices(model: LlavaVideo, device_map: DeviceMap, dtype: torch.dtype) -> dict[str, torch.device]:

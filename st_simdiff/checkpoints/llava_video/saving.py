@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
+from st_simdiff.checkpoints.files import SINGLE_FILE
 from st_simdiff.checkpoints.llava_video.config import ARCHITECTURE, CONFIG_FILE, LlavaVideoConfig
 from st_simdiff.checkpoints.llava_video.layout import POOL_STRIDE
 from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
-from st_simdiff.checkpoints.llava_video.weights import SINGLE_FILE, official_name
+from st_simdiff.checkpoints.llava_video.weights import official_name
 
 _TEXT_ENTRIES = (
     "hidden_act",

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from st_simdiff.checkpoints.files import INDEX_FILE, SINGLE_FILE, read_index
+from st_simdiff.checkpoints.tensors import StoredTensor, check_dtype, is_finite, open_weights, stored_tensors
 
 _TOWER = "model.vision_tower.vision_tower.vision_model."
 _OFFICIAL_PREFIXES = (
@@ -42,68 +41,83 @@ def official_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """Which file of the folder holds which tensor, by official name."""
+    """The tensors in the weight files of the checkpoint `folder`, by official name."""
 
     folder: Path
-    file_of: dict[str, str]
+    tensors: Mapping[str, StoredTensor]
+
+    def check(self, shapes: Mapping[str, torch.Size], padded_vocabulary: int) -> None:
+        """Raises ValueError unless the files hold exactly the parameters of `LlavaVideo`, as floating-point numbers.
+
+        shapes: what the model has. padded_vocabulary: rows of the checkpoint's embeddings, of which the model has the
+        first ones. Nothing but the files' headers is read.
+        """
+        names = {official_name(name): shape for name, shape in shapes.items()}
+        unexpected = [name for name in self.tensors if name not in names and not _UNUSED.fullmatch(name)]
+        _refuse(self.folder, "lacks tensors", [name for name in names if name not in self.tensors])
+        _refuse(self.folder, "has unexpected tensors", unexpected)
+        for name, shape in names.items():
+            stored = self.tensors[name]
+            check_dtype(name, stored)
+            described = [padded_vocabulary if name in _VOCABULARY else shape[0], *shape[1:]]
+            if stored.shape != described:
+                raise ValueError(
+                    f"{stored.file}: the tensor {name} has shape {stored.shape}, but the config describes {described}."
+                )
+
+    @property
+    def text_layers(self) -> int:
+        """Layers of the language model."""
+        return self._count("model.layers.")
+
+    @property
+    def tower_layers(self) -> int:
+        """Layers of the vision tower."""
+        return self._count(f"{_TOWER}encoder.layers.")
+
+    def _count(self, prefix: str) -> int:
+        numbers = (name[len(prefix) :].partition(".")[0] for name in self.tensors if name.startswith(prefix))
+        return len({number for number in numbers if number.isdecimal()})
 
     def read(
         self, shapes: Mapping[str, torch.Size], padded_vocabulary: int, placement: Placement
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yields (name, tensor) for every parameter of `LlavaVideo`, one at a time.
+        """Yields (name, tensor) for every parameter of `LlavaVideo`, one at a time; the last one ends all checks.
 
-        shapes: what the model has. padded_vocabulary: rows of the checkpoint's embeddings, of which the model has the
-        first ones. placement: device and dtype for a name. Raises ValueError for tensors that are missing, unexpected,
-        of another shape, or in a file that is damaged; FileNotFoundError for a missing shard.
+        shapes, padded_vocabulary: as in `check`, whose errors are raised. placement: device and dtype for a name.
+        Raises ValueError for a tensor with values that are not finite; that is looked for while the next ones are read.
         """
-        names = {official_name(name): name for name in shapes}
-        unexpected = [name for name in self.file_of if name not in names and not _UNUSED.fullmatch(name)]
-        _refuse(self.folder, "lacks tensors", [name for name in names if name not in self.file_of])
-        _refuse(self.folder, "has unexpected tensors", unexpected)
-        for file, held in self._by_file(names).items():
-            path = self.folder / file
-            with _open(path) as shard:
-                present = set(shard.keys())
-                for name in held:
-                    if name not in present:
-                        raise ValueError(f"{path} lacks the tensor {name}, which the index says it holds.")
-                    rows, *rest = shapes[names[name]]
-                    stored, described = shard.get_slice(name), [rows, *rest]
-                    if name in _VOCABULARY:
-                        described[0] = padded_vocabulary
-                    if stored.get_shape() != described:
-                        raise ValueError(
-                            f"The tensor {name} has shape {stored.get_shape()}, but the config describes {described}."
-                        )
-                    device, dtype = placement(names[name])
-                    # A copy: the file's own memory would change with the file.
-                    yield names[name], stored[:rows].to(device=device, dtype=dtype, copy=True)
-
-    def _by_file(self, names: Iterable[str]) -> dict[str, list[str]]:
-        held: dict[str, list[str]] = defaultdict(list)
-        for name in names:
-            held[self.file_of[name]].append(name)
-        for file in held:
-            if not (self.folder / file).is_file():
-                raise FileNotFoundError(f"The checkpoint {self.folder} is incomplete: its shard {file} is missing.")
-        return held
+        self.check(shapes, padded_vocabulary)
+        own_names = {official_name(name): name for name in shapes}
+        by_file: dict[Path, list[str]] = {}
+        for name in own_names:
+            by_file.setdefault(self.tensors[name].file, []).append(name)
+        finite = {}
+        with ThreadPoolExecutor(1) as pool:
+            for path, held in by_file.items():
+                with open_weights(path) as shard:
+                    for name in held:
+                        own = own_names[name]
+                        device, dtype = placement(own)
+                        # A copy: the file's own memory would change with the file.
+                        rows = shard.get_slice(name)[: shapes[own][0]]
+                        tensor = rows.to(device=device, dtype=dtype, copy=True)
+                        finite[name] = pool.submit(is_finite, tensor)
+                        yield own, tensor
+        for name, answer in finite.items():
+            if not answer.result():
+                raise ValueError(
+                    f"{self.tensors[name].file}: the tensor {name} has values that are not finite"
+                    f" in {str(placement(own_names[name])[1]).removeprefix('torch.')}."
+                )
 
 
 def find_weights(folder: Path) -> CheckpointFiles:
-    """The weight files of the checkpoint in `folder`. Raises FileNotFoundError if there are none."""
-    if (folder / INDEX_FILE).is_file():
-        return CheckpointFiles(folder, read_index(folder / INDEX_FILE))
-    if (folder / SINGLE_FILE).is_file():
-        with _open(folder / SINGLE_FILE) as file:
-            return CheckpointFiles(folder, dict.fromkeys(file.keys(), SINGLE_FILE))
-    raise FileNotFoundError(f"{folder} is not a checkpoint: it has neither {INDEX_FILE} nor {SINGLE_FILE}.")
+    """The weight files of the checkpoint in `folder`, as their headers describe them.
 
-
-def _open(path: Path) -> safe_open:
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or cut short ({error}).") from error
+    Raises FileNotFoundError if there are none or a shard is missing, ValueError for a file that is damaged.
+    """
+    return CheckpointFiles(folder, stored_tensors(folder))
 
 
 def _refuse(folder: Path, verdict: str, names: list[str]) -> None:

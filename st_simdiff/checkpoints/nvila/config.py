@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from transformers import Qwen2Config, SiglipVisionConfig
 
+from st_simdiff.checkpoints.entries import check_entries
 from st_simdiff.checkpoints.files import read_json
 from st_simdiff.errors import unknown
 
@@ -17,9 +18,15 @@ VideoPath = Literal["tsp", "frames"]
 """tsp: the mean over `pool_frames` frames after the projector. frames: every frame is an image of its own."""
 
 PROJECTOR_TYPE = "mlp_downsample_2x2_fix"
-DEFAULT_POOL_FRAMES = 8
+DEFAULT_POOL_FRAMES, MOST_POOLED = 8, 1024
+_NEEDED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+_NOT_TAKEN = frozenset({"auto_map", "_attn_implementation", "attn_implementation"})
+"""Entries that could bring code of the checkpoint's, or of others."""
 PART = "a part of an NVILA checkpoint"
 _ENCODERS: dict[str, VideoPath] = {"TSPVideoEncoder": "tsp", "BasicVideoEncoder": "frames"}
+
+
+_Config = TypeVar("_Config", Qwen2Config, SiglipVisionConfig)
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,8 @@ def read_config(folder: Path, video: VideoPath | None = None) -> NvilaConfig:
     video: which way videos go, else as the checkpoint says. Raises FileNotFoundError or ValueError, in one sentence,
     where the folder is no NVILA checkpoint, or one of a kind that this package does not know.
     """
-    root = read_json(folder / "config.json", PART)
-    parts = {}
-    for name in ("llm", "vision_tower", "mm_projector"):
-        parts[name] = read_json(folder / name / "config.json", PART)
+    root = _read_entries(folder)
+    parts = {name: _read_entries(folder / name) for name in ("llm", "vision_tower", "mm_projector")}
     for name, kind in (("llm", "qwen2"), ("vision_tower", "siglip_vision_model")):
         if parts[name].get("model_type") != kind:
             raise ValueError(
@@ -67,7 +72,8 @@ def read_config(folder: Path, video: VideoPath | None = None) -> NvilaConfig:
     projector = parts["mm_projector"].get("mm_projector_type")
     if projector != PROJECTOR_TYPE:
         raise ValueError(f"The projector of {folder} is {projector!r}; this loader knows {PROJECTOR_TYPE!r} only.")
-    text, vision = Qwen2Config(**parts["llm"]), SiglipVisionConfig(**parts["vision_tower"])
+    text = _part_config(Qwen2Config, parts["llm"], folder / "llm" / "config.json")
+    vision = _part_config(SiglipVisionConfig, parts["vision_tower"], folder / "vision_tower" / "config.json")
     select_layer = root.get("mm_vision_select_layer", -2)
     if not isinstance(select_layer, int) or not -vision.num_hidden_layers <= select_layer < 0:
         raise ValueError(f"mm_vision_select_layer counts the tower's layers from the end, got {select_layer!r}.")
@@ -80,7 +86,28 @@ def read_config(folder: Path, video: VideoPath | None = None) -> NvilaConfig:
         pool_frames = 1
     elif video == "tsp" and pool_frames == 1:
         pool_frames = DEFAULT_POOL_FRAMES
-    return NvilaConfig(text, vision, select_layer, pool_frames, int(root.get("num_video_frames", 64)))
+    return NvilaConfig(text, vision, select_layer, pool_frames, root.get("num_video_frames", 64))
+
+
+def _read_entries(folder: Path) -> dict[str, Any]:
+    """The entries of the config.json in `folder`, checked."""
+    file = folder / "config.json"
+    entries = read_json(file, PART)
+    check_entries(entries, file)
+    if entries.get("quantization_config"):
+        raise ValueError(f"{file}: quantization_config describes weights that this loader does not read.")
+    return entries
+
+
+def _part_config(kind: type[_Config], entries: dict[str, Any], file: Path) -> _Config:
+    needed = [key for key in _NEEDED if key not in entries]
+    if needed:
+        raise ValueError(f"{file} lacks {', '.join(needed)}.")
+    try:
+        return kind(**{key: value for key, value in entries.items() if key not in _NOT_TAKEN})
+    except Exception as error:  # transformers checks by what its own code raises
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        raise ValueError(f"{file} has a wrong value ({reason}).") from error
 
 
 def _pool_frames(encoder: str | Mapping[str, Any] | None, folder: Path) -> int:
@@ -88,7 +115,12 @@ def _pool_frames(encoder: str | Mapping[str, Any] | None, folder: Path) -> int:
     if encoder is None:
         return DEFAULT_POOL_FRAMES
     if isinstance(encoder, str):
-        encoder = json.loads(encoder)
+        try:
+            encoder = json.loads(encoder)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"The video encoder of {folder} is not valid JSON ({error}).") from error
+    if not isinstance(encoder, Mapping):
+        raise ValueError(f"The video encoder of {folder} is an object, got {encoder!r}.")
     name = str(encoder.get("_target_", "")).rpartition(".")[2]
     if name not in _ENCODERS:
         raise unknown("video encoder", name, _ENCODERS)
@@ -99,7 +131,8 @@ def _pool_frames(encoder: str | Mapping[str, Any] | None, folder: Path) -> int:
         )
     if _ENCODERS[name] == "frames":
         return 1
-    sizes = [list(size) for size in encoder.get("pool_sizes", [[DEFAULT_POOL_FRAMES, 1, 1]])]
-    if len(sizes) != 1 or len(sizes[0]) != 3 or sizes[0][1:] != [1, 1] or sizes[0][0] < 2:
-        raise ValueError(f"The video encoder of {folder} pools by {sizes}; this loader pools frames only: [[8, 1, 1]].")
-    return int(sizes[0][0])
+    sizes = encoder.get("pool_sizes", [[DEFAULT_POOL_FRAMES, 1, 1]])
+    match sizes:
+        case [[int(frames), 1, 1]] if 2 <= frames <= MOST_POOLED:
+            return frames
+    raise ValueError(f"The video encoder of {folder} pools by {sizes}; this loader pools frames only: [[8, 1, 1]].")

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from safetensors.torch import load_file
 from transformers import (
-    AutoTokenizer,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen2ForCausalLM,
@@ -17,11 +17,12 @@ from transformers import (
     SiglipVisionModel,
 )
 
-from st_simdiff.checkpoints.files import read_json
 from st_simdiff.checkpoints.hub import NVILA, locate
 from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
+from st_simdiff.checkpoints.llava_video.loading import load_tokenizer, read_generation_config
 from st_simdiff.checkpoints.nvila.config import PART, VideoPath, read_config
 from st_simdiff.checkpoints.nvila.modeling import Nvila
+from st_simdiff.checkpoints.tensors import check_dtype, check_finite, stored_tensors
 
 AttnImplementation = Literal["sdpa", "eager", "flash_attention_2"]
 PROJECTOR_FILE = "model.safetensors"
@@ -57,9 +58,9 @@ def load_nvila(
     folder = locate(path, NVILA).folder
     config = read_config(folder, video)
     options = {"dtype": dtype, "attn_implementation": attn_implementation}
-    language_model = _load_part(Qwen2ForCausalLM, folder / "llm", options)
-    vision_tower = _load_part(SiglipVisionModel, folder / "vision_tower", options)
-    tokenizer = AutoTokenizer.from_pretrained(folder / "llm", local_files_only=True)
+    tokenizer = load_tokenizer(folder / "llm")
+    language_model = _load_part(Qwen2ForCausalLM, config.text, folder / "llm", options)
+    vision_tower = _load_part(SiglipVisionModel, config.vision, folder / "vision_tower", options)
     model = Nvila(config, language_model, vision_tower, _newline_id(tokenizer), frames_per_chunk=frames_per_chunk)
     _load_projector(model, folder / "mm_projector" / PROJECTOR_FILE)
     model.generation_config = _generation_config(folder, tokenizer)
@@ -67,26 +68,47 @@ def load_nvila(
     return LoadedNvila(tokenizer, model.to(device, dtype).eval(), build_image_processor(config.vision), max_length)
 
 
-def _load_part(kind: type[PreTrainedModel], folder: Path, options: dict[str, Any]) -> Any:
+def _load_part(kind: type[PreTrainedModel], config: PreTrainedConfig, folder: Path, options: dict[str, Any]) -> Any:
+    _check_headers(kind, config, folder)
     # sizes that differ are for the report, too: transformers' own complaint is a page
     options = options | {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     try:
-        part, report = kind.from_pretrained(folder, **options)
+        part, report = kind.from_pretrained(folder, config=config, **options)
     except OSError as error:
         raise FileNotFoundError(
             f"{folder} has no weights that can be read ({' '.join(str(error).split())})."
         ) from error
     _check_keys(folder, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
+    check_finite(folder, part.named_parameters())
     return part
+
+
+def _check_headers(kind: type[PreTrainedModel], config: PreTrainedConfig, folder: Path) -> None:
+    """Raises ValueError unless the files in `folder` hold the parameters that `config` describes; reads none."""
+    stored = {name.removeprefix("vision_model."): tensor for name, tensor in stored_tensors(folder).items()}
+    for name, tensor in stored.items():
+        check_dtype(name, tensor)
+    try:
+        with torch.device("meta"):
+            described = dict(kind(config).named_parameters())
+    except Exception as error:  # transformers checks by what its own code raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{folder / 'config.json'} describes no {kind.__name__} ({reason}).") from error
+    missing = described.keys() - stored.keys()
+    wrong = [name for name in described.keys() & stored.keys() if list(described[name].shape) != stored[name].shape]
+    _check_keys(folder, missing, (), wrong)
 
 
 def _load_projector(model: Nvila, file: Path) -> None:
     if not file.is_file():
         raise FileNotFoundError(f"{file.parent} has no {file.name}.")
+    for name, stored in stored_tensors(file.parent).items():
+        check_dtype(name, stored)
     weights = {name.removeprefix("layers."): tensor for name, tensor in load_file(file).items()}
     own = model.projector.state_dict()
     wrong = {name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape}
     _check_keys(file.parent, own.keys() - weights.keys(), weights.keys() - own.keys(), wrong)
+    check_finite(file.parent, weights.items())
     model.projector.load_state_dict(weights)
 
 
@@ -108,7 +130,7 @@ def _newline_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def _generation_config(folder: Path, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
     """The root's own settings. Those in llm/ are of the language model before it learned to see, and are not used."""
     path = folder / "generation_config.json"
-    config = GenerationConfig.from_dict(read_json(path, PART)) if path.is_file() else GenerationConfig()
+    config = read_generation_config(path, PART) if path.is_file() else GenerationConfig()
     if config.eos_token_id is None:
         ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")}
         config.eos_token_id = sorted(end for end in ends if end is not None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,9 @@ from loguru import logger
 
 from st_simdiff import compress
 from st_simdiff.answering.arguments import ReadingArguments, merge_settings, take_reading
-from st_simdiff.answering.checkpoints import given_checkpoint, locate_checkpoint
+from st_simdiff.answering.checkpoints import check_checkpoint, given_checkpoint, locate_checkpoint
+from st_simdiff.checkpoints.code import ALLOW, without_code
+from st_simdiff.checkpoints.transformers_loading import checked_loading
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.counts import VideoTokenCounts
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
@@ -47,12 +50,23 @@ class CompressedWrapper:
     """Whether a generation has ended: the first one's time includes what happens once."""
 
     def __init__(self, method: Method, reading: ReadingArguments | None = None, **stock_arguments: Any) -> None:
-        """Raises SystemExit, in one sentence, for a model that cannot be compressed by `method`."""
+        """Raises SystemExit, in one sentence, for a checkpoint that cannot be loaded or compressed by `method`.
+
+        The wrapper gets a folder, so that what it reads is what was checked, at one commit; and no code comes from the
+        checkpoint unless `trust_remote_code` is True.
+        """
         self.reading = (reading or ReadingArguments()).read_settings
+        defaults = stock_defaults(super().__init__)
+        named = {**defaults, **stock_arguments}
+        trusted = named.get(ALLOW) is True
+        passed = {key: value for key, value in stock_arguments.items() if key != ALLOW or key in defaults}
         with one_sentence(self.name(), InputError, ValueError, OSError):
-            super().__init__(**stock_arguments)
+            folder = locate_checkpoint(self.name(), given_checkpoint(named), code=trusted).folder
+            check_checkpoint(self.name(), folder, None, trusted=trusted)
+            with nullcontext(folder) if trusted else without_code(folder) as seen, checked_loading(folder):
+                super().__init__(**passed | {"pretrained": str(seen)})
         self.videos = WrapperVideos(self.reading)
-        self.stock_arguments = {**stock_defaults(super().__init__), **stock_arguments}
+        self.stock_arguments = named
         self.take_over(method, None)
         take_the_stock_models_prompts()
 
@@ -75,14 +89,11 @@ class CompressedWrapper:
         """From settings, the method's among them or as `method`. placed: batch_size, max_batch_size and device."""
         with one_sentence(cls.name(), InputError):
             defaults = stock_defaults(super().__init__)
-            own = defaults.keys() | {field.name for field in dataclasses.fields(ReadingArguments)}
+            own = {ALLOW} | defaults.keys() | {field.name for field in dataclasses.fields(ReadingArguments)}
             method, rest = take_method(merge_settings(settings, placed), own)
             reading, rest = take_reading(rest)
             given = {key: read_value(value) for key, value in rest.items()}
             device = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available())
-            # The wrapper gets a folder: what it would read is then what was checked, at one commit.
-            named = given_checkpoint({**defaults, **given})
-            given["pretrained"] = str(locate_checkpoint(cls.name(), named).folder)
         return cls(method, reading, **given | device)
 
     def take_over(self, method: Method, journal: str | Path | None) -> None:

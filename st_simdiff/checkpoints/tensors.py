@@ -1,0 +1,85 @@
+"""The tensors of a checkpoint's safetensors files: what their headers say, and whether the values are numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from st_simdiff.checkpoints.files import INDEX_FILE, SINGLE_FILE, read_index
+
+FLOATING = frozenset({"F64", "F32", "F16", "BF16"})
+"""safetensors' names of the types that weights may have: those that are read as numbers without scales beside them."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """file: where it is. dtype: safetensors' name of the type."""
+
+    file: Path
+    shape: list[int]
+    dtype: str
+
+
+def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
+    """The tensors in the weight files of `folder`, by name: all shards of its index, else the one file.
+
+    Raises FileNotFoundError if there is no weight file or a shard is missing; ValueError for a file that is damaged, or
+    an index that names another folder's files or tensors that their file does not have.
+    """
+    if not (folder / INDEX_FILE).is_file():
+        if not (folder / SINGLE_FILE).is_file():
+            raise FileNotFoundError(f"{folder} is not a checkpoint: it has neither {INDEX_FILE} nor {SINGLE_FILE}.")
+        return _header(folder / SINGLE_FILE)
+    file_of = read_index(folder / INDEX_FILE)
+    headers = {}
+    for file in dict.fromkeys(file_of.values()):
+        if not (folder / file).is_file():
+            raise FileNotFoundError(f"The checkpoint {folder} is incomplete: its shard {file} is missing.")
+        headers[file] = _header(folder / file)
+    for name, file in file_of.items():
+        if name not in headers[file]:
+            raise ValueError(f"{folder / file} lacks the tensor {name}, which the index says it holds.")
+    return {name: headers[file][name] for name, file in file_of.items()}
+
+
+def open_weights(path: Path) -> safe_open:
+    """A safetensors file. Raises ValueError if it is damaged."""
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} is damaged or cut short ({error}).") from error
+
+
+def check_dtype(name: str, stored: StoredTensor) -> None:
+    """Raises ValueError for a tensor of integers, booleans or scaled numbers."""
+    if stored.dtype not in FLOATING:
+        raise ValueError(
+            f"{stored.file}: the tensor {name} has type {stored.dtype}; weights are {', '.join(sorted(FLOATING))}."
+        )
+
+
+def check_finite(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Raises ValueError for a tensor loaded from `folder` with values that are not finite."""
+    for name, tensor in tensors:
+        if not tensor.is_meta and not is_finite(tensor):
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(f"{folder}: the tensor {name} has values that are not finite in {dtype}.")
+
+
+@torch.inference_mode()
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether all values are finite numbers. A sum, which is fast, is finite only if they are."""
+    if not tensor.is_floating_point():
+        return True
+    total = tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+    return bool(total.isfinite()) or bool(tensor.isfinite().all())
+
+
+def _header(path: Path) -> dict[str, StoredTensor]:
+    with open_weights(path) as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: StoredTensor(path, one.get_shape(), one.get_dtype()) for name, one in slices.items()}
