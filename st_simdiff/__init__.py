@@ -3,9 +3,9 @@
     with compress(model, STSimDiff(retention=0.3)) as trace:
         model.generate(**inputs)
 
-`compress` runs a method on a transformers model. `make_method` makes one by its name in `METHODS`. A new method is a
-subclass of `Method` (or of `PatchMethod` or `Budgeted`): it turns `VisualTokens`, laid out on a `TokenGrid`, into a
-`Reduction`.
+`compress` runs a method on a transformers model inside a block, `attach` in every thread of a process that serves.
+`make_method` makes one by its name in `METHODS`. A new method is a subclass of `Method` (or of `PatchMethod` or
+`Budgeted`): it turns `VisualTokens`, laid out on a `TokenGrid`, into a `Reduction`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ if TYPE_CHECKING:  # what a type checker and an editor see; at run time each nam
     from st_simdiff.methods.vidcom2_vllm import VidCom2VLLM as VidCom2VLLM
     from st_simdiff.methods.visionzip import VisionZip as VisionZip
     from st_simdiff.methods.vispruner import VisPruner as VisPruner
+    from st_simdiff.models.attach import Attachment as Attachment
+    from st_simdiff.models.attach import attach as attach
     from st_simdiff.models.attach import compress as compress
     from st_simdiff.models.trace import Trace as Trace
     from st_simdiff.models.trace import VideoTrace as VideoTrace
@@ -96,7 +98,7 @@ _NAMES = {
     "st_simdiff.methods.vidcom2_vllm": ["VidCom2VLLM"],
     "st_simdiff.methods.visionzip": ["VisionZip"],
     "st_simdiff.methods.vispruner": ["VisPruner"],
-    "st_simdiff.models.attach": ["compress"],
+    "st_simdiff.models.attach": ["Attachment", "attach", "compress"],
     "st_simdiff.models.trace": ["Trace", "VideoTrace"],
     "st_simdiff.selection.grid": ["TokenGrid"],
 }

@@ -31,6 +31,14 @@ def named_code(folder: Path) -> dict[str, list[str]]:
     return found
 
 
+def report_code(folder: Path) -> None:
+    """Says in the log which code of its own a checkpoint names, for a loader with classes of its own."""
+    for file, keys in named_code(folder).items():
+        logger.warning(
+            "%s names code (%s), which is not run: this loader has its own classes.", folder / file, ", ".join(keys)
+        )
+
+
 @contextmanager
 def without_code(folder: Path) -> Iterator[Path]:
     """`folder`, or while the block lasts a view of it whose configs name no code and which has no Python files."""

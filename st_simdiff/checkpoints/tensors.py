@@ -72,11 +72,16 @@ def check_finite(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> N
 
 @torch.inference_mode()
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether all values are finite numbers. A sum, which is fast, is finite only if they are."""
-    if not tensor.is_floating_point():
+    """Whether all values are finite numbers.
+
+    Extremes and sums take a tenth of the time of a test of every value, and are finite only if all values are; float16
+    holds few sums.
+    """
+    if not tensor.is_floating_point() or not tensor.numel():
         return True
-    total = tensor.sum(dtype=torch.float64 if tensor.dtype == torch.float64 else torch.float32)
-    return bool(total.isfinite()) or bool(tensor.isfinite().all())
+    if tensor.dtype == torch.float16:
+        return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def _header(path: Path) -> dict[str, StoredTensor]:

@@ -31,6 +31,9 @@ from st_simdiff.runs.unreadable import UNREADABLE_COUNTS
 from st_simdiff.videos.errors import VideoError
 from st_simdiff.vocabulary import UNREADABLE_ANSWER, Counts
 
+UNREADABLE_LOSS = 1e9
+"""Of an answer about a video that cannot be read: a number, since lmms-eval compares it and writes it as JSON."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -129,7 +132,8 @@ class LlavaVideo(lmms):
     def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """(loss, greedy) a request: lmms-eval takes the smallest as the best, and needs the tuple wrapped.
 
-        A video that cannot be read ends the run: among losses there is none that says so.
+        A video that cannot be read costs its own questions only: every choice gets `UNREADABLE_LOSS`, and its counts
+        say why, by which the report leaves the question out.
         """
 
         def question(request: Instance) -> Question:
@@ -143,7 +147,7 @@ class LlavaVideo(lmms):
 
             return Question(request, one_video(doc_to_visual(document)), score)
 
-        return self._answer(requests, question, nothing=(0.0, False))
+        return self._answer(requests, question, nothing=(0.0, False), unreadable=(UNREADABLE_LOSS, False))
 
     def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """The answers of all rounds a request; the task's doc_to_text makes each next round from the answers so far."""
@@ -176,12 +180,12 @@ class LlavaVideo(lmms):
         requests: Sequence[Instance],
         question: Callable[[Instance], Question],
         nothing: Any,
-        unreadable: Any = None,
+        unreadable: Any,
     ) -> list[GenerationResult]:
         """Answers the requests, those about one video together, and returns the answers in the requests' order.
 
         nothing: for requests that only pad a rank to the length of the others. unreadable: for those whose video cannot
-        be read; None ends the run there.
+        be read.
         """
         results = [GenerationResult(nothing) for _ in requests]
         seconds = 0.2 if sys.stderr.isatty() else 30  # between two lines of a file that nobody watches
@@ -219,7 +223,7 @@ class LlavaVideo(lmms):
         record = self.journal.recorded(*question.place)
         if record is not None:
             return kind(record["answer"]), record["counts"]
-        if unreadable is not None and (failed := self.journal.unreadable(*question.place)):
+        if failed := self.journal.unreadable(*question.place):
             logger.warning(f"{self.name}: not asked about {failed[0]}, as before: {failed[1]}")
             return unreadable, dict(UNREADABLE_COUNTS)
         return None
@@ -229,8 +233,6 @@ class LlavaVideo(lmms):
         try:
             said, counts = question.answer(question.video)
         except (VideoError, FileNotFoundError) as error:
-            if unreadable is None:
-                raise
             logger.warning(f"{self.name}: not asked about {question.video}: {error}")
             failed = {"video": question.video, "unreadable": str(error), "file": file_state(question.video)}
             self._write_down(question, failed)

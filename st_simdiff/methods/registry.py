@@ -176,3 +176,19 @@ def make_method(name: str, **settings: Any) -> Method:
         if setting not in valid:
             raise unknown(f"setting of method {name}", setting, valid)
     return method(**settings)
+
+
+def check_method(method: Any) -> Any:
+    """`method`, or what stands in for one. Raises `InputError`, saying how to make one, for anything else."""
+    if isinstance(method, str):
+        if method not in METHODS:
+            raise unknown("method", method, METHODS)
+        raise InputError(f"A method comes with its settings: make_method({method!r}, retention=0.3), got {method!r}.")
+    if isinstance(method, type) and issubclass(method, Method):
+        raise InputError(f"A method comes with its settings: {method.__name__}(retention=0.3), got the class.")
+    if isinstance(method, type) or not hasattr(method, "reduce_input"):
+        raise InputError(
+            f"A method is an object such as STSimDiff(retention=0.3) or make_method('fastv', retention=0.3), got "
+            f"{method!r}."
+        )
+    return method

@@ -132,3 +132,16 @@ def last_token_attention(
         attention_mask=None,
     )
     return weights[0].to(hidden.device)
+
+
+def rotary_at(
+    rotary: tuple[torch.Tensor, torch.Tensor], row: int, where: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines (..., B or 1, L, d) of some positions of one row: (..., 1, n, d). where: int64 (n,)."""
+
+    def at(part: torch.Tensor) -> torch.Tensor:
+        own = part[..., min(row, part.shape[-3] - 1), :, :].unsqueeze(-3)
+        return own.index_select(-2, where.to(part.device))
+
+    cosines, sines = rotary
+    return at(cosines), at(sines)

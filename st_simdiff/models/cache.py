@@ -39,6 +39,7 @@ class PrunedLayer(DynamicLayer):
         self.valid = valid
         self.fixed = fixed
         self.shift = shift
+        self.expected = False
 
     @property
     def held(self) -> int:
@@ -47,6 +48,15 @@ class PrunedLayer(DynamicLayer):
 
     def get_seq_length(self) -> int:
         return self.held + self.removed if self.held else 0
+
+    def update(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adds keys and values. Raises `InputError` where no hook has seen to it that the mask fits."""
+        if not self.expected:
+            raise InputError(
+                "This cache was pruned by compression: go on from it inside compress(...), or with the model attached."
+            )
+        self.expected = False
+        return super().update(*args, **kwargs)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.held + query_length, self.removed

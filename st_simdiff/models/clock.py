@@ -14,6 +14,7 @@ Every moment belongs to exactly one stage, the innermost one that is open, so th
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -77,6 +78,7 @@ class StageClock:
         self._between = "other"
         self._prefilled = False
         self._last: float | None = None
+        self._thread: int | None = None
         self._handles: list[Any] = []
 
     def __enter__(self) -> StageClock:
@@ -84,6 +86,7 @@ class StageClock:
         for stage, module in stage_modules(self.model):
             self._hook(module, lambda *_, stage=stage: self._begin(stage), lambda *_: self._end())
         self.memory = PeakMemory(self.devices)
+        self._thread = threading.get_ident()
         self._synchronize()
         self._last = self._now()
         return self
@@ -133,7 +136,14 @@ class StageClock:
             module.register_forward_hook(after, always_call=True),
         ]
 
+    @property
+    def watches_this_thread(self) -> bool:
+        """Other threads may use the model meanwhile; only the one that opened the block is timed."""
+        return self._thread == threading.get_ident()
+
     def _enter_head(self, _module: TransformersModule, _args: tuple, kwargs: dict[str, Any]) -> None:
+        if not self.watches_this_thread:
+            return
         cache = cache_of(kwargs)
         is_prefill = not self._prefilled or cache is None or cache.get_seq_length() == 0
         self._forwards.append(is_prefill)
@@ -141,17 +151,21 @@ class StageClock:
             self._begin("prefill")
 
     def _leave_head(self, *_: Any) -> None:
-        if self._forwards and self._forwards.pop():
+        if self.watches_this_thread and self._forwards and self._forwards.pop():
             self._end()
             self._prefilled, self._between = True, "decoding"
 
     def _begin(self, stage: str) -> None:
+        if self._thread is not None and not self.watches_this_thread:
+            return
         self._mark()
         self._open.append(stage)
         self._between = "other"
         self._prefilled &= stage not in _BEFORE_PREFILL
 
     def _end(self) -> None:
+        if self._thread is not None and not self.watches_this_thread:
+            return
         self._mark()
         if self._open:
             self._open.pop()
@@ -171,10 +185,10 @@ class StageClock:
 
 
 def stage_of(head: TransformersModule, stage: str) -> AbstractContextManager[None]:
-    """`stage` on the clock that watches the decoder's head, or a block that does nothing where no clock does."""
+    """`stage` on this thread's clock at the decoder's head, or a block that does nothing where there is none."""
     for hook in head._forward_pre_hooks.values():
         clock = getattr(hook, "__self__", None)
-        if isinstance(clock, StageClock):
+        if isinstance(clock, StageClock) and clock.watches_this_thread:
             return clock.stage(stage)
     return nullcontext()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from st_simdiff.models.cache import PrunedLayer, check_cache, held_in, is_pruned
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
 from st_simdiff.models.packing import Packing, pack
+from st_simdiff.models.sequence import Past, Video, View
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.models.transformers_api import (
     Cache,
@@ -26,54 +27,6 @@ from st_simdiff.models.transformers_api import (
 from st_simdiff.selection.budget import ModelShape
 
 Rotary = tuple[torch.Tensor, torch.Tensor]
-
-
-@dataclass
-class Video:
-    """A video during the pass. where: int64 (n,), where its remaining tokens stand in the sequence.
-
-    start: the first of them, as a number, if nothing stands between them: then they are a slice, and nobody copies
-    them to look at them. Else None.
-    """
-
-    row: int
-    tokens: VideoTokens
-    where: torch.Tensor
-    trace: VideoTrace
-    start: int | None
-
-    @property
-    def count(self) -> int:
-        """Tokens that remain."""
-        return self.where.numel()
-
-    def of(self, rows: torch.Tensor, before: int = 0) -> torch.Tensor:
-        """The video's part of (B, before + L, ...), the length of the sequence: a view if it is one piece."""
-        row = rows[self.row]
-        if self.start is None:
-            return row[before + self.where.to(row.device)]
-        return row[before + self.start : before + self.start + self.count]
-
-
-@dataclass(frozen=True)
-class View:
-    """What one layer sees of the new positions. valid: bool (B, L), None if none is padding. shift: int64 (B, 1), how
-    far renumbering moved the positions back, None if they are the original ones."""
-
-    length: int
-    valid: torch.Tensor | None
-    shift: torch.Tensor | None
-
-
-@dataclass(frozen=True)
-class Past:
-    """What one layer's cache holds already."""
-
-    held: int = 0
-    removed: int = 0
-    valid: torch.Tensor | None = None
-    shift: torch.Tensor | None = None
-    fixed: int = 0
 
 
 class ForwardPass:
@@ -114,6 +67,8 @@ class ForwardPass:
         self.videos: list[Video] = []
         self.deepstack: Deepstack | None = None
         self.rotary: Rotary | None = None
+        self.kept: torch.Tensor | None = None
+        self.scored = frozenset(method.layers(len(decoder_layers(text_model))))
         self.seen: dict[int, tuple[Past, View]] = {}
         self._mask: tuple[tuple, torch.Tensor | None] | None = None
 
@@ -214,6 +169,7 @@ class ForwardPass:
             if reduction.values is not None:
                 hidden[video.row, video.where] = reduction.values.to(hidden.dtype)
 
+        self.kept = packing.index if self.kept is None else packing.take(self.kept, 1)
         self.position_ids = packing.take_positions(self.position_ids)
         if self.deepstack is not None:
             self.deepstack.pack(packing)
@@ -268,6 +224,9 @@ class ForwardPass:
         """
         self.cache = cache
         past = self._past(index)
+        held: Any = cache.layers[index] if cache is not None and index < len(cache.layers) else None
+        if isinstance(held, PrunedLayer):
+            held.expected = True
         self.seen[index] = (past, self.view)
         if self.rotary is None:
             self.rotary = rotary

@@ -56,13 +56,16 @@ class VideoTrace:
 
 @dataclass
 class Trace:
-    """The videos of the last prefill that had any, in order of row and place."""
+    """The videos of the last prompt, in order of row and place: none if it had only text and images, which pass.
+
+    A second turn without a video leaves those of the turns before.
+    """
 
     videos: list[VideoTrace] = field(default_factory=list)
 
     @property
     def last(self) -> VideoTrace:
-        """The last video. Raises `InputError` if no video has been seen."""
+        """The last video. Raises `InputError` if the last prompt had none."""
         if not self.videos:
-            raise InputError("The trace is empty: no video has passed through the model since it was compressed.")
+            raise InputError("The trace is empty: no prompt was compressed yet, or the last one had no video.")
         return self.videos[-1]

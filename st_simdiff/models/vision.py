@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,63 +32,70 @@ class FrameRecord:
         return FrameRecord(*(None if part is None else part[start:stop] for part in parts))
 
 
+class _Recording(threading.local):
+    """What one thread is recording: nothing, until it asks for something."""
+
+    wanted: frozenset[VisionInput] = frozenset()
+    seen: tuple[FrameRecord, ...] = ()
+    pooled: tuple[torch.Tensor, ...] = ()
+
+
 class SiglipRecorder:
-    """Records one SigLIP attention module: always, or (recording=False) from `start` to `take`.
+    """Records one SigLIP attention module for the thread that asks for it, from `start` to `take`.
 
     head: the tower's pooling head, if it has one, whose output is recorded as well.
     """
 
-    def __init__(
-        self,
-        attention: nn.Module,
-        wanted: frozenset[VisionInput],
-        *,
-        recording: bool = True,
-        head: nn.Module | None = None,
-    ) -> None:
-        self.wanted = wanted
-        self.always = self.recording = recording
-        self.seen: list[FrameRecord] = []
-        self.pooled: list[torch.Tensor] = []
+    def __init__(self, attention: nn.Module, *, head: nn.Module | None = None) -> None:
+        self.attention = attention
+        self._own = _Recording()
         self.handles = [attention.register_forward_pre_hook(self._record, with_kwargs=True)]
         if head is not None:
             self.handles.append(head.register_forward_hook(self._record_head))
 
-    def start(self) -> None:
-        """Forgets what has been seen, and records from here on."""
-        self.seen, self.pooled, self.recording = [], [], True
+    def start(self, wanted: frozenset[VisionInput]) -> None:
+        """Forgets what has been seen, and records `wanted` from here on."""
+        self._own.wanted, self._own.seen, self._own.pooled = wanted, (), ()
 
     def take(self) -> FrameRecord:
-        """What has been seen since the last call, or since `start`. Empty records if that is nothing."""
-        seen, self.seen, self.recording = self.seen, [], self.always
-        pooled, self.pooled = self.pooled, []
+        """What has been seen since `start`. Empty records if that is nothing."""
+        own = self._own
+        wanted, seen, pooled = own.wanted, own.seen, own.pooled
+        self.start(frozenset())
         if not seen:
             return FrameRecord(None, None)
         return FrameRecord(
-            torch.cat([record.attention for record in seen]) if "attention" in self.wanted else None,
-            torch.cat([record.keys for record in seen]) if "keys" in self.wanted else None,
+            _joined([record.attention for record in seen]) if "attention" in wanted else None,
+            _joined([record.keys for record in seen]) if "keys" in wanted else None,
             torch.cat(pooled) if pooled else None,
         )
 
+    @torch.compiler.disable
     @torch.no_grad()
     def _record_head(self, _head: nn.Module, _args: tuple, output: torch.Tensor) -> None:
-        if self.recording:
-            self.pooled.append(output.detach())
+        if self._own.wanted:
+            self._own.pooled += (output.detach(),)
 
+    @torch.compiler.disable
     @torch.no_grad()
-    def _record(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        if not self.recording:
+    def _record(self, module: Any, args: tuple, kwargs: dict) -> None:
+        wanted = self._own.wanted
+        if not wanted:
             return
         hidden = args[0] if args else kwargs["hidden_states"]
         heads = (module.num_heads, module.head_dim)
         keys = module.k_proj(hidden).unflatten(-1, heads)
         attention = None
-        if "attention" in self.wanted:
+        if "attention" in wanted:
             queries = module.q_proj(hidden).unflatten(-1, heads)
             step = max(1, _SCORE_BYTES // (hidden.shape[1] ** 2 * module.num_heads * 4))
             turns = range(0, len(hidden), step)
             attention = torch.cat([_received(queries[t : t + step], keys[t : t + step], module.scale) for t in turns])
-        self.seen.append(FrameRecord(attention, keys.mean(-2) if "keys" in self.wanted else None))
+        self._own.seen += (FrameRecord(attention, keys.mean(-2) if "keys" in wanted else None),)
+
+
+def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor:
+    return torch.cat([part for part in parts if part is not None])
 
 
 def _received(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> torch.Tensor:

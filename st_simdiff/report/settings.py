@@ -109,6 +109,10 @@ _ABLATIONS = {
 }
 
 
+ADAPTIVE, CANDIDATES = "st_simdiff_adaptive", "candidates"
+"""Results of this method that do not tell this setting are older than it, and of the only choice there was."""
+
+
 def read_condition(results: Mapping[str, Any], task: str) -> Condition:
     """The condition under which `task` of a results file of lmms-eval was run.
 
@@ -151,7 +155,10 @@ def _written_method(
     changed = results.get("changed_settings")
     if changed is None:
         changed = _without_defaults(method, {key: written[key] for key in given if key in written})
-    return method, written.get("retention", 1.0), {key: changed[key] for key in changed if key != "retention"}
+    settings = {key: changed[key] for key in changed if key != "retention"}
+    if method == ADAPTIVE and CANDIDATES not in written:
+        settings[CANDIDATES] = "communities"
+    return method, written.get("retention", 1.0), settings
 
 
 def _asked_method(model: str, given: Mapping[str, Setting]) -> tuple[str, Any, dict[str, Setting]]:

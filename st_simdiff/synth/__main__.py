@@ -50,13 +50,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_split(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
-    compare = commands.add_parser("compare", help="every method on the same questions, and a page on the result")
+    compare = commands.add_parser(
+        "compare", help="every method on the same questions, and a page on the result; stopped, it goes on"
+    )
     compare.add_argument("--checkpoint", type=Path, default=None, help="default: the one that is shipped")
-    compare.add_argument("--retention", default="0.5,0.3,0.15", help="shares of the visual tokens, with commas between")
+    compare.add_argument(
+        "--retention", default="0.5,0.3,0.15,0.08,0.05,0.03", help="shares of the visual tokens, with commas between"
+    )
     compare.add_argument("--out", type=Path, required=True, help="writes OUT.json and OUT.md")
     compare.add_argument("--stress", default="", help="asks about the first world again: offset, linear, noise")
-    compare.add_argument("--further-questions", type=int, default=300, help="a world behind the first, or a stress")
-    compare.add_argument("--further-retention", default="0.3,0.15", help="on these")
+    compare.add_argument("--further-questions", type=int, default=200, help="a world behind the first, or a stress")
+    compare.add_argument("--further-retention", default="0.3,0.15,0.05", help="on these")
     compare.add_argument("--page-only", action="store_true", help="write OUT.md anew from OUT.json, measure nothing")
     _add_split(compare)
     compare.set_defaults(run=_compare)

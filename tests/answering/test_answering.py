@@ -11,7 +11,6 @@ from st_simdiff.answering.answering import VideoAnswerer
 from st_simdiff.answering.arguments import parse
 from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
 from st_simdiff.errors import InputError
-from st_simdiff.models.attach import Attachment
 
 QUESTION = "What is seen?"
 
@@ -96,13 +95,13 @@ def test_the_likelihood_is_the_loss_of_the_whole_sequence_at_full_retention(answ
 def test_the_likelihood_prunes_by_the_prompts_last_query(answerer, video, monkeypatch):
     """What is kept does not depend on the answer, and is what generation keeps."""
     kept = []
-    remove = Attachment.remove
+    keep = VideoAnswerer._keep
 
-    def note_and_remove(self):
-        kept.append(self.trace.last.offsets.tolist())
-        remove(self)
+    def note_and_keep(self, turn, trace):
+        kept.append(trace.last.offsets.tolist())
+        keep(self, turn, trace)
 
-    monkeypatch.setattr(Attachment, "remove", note_and_remove)
+    monkeypatch.setattr(VideoAnswerer, "_keep", note_and_keep)
     answerer(retention=0.3).generate(video, QUESTION, {"max_new_tokens": 2})
     answerer(retention=0.3).likelihood(video, QUESTION, "yes")
     answerer(retention=0.3).likelihood(video, QUESTION, "a red bus")

@@ -56,6 +56,10 @@ def forget(answerer):
     answerer.viewer.last = None
 
 
+VISUAL = {"score": "visual", "prune_layer": 1}
+"""The adaptive rule without any text."""
+
+
 class Watch:
     """Counts calls of a stage, and notes the logits of every prefill."""
 
@@ -129,10 +133,13 @@ def test_questions_asked_together_are_answered_as_alone(answerer, videos, watch,
         assert {key: shared.counts[key] for key in costs} == {key: single.counts[key] for key in costs}
 
 
-@pytest.mark.parametrize("name", ["full", "visionzip", "sttm"])
-def test_only_the_question_goes_through_the_decoder_again(answerer, videos, watch, name):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("full", {}), ("visionzip", {}), ("sttm", {}), ("st_simdiff_input", {}), ("st_simdiff_adaptive", VISUAL)],
+)
+def test_only_the_question_goes_through_the_decoder_again(answerer, videos, watch, name, settings):
     """Not the system's words, the video and the times of its frames."""
-    model = answerer(name)
+    model = answerer(name, **settings)
     seen = watch(model)
     first, second = (ask(model, videos[0], question) for question in QUESTIONS[:2])
     assert seen.fed[0] == first.counts["input_tokens"]

@@ -47,11 +47,13 @@ def add_code(folder: Path, trace: Path) -> None:
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-def test_code_that_a_config_names_does_not_run(copy, tmp_path, loader, monkeypatch):
+def test_code_that_a_config_names_does_not_run(copy, tmp_path, loader, monkeypatch, caplog):
     monkeypatch.setattr(sys, "stdin", None)  # nobody is asked either
     folder = copy(loader)
     add_code(folder, tmp_path / "trace")
-    LOADERS[loader](folder)
+    with caplog.at_level(logging.WARNING):
+        LOADERS[loader](folder)
+    assert f"{folder / 'config.json'} names code (auto_map), which is not run" in caplog.text
     assert not (tmp_path / "trace").exists()
 
 

@@ -72,6 +72,19 @@ def test_likelihoods_survive_the_harness_as_pairs(model):
     assert results[0] != pytest.approx(results[1], rel=1e-3)
 
 
+def test_a_video_that_cannot_be_read_costs_its_own_likelihoods_only(model, monkeypatch):
+    documents = [*model.task_dict["made"]["test"], {"video": "/nowhere/clip.mp4"}]
+    monkeypatch.setitem(model.task_dict, "made", {"test": documents})
+    asked = [
+        request("loglikelihood", ("Is it?", choice, look, place, "made", "test"), place, index)
+        for place in (0, len(documents) - 1)
+        for index, choice in enumerate(("yes", "no"))
+    ]
+    results = model.loglikelihood(asked)
+    assert [result.token_counts.to_dict().get("unreadable") for result in results] == [None, None, 1, 1]
+    assert all(unwrap_generation_output(result)[0][0] < 100 for result in results[:2])
+
+
 def test_multi_round_goes_on_until_the_task_ends_it(model):
     """The task sees every answer so far and gives the next question; its last word on the answers counts."""
     asked = []

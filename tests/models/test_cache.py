@@ -21,6 +21,7 @@ def test_the_length_is_the_sequences_and_the_mask_is_of_what_is_held():
     pruned = layer()
     assert pruned.get_seq_length() == 12
     assert pruned.get_mask_sizes(3) == (8, 7)
+    pruned.expected = True
     pruned.update(torch.zeros(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
     assert pruned.get_seq_length() == 13
     assert pruned.validity()[:, -1].tolist() == [True, True]

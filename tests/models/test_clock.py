@@ -1,6 +1,7 @@
 """The clock of the stages, on a time that only the test moves on."""
 
 import gc
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,7 +13,7 @@ from reference import decoder_of
 from toy_methods import EveryOther
 from zoo import ZOO, Text, Video
 
-from st_simdiff import InputError, compress
+from st_simdiff import InputError, attach, compress
 from st_simdiff.methods.base import Method
 from st_simdiff.models.clock import STAGES, StageClock, stage_modules
 from st_simdiff.models.memory import PeakMemory
@@ -224,3 +225,23 @@ def test_the_clock_waits_for_every_device_of_the_model(monkeypatch):
     with clock, clock.stage("decode"):
         pass
     assert waited == [0, 1] * 4
+
+
+def test_calls_of_other_threads_are_not_timed():
+    zoo, time = ZOO["Qwen2-VL"], Time()
+    inputs = zoo.prompt(PROMPT).inputs
+    handle = passing(decoder_of(zoo.model), time, 5)
+    attachment = attach(zoo.model, Slow(time=time))
+    try:
+        with clock_on(zoo, time) as clock:
+            other = threading.Thread(target=generate, args=(zoo, inputs), kwargs={"steps": 1})
+            other.start()
+            other.join()
+            alone = dict(clock.seconds)
+            generate(zoo, inputs, steps=1)
+    finally:
+        handle.remove()
+        attachment.detach()
+    assert {stage: seconds for stage, seconds in alone.items() if seconds} == {}
+    counts = clock.counts()
+    assert (counts["selection_ms"], counts["scoring_ms"], counts["prefill_ms"]) == (7e3, 11e3, 5e3)

@@ -144,3 +144,17 @@ def test_names():
     assert condition(pretrained=cached).model == "LLaVA-Video-7B-Qwen2"
     assert condition(pretrained="st_simdiff/synth/checkpoint").model == "synth-checkpoint"
     assert condition(pretrained="checkpoint").model == "checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("method", "record", "settings"),
+    [
+        ("st_simdiff_adaptive", {"tau_sim": "q0.25"}, {"candidates": "communities"}),
+        ("st_simdiff_adaptive", {"tau_sim": "q0.25", "candidates": "input"}, {}),
+        ("st_simdiff", {"tau_sim": 0.8}, {}),
+    ],
+)
+def test_adaptive_results_older_than_candidates_are_of_communities(method, record, settings):
+    written = {"name": method, "retention": 0.3} | record
+    results = results_json("videomme", 1.0, model_args(method=method)) | {"method": written, "changed_settings": {}}
+    assert read_condition(results, "videomme").settings == settings

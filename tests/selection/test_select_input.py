@@ -107,6 +107,14 @@ def test_copies_far_apart_in_memory_have_the_same_sketch():
     assert torch.equal(sketch[0].expand(429, -1), sketch[::7])
 
 
+def test_rounding_errors_of_a_still_video_are_no_difference():
+    picture = torch.randn(1, 512, generator=torch.Generator().manual_seed(0)).double()
+    noise = torch.randn(400, 512, generator=torch.Generator().manual_seed(1)).double()
+    features = picture * (1 + 1e-8 * noise)  # what is left of this in float32 is the last bit of a few numbers
+    assert float(patch_sketch(features, torch.arange(400), 20).abs().max()) == 0
+    assert float(patch_sketch(picture * (1 + 1e-3 * noise), torch.arange(400), 20).abs().max()) > 0
+
+
 def test_scale_and_a_common_offset_change_nothing():
     grid = TokenGrid(8, 6, 6)
     features = video(grid, "drift", 48, 1).double()

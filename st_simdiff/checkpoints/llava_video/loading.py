@@ -17,6 +17,7 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from st_simdiff.checkpoints.code import report_code
 from st_simdiff.checkpoints.entries import check_entries
 from st_simdiff.checkpoints.files import read_json
 from st_simdiff.checkpoints.hub import LLAVA_VIDEO, locate
@@ -70,6 +71,7 @@ def load_llava_video(
     if attn_implementation not in get_args(AttnImplementation):
         raise unknown("attn_implementation", attn_implementation, get_args(AttnImplementation))
     folder = locate(path, LLAVA_VIDEO).folder
+    report_code(folder)
     config = read_config(folder, overwrite=overwrite_config, vision_tower=vision_tower)
     weights = find_weights(folder)
     tokenizer = load_tokenizer(folder)

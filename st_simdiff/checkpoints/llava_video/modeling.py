@@ -310,9 +310,8 @@ class LlavaVideo(nn.Module):
         self.language_model.tie_weights()
 
     def _with_own_cache_name(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """A cache may be given by its name in any version of transformers."""
-        past = cache_of(kwargs)
-        return kwargs if past is None else with_cache(type(self.language_model).forward, kwargs, past)
+        """A cache, or None for it, may be given by its name in any version of transformers."""
+        return with_cache(type(self.language_model).forward, kwargs, cache_of(kwargs))
 
     def _warn_if_long(self, embeds: MultimodalEmbeds) -> None:
         length, most = embeds.inputs_embeds.shape[1], self.config.text.max_position_embeddings

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from st_simdiff.checkpoints.tensors import StoredTensor, check_dtype, is_finite, open_weights, stored_tensors
+from st_simdiff.checkpoints.tensors import StoredTensor, check_dtype, check_finite, open_weights, stored_tensors
 
 _TOWER = "model.vision_tower.vision_tower.vision_model."
 _OFFICIAL_PREFIXES = (
@@ -82,34 +81,26 @@ class CheckpointFiles:
     def read(
         self, shapes: Mapping[str, torch.Size], padded_vocabulary: int, placement: Placement
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yields (name, tensor) for every parameter of `LlavaVideo`, one at a time; the last one ends all checks.
+        """Yields (name, tensor) for every parameter of `LlavaVideo`, one at a time.
 
         shapes, padded_vocabulary: as in `check`, whose errors are raised. placement: device and dtype for a name.
-        Raises ValueError for a tensor with values that are not finite; that is looked for while the next ones are read.
+        Raises ValueError for a tensor with values that are not finite.
         """
         self.check(shapes, padded_vocabulary)
         own_names = {official_name(name): name for name in shapes}
         by_file: dict[Path, list[str]] = {}
         for name in own_names:
             by_file.setdefault(self.tensors[name].file, []).append(name)
-        finite = {}
-        with ThreadPoolExecutor(1) as pool:
-            for path, held in by_file.items():
-                with open_weights(path) as shard:
-                    for name in held:
-                        own = own_names[name]
-                        device, dtype = placement(own)
-                        # A copy: the file's own memory would change with the file.
-                        rows = shard.get_slice(name)[: shapes[own][0]]
-                        tensor = rows.to(device=device, dtype=dtype, copy=True)
-                        finite[name] = pool.submit(is_finite, tensor)
-                        yield own, tensor
-        for name, answer in finite.items():
-            if not answer.result():
-                raise ValueError(
-                    f"{self.tensors[name].file}: the tensor {name} has values that are not finite"
-                    f" in {str(placement(own_names[name])[1]).removeprefix('torch.')}."
-                )
+        for path, held in by_file.items():
+            with open_weights(path) as shard:
+                for name in held:
+                    own = own_names[name]
+                    device, dtype = placement(own)
+                    # A copy: the file's own memory would change with the file.
+                    rows = shard.get_slice(name)[: shapes[own][0]]
+                    tensor = rows.to(device=device, dtype=dtype, copy=True)
+                    check_finite(path, [(name, tensor)])
+                    yield own, tensor
 
 
 def find_weights(folder: Path) -> CheckpointFiles:

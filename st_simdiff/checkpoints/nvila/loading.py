@@ -17,6 +17,7 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from st_simdiff.checkpoints.code import report_code
 from st_simdiff.checkpoints.hub import NVILA, locate
 from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
 from st_simdiff.checkpoints.llava_video.loading import load_tokenizer, read_generation_config
@@ -56,6 +57,7 @@ def load_nvila(
     weights are not exactly the model's.
     """
     folder = locate(path, NVILA).folder
+    report_code(folder)
     config = read_config(folder, video)
     options = {"dtype": dtype, "attn_implementation": attn_implementation}
     tokenizer = load_tokenizer(folder / "llm")

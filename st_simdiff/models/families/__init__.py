@@ -69,6 +69,23 @@ def _made(entry: EntryPoint) -> Family:
 _ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
 
 
+def unwrapped(model: Any) -> Any:
+    """The transformers model inside an adapter (PEFT), DistributedDataParallel, or torch.compile(model).
+
+    Calls of either reach the hooks inside. Raises `InputError` for a wrapper whose calls do not.
+    """
+    kind = type(model).__name__
+    if hasattr(model, "get_base_model"):
+        return unwrapped(model.get_base_model())
+    if kind == "DistributedDataParallel":
+        return unwrapped(model.module)
+    if kind == "OptimizedModule":
+        return unwrapped(model._orig_mod)
+    if kind == "DataParallel":
+        raise InputError("DataParallel runs copies of the model: compress the one inside (.module) and call that.")
+    return model
+
+
 def family_of(model: Any, images_as_frames: ImagesAsFrames = False) -> Family:
     """The family of `model`, told which images are frames. Raises `InputError` as `find_family`."""
     return find_family(model).with_images_as_frames(images_as_frames)

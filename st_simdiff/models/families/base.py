@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
 from torch import nn
 
 from st_simdiff.errors import InputError
-from st_simdiff.methods.base import VisionInput, VisionRecord
+from st_simdiff.methods.base import Method, VisionInput, VisionRecord
+from st_simdiff.models.trace import Trace
+from st_simdiff.models.vision import SiglipRecorder
 from st_simdiff.selection.grid import TokenGrid
 
 ImagesAsFrames = bool | Sequence[int]
@@ -38,10 +40,6 @@ class VideoTokens:
         return self.last - self.first + 1 == self.grid.count
 
 
-Report = Callable[[list[list[VideoTokens]]], None]
-"""Called once a prompt, before the decoder sees it, with the videos of every row of the batch."""
-
-
 class Removable(Protocol):
     def remove(self) -> None: ...
 
@@ -66,11 +64,15 @@ class Family(ABC):
         return model
 
     @abstractmethod
-    def watch(self, model: nn.Module, report: Report, vision_inputs: frozenset[VisionInput]) -> list[Removable]:
-        """Starts reporting the videos of every prompt, with what the vision tower is asked to record.
+    def watch(self, model: nn.Module, prompts: Prompts) -> list[Removable]:
+        """Starts reporting the videos of every prompt that is to be compressed, until the results are removed."""
 
-        Raises `InputError` if the family cannot record one of `vision_inputs`.
-        """
+    def recorder(self, model: nn.Module, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:  # noqa: ARG002
+        """Records in the vision tower. Raises `InputError` if the family cannot record one of `vision_inputs`."""
+        raise InputError(
+            f"This method needs the vision tower's {' and '.join(sorted(vision_inputs))}, which can be recorded in "
+            f"SigLIP towers (LLaVA-Video, LLaVA-OneVision, NVILA) but not in the one of {self.name}."
+        )
 
     def with_images_as_frames(self, images_as_frames: ImagesAsFrames) -> Family:
         """This family, told which images are frames of a video. Raises `InputError` where videos need no telling."""
@@ -79,3 +81,34 @@ class Family(ABC):
                 f"images_as_frames is for families that see a video as single images; {self.name} is told its videos."
             )
         return self
+
+
+@dataclass
+class Compression:
+    """What a prompt is compressed by, and where that is noted.
+
+    family: the model's, told which images are frames. open: whether it is still in force.
+    """
+
+    method: Method
+    family: Family
+    trace: Trace = field(default_factory=Trace)
+    open: bool = True
+
+
+class Prompts(Protocol):
+    """The prompts that a model is given, by several threads at a time: what families report to."""
+
+    recorder: SiglipRecorder | None
+
+    def active(self) -> Compression | None:
+        """What compresses the prompts of this thread; None if nothing does."""
+
+    def starting(self) -> Compression | None:
+        """The same, for a prompt with a video."""
+
+    def report(self, compression: Compression, videos: list[list[VideoTokens]], after: int = 0) -> None:
+        """Called by the same thread before the decoder is: the videos of every row of the batch.
+
+        after: how many tokens behind the prompt are an answer already, as where `generate` uses no cache.
+        """

@@ -38,7 +38,8 @@ class LlavaOnevisionFamily(TransformersFamily):
             for own in frames
         ]
 
-    def recorder(self, base: nn.Module, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:
+    def recorder(self, model: nn.Module, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:
+        base = model.base_model
         kind, layer = base.config.vision_config.model_type, base.config.vision_feature_layer
         if kind != "siglip_vision_model" or not isinstance(layer, int):
             raise InputError(
@@ -49,7 +50,7 @@ class LlavaOnevisionFamily(TransformersFamily):
         # hidden_states[0] are the embeddings, hidden_states[i] the output of layer i - 1
         index = layer - 1 if layer >= 0 else layer
         head = getattr(base.vision_tower, "head", None)
-        return SiglipRecorder(layers[index].self_attn, vision_inputs, recording=False, head=head)
+        return SiglipRecorder(layers[index].self_attn, head=head)
 
 
 def _grid(base: nn.Module, given: dict[str, Any]) -> TokenGrid:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import VisionInput, VisionRecord
-from st_simdiff.models.families.base import Family, Removable, Report, VideoTokens
+from st_simdiff.models.families.base import Compression, Family, Prompts, Removable, VideoTokens
 from st_simdiff.models.vision import FrameRecord, SiglipRecorder
 from st_simdiff.selection.grid import Separators, TokenGrid
 
@@ -40,14 +42,28 @@ class LlavaVideoFamily(Family):
         """Frames of the vision tower that one frame of visual tokens stands for."""
         return 1
 
-    def watch(self, model: LlavaVideo, report: Report, vision_inputs: frozenset[VisionInput]) -> list[Removable]:
-        recorder = SiglipRecorder(model.vision_layers[-1].self_attn, vision_inputs) if vision_inputs else None
+    def recorder(self, model: LlavaVideo, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:  # noqa: ARG002
+        return SiglipRecorder(model.vision_layers[-1].self_attn)
 
-        def announce(_module: nn.Module, args: tuple, output: MultimodalEmbeds) -> None:
-            seen = recorder.take() if recorder is not None else None
-            given = args[1] if len(args) > 1 and args[1] is not None else [[] for _ in output.video_spans]
+    def watch(self, model: LlavaVideo, prompts: Prompts) -> list[Removable]:
+        prompt = _Prompt()
+
+        @torch.compiler.disable
+        def enter_embedder(_module: nn.Module, args: tuple) -> None:
+            prompt.videos = [list(row) for row in args[1]] if len(args) > 1 and args[1] is not None else []
+            prompt.compression = prompts.starting() if any(prompt.videos) else None
+            if prompt.compression is not None and prompts.recorder is not None:
+                prompts.recorder.start(prompt.compression.method.vision_inputs)
+
+        @torch.compiler.disable
+        def leave_embedder(_module: nn.Module, _args: tuple, output: MultimodalEmbeds) -> None:
+            compression, rows, prompt.compression, prompt.videos = prompt.compression, prompt.videos, None, []
+            if compression is None:
+                return
+            wanted = compression.method.vision_inputs
+            seen = prompts.recorder.take() if prompts.recorder is not None and wanted else None
             videos, first = [], 0
-            for spans, row_videos in zip(output.video_spans, given, strict=True):
+            for spans, row_videos in zip(output.video_spans, rows, strict=True):
                 row = []
                 for span, video in zip(spans, row_videos, strict=True):
                     grid = TokenGrid(span.frames, span.height, span.width, _SEPARATORS[span.newline])
@@ -61,10 +77,19 @@ class LlavaVideoFamily(Family):
                     first += 0 if encoded else count
                     row.append(VideoTokens(grid, positions, span.start, end - 1, record))
                 videos.append(row)
-            report(videos)
+            prompts.report(compression, videos)
 
-        handles: list[Removable] = [model.embedder.register_forward_hook(announce)]
-        return handles + recorder.handles if recorder is not None else handles
+        return [
+            model.embedder.register_forward_pre_hook(enter_embedder),
+            model.embedder.register_forward_hook(leave_embedder),
+        ]
+
+
+class _Prompt(threading.local):
+    """The prompt that a thread is embedding: its videos row by row."""
+
+    compression: Compression | None = None
+    videos: Sequence[Sequence[Any]] = ()
 
 
 def encode_video(
@@ -78,8 +103,9 @@ def encode_video(
 
     if not vision_inputs:
         return EncodedVideo(model.encode_video(pixels))
-    recorder = SiglipRecorder(model.vision_layers[-1].self_attn, vision_inputs)
+    recorder = SiglipRecorder(model.vision_layers[-1].self_attn)
     try:
+        recorder.start(vision_inputs)
         return EncodedVideo(model.encode_video(pixels), recorder.take())
     finally:
         for handle in recorder.handles:

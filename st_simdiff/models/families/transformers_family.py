@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
 from st_simdiff.errors import InputError
-from st_simdiff.methods.base import VisionInput
-from st_simdiff.models.families.base import Family, Removable, Report
+from st_simdiff.models.families.base import Compression, Family, Prompts, Removable, VideoTokens
 from st_simdiff.models.families.encoder_call import EncoderCall
 from st_simdiff.models.families.placeholders import Visual, assign, placeholder_rows
 from st_simdiff.models.transformers_api import cache_of, unknown_version
@@ -39,13 +41,6 @@ class TransformersFamily(Family):
     def encoded_tokens(self, base: nn.Module, given: dict[str, Any]) -> int:
         """How many visual tokens the encoder method makes of what it was `given`."""
 
-    def recorder(self, base: nn.Module, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:  # noqa: ARG002
-        """Records `vision_inputs` in the vision tower. Raises `InputError` where the family has no such record."""
-        raise InputError(
-            f"This method needs the vision tower's {' and '.join(sorted(vision_inputs))}, which can be recorded in "
-            f"SigLIP towers (LLaVA-Video, LLaVA-OneVision, NVILA) but not in the one of {self.name}."
-        )
-
     def matches(self, model: nn.Module) -> bool:
         if getattr(getattr(model, "config", None), "model_type", None) not in self.model_types:
             return False
@@ -54,49 +49,115 @@ class TransformersFamily(Family):
     def text_model(self, model: nn.Module) -> nn.Module:
         return model.base_model.language_model
 
-    def watch(self, model: nn.Module, report: Report, vision_inputs: frozenset[VisionInput]) -> list[Removable]:
+    def watch(self, model: nn.Module, prompts: Prompts) -> list[Removable]:
         base = model.base_model
-        recorder = self.recorder(base, vision_inputs) if vision_inputs else None
         token_id = getattr(base.config, f"{self.modality}_token_id")
         encoder = f"get_{self.modality}_features"
-        encoded: list[dict[str, Any]] = []
-        prompt: list[torch.Tensor | None] = []
-        begins: list[bool] = []
+        own = _Own()
 
+        @torch.compiler.disable
         def enter_encoder(given: dict[str, Any]) -> None:
-            encoded[:] = [given]
-            if recorder is not None:
-                recorder.start()
+            compression = prompts.starting()
+            own.encoded = (compression, given) if compression is not None else None
+            if compression is not None and prompts.recorder is not None:
+                prompts.recorder.start(compression.method.vision_inputs)
 
+        @torch.compiler.disable
         def enter_base(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-            input_ids = args[0] if args else kwargs.get("input_ids")
-            if not encoded and (kwargs.get("mm_encoder_outputs") or {}).get(self.modality) is not None:
-                raise InputError(
-                    "The visual features were encoded outside the compress(...) block: encode them inside."
-                )
             past = cache_of(kwargs)
-            begins[:] = [past is None or past.get_seq_length() == 0]
-            prompt[:] = [input_ids]
+            own.prompt = _Prompt(
+                ids=args[0] if args else kwargs.get("input_ids"),
+                features=(kwargs.get("mm_encoder_outputs") or {}).get(self.modality),
+                begins=past is None or past.get_seq_length() == 0,
+                cached=kwargs.get("use_cache") is not False,
+            )
 
+        @torch.compiler.disable
         def enter_decoder(_module: nn.Module, _args: tuple) -> None:
-            input_ids, is_prefill = prompt.pop() if prompt else None, begins.pop() if begins else False
-            if not encoded:
-                # a step of the decoding may well draw a placeholder
-                if is_prefill and input_ids is not None and bool((input_ids == token_id).any()):
-                    raise unknown_version(
-                        f"the prompt has placeholders of a {self.modality}, but {encoder} was not called for it"
-                    )
+            prompt, own.prompt = own.prompt, _Prompt()
+            encoded, own.encoded = own.encoded, None
+            compression = encoded[0] if encoded is not None else prompts.active()
+            if compression is None or not compression.open:
                 return
-            given = encoded.pop()
-            if input_ids is None:
+            source = prompt.features if encoded is None else _first_tensor(encoded[1])
+            if own.uncached is not None and not prompt.cached and own.uncached.goes_on(compression, source, prompt.ids):
+                prompts.report(compression, own.uncached.videos, own.uncached.answered)
+                return
+            own.uncached = None
+            if encoded is None:
+                _check_without_encoding(prompt, token_id, encoder)
+                return
+            if prompt.ids is None:
                 raise InputError("Compression finds the video by its placeholder tokens: pass input_ids.")
-            rows = placeholder_rows(input_ids, token_id, self.encoded_tokens(base, given))
+            given, family = encoded[1], compression.family
+            rows = placeholder_rows(prompt.ids, token_id, family.encoded_tokens(base, given))
             if rows:
-                report(assign(rows, self.visuals(base, given, rows, recorder)))
+                recorder = prompts.recorder if compression.method.vision_inputs else None
+                videos = assign(rows, family.visuals(base, given, rows, recorder))
+                if not prompt.cached:
+                    source = prompt.features if prompt.features is not None else source
+                    own.uncached = _Uncached(compression, videos, prompt.ids, weakref.ref(source))
+                prompts.report(compression, videos)
 
         return [
             EncoderCall(base, encoder, enter_encoder),
             base.register_forward_pre_hook(enter_base, with_kwargs=True),
             base.language_model.register_forward_pre_hook(enter_decoder),
-            *(recorder.handles if recorder is not None else ()),
         ]
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """What the base model is called with. features: encoded before. begins: whether no cache holds what came before."""
+
+    ids: torch.Tensor | None = None
+    features: Any = None
+    begins: bool = False
+    cached: bool = True
+
+
+@dataclass
+class _Uncached:
+    """A prompt without a cache: every new token comes with all the tokens before it.
+
+    ids: int64 (B, L), the prompt's. source: what its features come from. answered: how many tokens are behind it.
+    """
+
+    compression: Compression
+    videos: list[list[VideoTokens]]
+    ids: torch.Tensor
+    source: weakref.ref[Any]
+    answered: int = 0
+
+    def goes_on(self, compression: Compression, source: Any, ids: torch.Tensor | None) -> bool:
+        """Whether this is the same prompt with one token more. Reads the device if all else fits."""
+        if compression is not self.compression or source is None or source is not self.source() or ids is None:
+            return False
+        length = self.ids.shape[1]
+        if len(ids) != len(self.ids) or ids.shape[1] != length + self.answered + 1:
+            return False
+        if not torch.equal(ids[:, :length], self.ids):
+            return False
+        self.answered += 1
+        return True
+
+
+class _Own(threading.local):
+    """What one thread has encoded and is about to decode."""
+
+    encoded: tuple[Compression, dict[str, Any]] | None = None
+    prompt: _Prompt = _Prompt()
+    uncached: _Uncached | None = None
+
+
+def _first_tensor(given: dict[str, Any]) -> torch.Tensor | None:
+    return next((value for value in given.values() if isinstance(value, torch.Tensor)), None)
+
+
+def _check_without_encoding(prompt: _Prompt, token_id: int, encoder: str) -> None:
+    """Raises `InputError` for a prompt with a video that nobody was seen to encode."""
+    if prompt.features is not None:
+        raise InputError("The visual features were encoded outside the compress(...) block: encode them inside.")
+    # a step of the decoding may well draw a placeholder
+    if prompt.begins and prompt.ids is not None and bool((prompt.ids == token_id).any()):
+        raise unknown_version(f"the prompt has placeholders of a video, but {encoder} was not called for it")
