@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from st_simdiff.methods.base import VisionInput
+from st_simdiff.models.transformers_api import TransformersModule
 
 _SCORE_BYTES = 1 << 26
 """Attention scores computed at once: the frames of a chunk are taken in turns that fit."""
@@ -46,7 +47,7 @@ class SiglipRecorder:
     head: the tower's pooling head, if it has one, whose output is recorded as well.
     """
 
-    def __init__(self, attention: nn.Module, *, head: nn.Module | None = None) -> None:
+    def __init__(self, attention: TransformersModule, *, head: nn.Module | None = None) -> None:
         self.attention = attention
         self._own = _Recording()
         self.handles = [attention.register_forward_pre_hook(self._record, with_kwargs=True)]

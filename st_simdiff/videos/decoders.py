@@ -14,6 +14,7 @@ from st_simdiff.errors import InputError
 from st_simdiff.videos.containers import open_video
 from st_simdiff.videos.decord_decoder import read_with_decord
 from st_simdiff.videos.errors import CannotDecode, VideoError
+from st_simdiff.videos.key_frames import read_key_frames
 from st_simdiff.videos.pictures import Allocate, allowed_size
 from st_simdiff.videos.pyav_decoder import read_with_pyav
 from st_simdiff.videos.record import SampledVideo
@@ -81,9 +82,14 @@ def unexpected(path: str | Path, error: Exception) -> VideoError:
 def _read(path: str | Path, sampling: Sampling, settings: ReadSettings, allocate: Allocate) -> SampledVideo:
     with open_video(path) as (container, stream):
         allowed_size(path, stream.codec_context.width, stream.codec_context.height, settings)
+    first = "pyav" if settings.decoder == "auto" else settings.decoder
+    if first == "pyav" and settings.frame_choice == "nearest_key_frame":
+        video = read_key_frames(path, sampling, settings, allocate)
+        if video is not None:
+            return video
+    with open_video(path) as (container, stream):
         timeline = read_timeline(path, container, stream)
     remarks: list[str] = []
-    first = "pyav" if settings.decoder == "auto" else settings.decoder
     for name in sorted(DECODERS, key=lambda name: name != first):
         package, reader = DECODERS[name]
         if find_spec(package) is None:

@@ -120,7 +120,7 @@ def test_decord_says_where_its_frames_are_not_the_ones_that_are_shown(tmp_path):
 
 
 @needs_ffmpeg
-def test_nearest_key_frames_are_taken_where_that_is_asked_for(tmp_path):
+def test_nearest_key_frames_are_taken_where_that_is_asked_for(tmp_path, monkeypatch):
     """They are the key frames, their times are their own, and the distance is told."""
     for name, options in (("closed.mp4", ("-bf", "2")), ("open.mkv", ("-bf", "3", "-x264-params", "open-gop=1"))):
         path = write(tmp_path / name, *X264, *options, count=301)
@@ -136,6 +136,13 @@ def test_nearest_key_frames_are_taken_where_that_is_asked_for(tmp_path):
             assert video.record.largest_offset == pytest.approx(
                 np.abs(np.array(video.record.taken_at) - wanted / 30).max(), abs=0.002
             )
+    path = tmp_path / "closed.mp4"
+    by_index = sample_frames(path, 9, force_sample=True, frame_choice="nearest_key_frame")
+    monkeypatch.setattr(decoders, "read_key_frames", lambda *_: None)
+    by_packets = sample_frames(path, 9, force_sample=True, frame_choice="nearest_key_frame")
+    assert np.array_equal(by_index.frames, by_packets.frames)
+    assert by_index.record.numbers == by_packets.record.numbers
+    assert by_index.times == pytest.approx(by_packets.times)
     path = write(tmp_path / "untimed.avi", *X264, "-bf", "0", count=40)
     video = sample_frames(path, 4, force_sample=True, frame_choice="nearest_key_frame")
     assert (video.record.numbers, video.record.largest_offset) == ((0, 13, 26, 39), 0)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
-from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, VisionInput, VisionRecord
 from st_simdiff.models.trace import Trace
+from st_simdiff.models.transformers_api import TransformersModule
 from st_simdiff.models.vision import SiglipRecorder
 from st_simdiff.selection.grid import TokenGrid
 
@@ -52,22 +52,22 @@ class Family(ABC):
     """What the decoder takes beside embeddings, mask, positions and cache, and hooks must follow."""
 
     @abstractmethod
-    def matches(self, model: nn.Module) -> bool:
+    def matches(self, model: TransformersModule) -> bool:
         """Whether `model` is of this family."""
 
     @abstractmethod
-    def text_model(self, model: nn.Module) -> nn.Module:
+    def text_model(self, model: TransformersModule) -> TransformersModule:
         """The decoder: has `layers`, `config` and `rotary_emb`, and takes `inputs_embeds`."""
 
-    def head(self, model: nn.Module) -> nn.Module:
+    def head(self, model: TransformersModule) -> TransformersModule:
         """The module around the decoder whose forward takes `logits_to_keep`."""
         return model
 
     @abstractmethod
-    def watch(self, model: nn.Module, prompts: Prompts) -> list[Removable]:
+    def watch(self, model: TransformersModule, prompts: Prompts) -> list[Removable]:
         """Starts reporting the videos of every prompt that is to be compressed, until the results are removed."""
 
-    def recorder(self, model: nn.Module, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:  # noqa: ARG002
+    def recorder(self, model: TransformersModule, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:  # noqa: ARG002
         """Records in the vision tower. Raises `InputError` if the family cannot record one of `vision_inputs`."""
         raise InputError(
             f"This method needs the vision tower's {' and '.join(sorted(vision_inputs))}, which can be recorded in "

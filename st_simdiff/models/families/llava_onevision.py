@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import VisionInput, VisionRecord
 from st_simdiff.models.families.placeholders import Visual, video
 from st_simdiff.models.families.transformers_family import TransformersFamily
+from st_simdiff.models.transformers_api import TransformersModule
 from st_simdiff.models.vision import SiglipRecorder
 from st_simdiff.selection.grid import TokenGrid
 
@@ -21,11 +21,11 @@ class LlavaOnevisionFamily(TransformersFamily):
     name: ClassVar[str] = "LLaVA-OneVision"
     model_types: ClassVar[frozenset[str]] = frozenset({"llava_onevision"})
 
-    def encoded_tokens(self, base: nn.Module, given: dict[str, Any]) -> int:
+    def encoded_tokens(self, base: TransformersModule, given: dict[str, Any]) -> int:
         return len(_frames(given)) * _grid(base, given).count
 
     def visuals(
-        self, base: nn.Module, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
+        self, base: TransformersModule, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
     ) -> list[Visual]:
         del rows
         grid, count = _grid(base, given), len(_frames(given))
@@ -34,11 +34,11 @@ class LlavaOnevisionFamily(TransformersFamily):
         record = recorder.take()
         frames = [record.frames(i * grid.frames, (i + 1) * grid.frames) for i in range(count)]
         return [
-            video(grid, VisionRecord(*(_pooled(base, part) for part in (own.attention, own.keys)), own.pooled))
+            video(grid, VisionRecord(_pooled(base, own.attention), _pooled(base, own.keys), own.pooled))
             for own in frames
         ]
 
-    def recorder(self, model: nn.Module, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:
+    def recorder(self, model: TransformersModule, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:
         base = model.base_model
         kind, layer = base.config.vision_config.model_type, base.config.vision_feature_layer
         if kind != "siglip_vision_model" or not isinstance(layer, int):
@@ -53,7 +53,7 @@ class LlavaOnevisionFamily(TransformersFamily):
         return SiglipRecorder(layers[index].self_attn, head=head)
 
 
-def _grid(base: nn.Module, given: dict[str, Any]) -> TokenGrid:
+def _grid(base: TransformersModule, given: dict[str, Any]) -> TokenGrid:
     vision = base.config.vision_config
     side = -(-(vision.image_size // vision.patch_size) // 2)
     return TokenGrid(_frames(given).shape[1], side, side, "end")
@@ -64,6 +64,6 @@ def _frames(given: dict[str, Any]) -> torch.Tensor:
     return given["pixel_values_videos" if "pixel_values_videos" in given else "pixel_values"]
 
 
-def _pooled(base: nn.Module, values: torch.Tensor | None) -> torch.Tensor | None:
+def _pooled(base: TransformersModule, values: torch.Tensor | None) -> torch.Tensor | None:
     """(T, n, d) per patch of the tower -> (T*H*W, d) per visual token, or (T*H*W,) if d is 1."""
     return None if values is None else base.apply_pooling(values).flatten(0, 1).squeeze(-1)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import VisionInput, VisionRecord
 from st_simdiff.models.families.base import Compression, Family, Prompts, Removable, VideoTokens
+from st_simdiff.models.transformers_api import TransformersModule
 from st_simdiff.models.vision import FrameRecord, SiglipRecorder
 from st_simdiff.selection.grid import Separators, TokenGrid
 
@@ -26,19 +26,19 @@ class LlavaVideoFamily(Family):
 
     name: ClassVar[str] = "LLaVA-Video"
 
-    def matches(self, model: nn.Module) -> bool:
+    def matches(self, model: TransformersModule) -> bool:
         return (
             type(model).__module__ == "st_simdiff.checkpoints.llava_video.modeling"
             and type(model).__name__ == "LlavaVideo"
         )
 
-    def text_model(self, model: LlavaVideo) -> nn.Module:
+    def text_model(self, model: LlavaVideo) -> TransformersModule:
         return model.language_model.model
 
-    def head(self, model: LlavaVideo) -> nn.Module:
+    def head(self, model: LlavaVideo) -> TransformersModule:
         return model.language_model
 
-    def frames_per_step(self, model: LlavaVideo) -> int:  # noqa: ARG002
+    def frames_per_step(self, model: TransformersModule) -> int:  # noqa: ARG002
         """Frames of the vision tower that one frame of visual tokens stands for."""
         return 1
 
@@ -49,14 +49,14 @@ class LlavaVideoFamily(Family):
         prompt = _Prompt()
 
         @torch.compiler.disable
-        def enter_embedder(_module: nn.Module, args: tuple) -> None:
+        def enter_embedder(_module: TransformersModule, args: tuple) -> None:
             prompt.videos = [list(row) for row in args[1]] if len(args) > 1 and args[1] is not None else []
             prompt.compression = prompts.starting() if any(prompt.videos) else None
             if prompt.compression is not None and prompts.recorder is not None:
                 prompts.recorder.start(prompt.compression.method.vision_inputs)
 
         @torch.compiler.disable
-        def leave_embedder(_module: nn.Module, _args: tuple, output: MultimodalEmbeds) -> None:
+        def leave_embedder(_module: TransformersModule, _args: tuple, output: MultimodalEmbeds) -> None:
             compression, rows, prompt.compression, prompt.videos = prompt.compression, prompt.videos, None, []
             if compression is None:
                 return

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
 from st_simdiff.models.families.llava_video import LlavaVideoFamily
+from st_simdiff.models.transformers_api import TransformersModule
 
 if TYPE_CHECKING:
-    from st_simdiff.checkpoints.nvila.modeling import Nvila
+    pass
 
 
 class NvilaFamily(LlavaVideoFamily):
@@ -17,8 +16,8 @@ class NvilaFamily(LlavaVideoFamily):
 
     name: ClassVar[str] = "NVILA"
 
-    def matches(self, model: nn.Module) -> bool:
+    def matches(self, model: TransformersModule) -> bool:
         return type(model).__module__ == "st_simdiff.checkpoints.nvila.modeling" and type(model).__name__ == "Nvila"
 
-    def frames_per_step(self, model: Nvila) -> int:
+    def frames_per_step(self, model: TransformersModule) -> int:
         return model.frames_per_step

@@ -6,16 +6,15 @@ import threading
 import weakref
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
-from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.models.families.base import Compression, Family, Prompts, Removable, VideoTokens
 from st_simdiff.models.families.encoder_call import EncoderCall
 from st_simdiff.models.families.placeholders import Visual, assign, placeholder_rows
-from st_simdiff.models.transformers_api import cache_of, unknown_version
+from st_simdiff.models.transformers_api import TransformersModule, cache_of, unknown_version
 from st_simdiff.models.vision import SiglipRecorder
 
 
@@ -33,23 +32,23 @@ class TransformersFamily(Family):
 
     @abstractmethod
     def visuals(
-        self, base: nn.Module, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
+        self, base: TransformersModule, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
     ) -> list[Visual]:
         """What the encoder method was `given`, in the order of the prompt. rows: placeholder positions of every row."""
 
     @abstractmethod
-    def encoded_tokens(self, base: nn.Module, given: dict[str, Any]) -> int:
+    def encoded_tokens(self, base: TransformersModule, given: dict[str, Any]) -> int:
         """How many visual tokens the encoder method makes of what it was `given`."""
 
-    def matches(self, model: nn.Module) -> bool:
+    def matches(self, model: TransformersModule) -> bool:
         if getattr(getattr(model, "config", None), "model_type", None) not in self.model_types:
             return False
         return hasattr(getattr(model, "base_model", None), "language_model")
 
-    def text_model(self, model: nn.Module) -> nn.Module:
+    def text_model(self, model: TransformersModule) -> TransformersModule:
         return model.base_model.language_model
 
-    def watch(self, model: nn.Module, prompts: Prompts) -> list[Removable]:
+    def watch(self, model: TransformersModule, prompts: Prompts) -> list[Removable]:
         base = model.base_model
         token_id = getattr(base.config, f"{self.modality}_token_id")
         encoder = f"get_{self.modality}_features"
@@ -63,7 +62,7 @@ class TransformersFamily(Family):
                 prompts.recorder.start(compression.method.vision_inputs)
 
         @torch.compiler.disable
-        def enter_base(_module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        def enter_base(_module: TransformersModule, args: tuple, kwargs: dict[str, Any]) -> None:
             past = cache_of(kwargs)
             own.prompt = _Prompt(
                 ids=args[0] if args else kwargs.get("input_ids"),
@@ -73,7 +72,7 @@ class TransformersFamily(Family):
             )
 
         @torch.compiler.disable
-        def enter_decoder(_module: nn.Module, _args: tuple) -> None:
+        def enter_decoder(_module: TransformersModule, _args: tuple) -> None:
             prompt, own.prompt = own.prompt, _Prompt()
             encoded, own.encoded = own.encoded, None
             compression = encoded[0] if encoded is not None else prompts.active()
@@ -89,7 +88,7 @@ class TransformersFamily(Family):
                 return
             if prompt.ids is None:
                 raise InputError("Compression finds the video by its placeholder tokens: pass input_ids.")
-            given, family = encoded[1], compression.family
+            given, family = encoded[1], cast(TransformersFamily, compression.family)
             rows = placeholder_rows(prompt.ids, token_id, family.encoded_tokens(base, given))
             if rows:
                 recorder = prompts.recorder if compression.method.vision_inputs else None
