@@ -80,6 +80,13 @@ def test_the_library_pages_lines_on_a_batch_and_on_what_was_kept(python, example
     assert kept_places == sorted(kept_places)
 
 
+def test_the_library_pages_lines_for_a_process_that_serves(python, examples, tiny_qwen, tmp_path):
+    serving = next(block for block in blocks_of("docs/library.md") if "detach" in block)
+    code = examples[0].replace("Qwen/Qwen2.5-VL-7B-Instruct", str(tiny_qwen))
+    _, said = report(python, f"{code}\n{serving}", "list(answer.shape)", tmp_path)
+    assert said["counts"]["visual_tokens_kept"] == said["counts"]["visual_tokens"]  # of the block without compression
+
+
 def test_the_script_that_shows_the_library_from_start_to_finish():
     done = run([sys.executable, "examples/compress_a_clip.py"], ROOT)
     right, full, compressed = re.search(
