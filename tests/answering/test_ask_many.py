@@ -305,7 +305,8 @@ def test_which_methods_ask_the_query():
     acting_inside = {
         name for name, method in METHODS.items() if method.reduce_after_layer is not Method.reduce_after_layer
     }
-    assert acting_inside - asking == {"sttm"}
+    assert acting_inside - asking == {"sttm", "flashvid"}  # flashvid asks only under `budget="as_published"`
+    assert METHODS["flashvid"](retention=0.5, budget="as_published").asks_query
     assert asking <= acting_inside
     inside, before = METHODS["fastv"](retention=0.5), METHODS["visionzip"](retention=0.5)
     assert Composed(first=before, second=inside).asks_query
