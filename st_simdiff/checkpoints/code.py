@@ -18,7 +18,6 @@ ALLOW = "trust_remote_code"
 _KEYS = frozenset({"auto_map", "custom_pipelines", "custom_generate"})
 _ATTENTION = frozenset({"attn_implementation", "_attn_implementation", "_attn_implementation_internal"})
 """Entries whose value may be the name of a repository with an implementation."""
-_NO_CONFIGS = frozenset({"tokenizer.json", "vocab.json", "model.safetensors.index.json"})
 
 
 def named_code(folder: Path) -> dict[str, list[str]]:
@@ -66,8 +65,9 @@ def without_code(folder: Path) -> Iterator[Path]:
 
 
 def _configs(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.glob("*.json")):
-        if path.name not in _NO_CONFIGS and path.is_file():
+    """config.json, tokenizer_config.json and the like: the files in which transformers looks for code."""
+    for path in sorted(folder.glob("*config.json")):
+        if path.is_file():
             yield path
 
 

@@ -22,7 +22,7 @@ from st_simdiff.checkpoints.nvila.loading import load_nvila
 from st_simdiff.checkpoints.nvila.tiny import write_tiny_checkpoint as write_nvila
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
-from st_simdiff.evaluate.planning import list_tasks, make_plan
+from st_simdiff.evaluate.planning import list_entries, make_plan
 
 NAME = "lab/LLaVA-Video-tiny"
 NOT_NEEDED = ("README.md", "trainer_state.json", "pytorch_model.bin", "training/model.safetensors", "modeling_llava.py")
@@ -216,7 +216,7 @@ def test_a_run_is_at_the_commit_and_its_folder_at_the_content(llava, cache, tmp_
     (run,) = plan(tmp_path, "--model_path", NAME)
     assert run.protocol["source"] == {"repository": NAME, "commit": COMMIT}
     assert run.protocol["checkpoint"]["name"] == "LLaVA-Video-tiny"
-    assert f"pretrained={NAME}@{COMMIT}" in run.model_args.split(",")
+    assert run.settings["pretrained"] == f"{NAME}@{COMMIT}"
     (same,) = plan(tmp_path, "--model_path", f"{NAME}@{COMMIT}")
     assert same == run
     needed = tmp_path / "LLaVA-Video-tiny"
@@ -234,7 +234,7 @@ def test_wrong_settings_are_refused_before_anything_is_fetched(llava, online, tm
         online(hub)
         with pytest.raises(InputError, match="tau_sim"):
             plan(tmp_path, "--model_path", NAME, "--sweep", "tau_sim=0.8,1.2")
-        listed = list_tasks(options(tmp_path, "--model_path", NAME, "--dry_run"), [], {"HF_HOME": str(tmp_path)})
+        listed = list_entries(options(tmp_path, "--model_path", NAME, "--dry_run"), [], {"HF_HOME": str(tmp_path)})
         assert [task.state for task in listed] == [""]
         assert not [name for name in hub.fetched if name.endswith(".safetensors")]
 
