@@ -25,8 +25,7 @@ def python(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny_qwen(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "harness"))
+def tiny_qwen(tmp_path):
     return importlib.import_module("tiny_checkpoints").write_qwen2_5_vl(tmp_path / "qwen")
 
 
@@ -79,6 +78,13 @@ def test_the_library_pages_lines_on_a_batch_and_on_what_was_kept(python, example
     assert long > short > 0
     assert len(kept_places) == short  # of the last video
     assert kept_places == sorted(kept_places)
+
+
+def test_the_library_pages_lines_for_a_process_that_serves(python, examples, tiny_qwen, tmp_path):
+    serving = next(block for block in blocks_of("docs/library.md") if "detach" in block)
+    code = examples[0].replace("Qwen/Qwen2.5-VL-7B-Instruct", str(tiny_qwen))
+    _, said = report(python, f"{code}\n{serving}", "list(answer.shape)", tmp_path)
+    assert said["counts"]["visual_tokens_kept"] == said["counts"]["visual_tokens"]  # of the block without compression
 
 
 def test_the_script_that_shows_the_library_from_start_to_finish():

@@ -28,7 +28,8 @@ def check_folder(folder: Path) -> dict[str, Any]:
             check_entries(read_json(folder / name, "a checkpoint"), folder / name)
     if (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} holds an adapter (adapter_config.json): merge it into the weights of its base.")
-    if (folder / INDEX_FILE).is_file() or (folder / SINGLE_FILE).is_file():
+    has_safetensors = (folder / INDEX_FILE).is_file() or (folder / SINGLE_FILE).is_file()
+    if has_safetensors or not any(folder.glob("pytorch_model*.bin")):
         for name, stored in stored_tensors(folder).items():
             if not entries.get("quantization_config"):
                 check_dtype(name, stored)
