@@ -10,9 +10,9 @@ take_newest "$@"
 
 # What touches transformers and the loaders of checkpoints; and the evaluation with lmms-eval.
 of_transformers=(
-    tests/models tests/checkpoints tests/test_installation.py tests/test_readme.py tests/harness/test_embedded_run.py
+    tests/models tests/checkpoints tests/test_installation.py tests/test_readme.py tests/evaluate/test_embedded_run.py
 )
-of_lmms_eval=(tests/harness)
+of_lmms_eval=(tests/evaluate tests/lmms tests/answering tests/runs)
 
 run_pytest() {
     "$python" -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile "$@"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import checkpoint, start  # noqa: F401, fixtures
 
 WriteClip = Callable[..., Path]
 

@@ -25,8 +25,7 @@ def python(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny_qwen(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "harness"))
+def tiny_qwen(tmp_path):
     return importlib.import_module("tiny_checkpoints").write_qwen2_5_vl(tmp_path / "qwen")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, read_value
+from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments
 from st_simdiff.checkpoints.code import ALLOW, named_code
 from st_simdiff.checkpoints.hub import LLAVA_VIDEO, NVILA, TRANSFORMERS, Layout, Located, files_of, locate, split_name
 from st_simdiff.checkpoints.hub import is_here as is_located
@@ -19,6 +19,7 @@ from st_simdiff.checkpoints.llava_video.weights import find_weights
 from st_simdiff.checkpoints.nvila.config import read_config as read_nvila
 from st_simdiff.checkpoints.transformers_loading import check_folder
 from st_simdiff.errors import InputError
+from st_simdiff.model_args import read_value
 
 MODEL_TYPES = {
     "st_simdiff_qwen2_5_vl": "qwen2_5_vl",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from st_simdiff.answering.arguments import AnsweringArguments
-from st_simdiff.answering.checkpoints import is_here, locate_checkpoint
+from st_simdiff.answering.checkpoints import earlier_fingerprint, given_checkpoint, is_here, locate_checkpoint
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.estimate import Entry
@@ -25,7 +25,7 @@ from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import changed_settings, describe_method, take_method
 from st_simdiff.model_args import join_model_args
 from st_simdiff.runs.batch import Batch
-from st_simdiff.runs.protocol import plan_protocol, run_code, short_hash
+from st_simdiff.runs.protocol import as_earlier, plan_protocol, run_code, short_hash
 from st_simdiff.runs.run import Evaluation, Run
 from st_simdiff.vocabulary import FULL
 
@@ -165,8 +165,19 @@ def make_runs(
         code = run_code(protocols[key], one.method)
         if code not in runs:
             folder = output.joinpath(checkpoint.name, Path(one.task).stem, f"{_file_name(one.label)}-{code}")
-            runs[code] = Run(**vars(one), number=len(runs) + 1, folder=folder, protocol=protocols[key])
+            run = Run(**vars(one), number=len(runs) + 1, folder=folder, protocol=protocols[key])
+            runs[code] = run if folder.is_dir() else _begun_earlier(run) or run
     return list(runs.values())
+
+
+def _begun_earlier(run: Run) -> Run | None:
+    """The run in the folder that version 0.2 and before gave it, and as it described it; None if there is none."""
+    place = locate_checkpoint(run.model, given_checkpoint(run.settings)).folder
+    if not place.is_dir():
+        return None
+    protocol = as_earlier(run.protocol, earlier_fingerprint(place))
+    folder = run.folder.with_name(f"{_file_name(run.label)}-{run_code(protocol, run.method)}")
+    return replace(run, folder=folder, protocol=protocol) if folder.is_dir() else None
 
 
 def pinned(model: str, checkpoint: Checkpoint) -> Checkpoint:

@@ -134,6 +134,12 @@ def difference(planned: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
     return ""
 
 
+def as_earlier(protocol: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+    """`protocol` as version 0.2 and before would have written it. fingerprint: see `earlier_fingerprint`."""
+    kept = {key: value for key, value in protocol.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
+    return {**kept, "checkpoint": {**protocol["checkpoint"], "fingerprint": fingerprint}}
+
+
 def run_code(protocol: Mapping[str, Any], method: Method) -> str:
     """8 hex digits of what is run, for the name of its folder.
 

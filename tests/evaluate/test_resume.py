@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import OFFLINE, finish
+from command_line import OFFLINE, finish
 
 from st_simdiff.runs.journal import read_records
 

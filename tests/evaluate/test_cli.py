@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from tiny_checkpoints import write_checkpoint
 
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
@@ -149,7 +150,8 @@ def test_several_models_have_a_checkpoint_each(tmp_path, checkpoint):
     paths = ["--model_path", f"llava_video={checkpoint}"]
     with pytest.raises(InputError, match="No checkpoint is given for st_simdiff_qwen2_5_vl"):
         plan(tmp_path, *both, *paths)
-    made = plan(tmp_path, *both, *paths, "--model_path", "st_simdiff_qwen2_5_vl=Qwen/Qwen2.5-VL-7B-Instruct")
+    qwen = write_checkpoint("st_simdiff_qwen2_5_vl", tmp_path / "qwen")
+    made = plan(tmp_path, *both, *paths, "--model_path", f"st_simdiff_qwen2_5_vl={qwen}")
     assert [batch.runs[0].model for batch in made.batches] == ["llava_video", "st_simdiff_qwen2_5_vl"]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-TASKS = Path(__file__).parents[2] / "lmms_eval" / "tasks"
+TASKS = Path(__file__).parents[1] / "lmms_eval" / "tasks"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
