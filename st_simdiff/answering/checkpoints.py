@@ -146,7 +146,7 @@ def _all_files(folder: Path) -> list[str]:
 
 
 def earlier_fingerprint(folder: Path) -> str:
-    """The fingerprint that results of version 0.2 and before have: of text files, and of samples of weight files."""
+    """The fingerprint that results of version 0.1 have: of text files, and of samples of weight files."""
     digest = hashlib.sha256()
     for name in _all_files(folder):
         file = folder / name

@@ -91,7 +91,12 @@ class Viewer:
         clock.seconds["decode"] += self.queued
         identity = identify(path)
         last = self.last
-        if last is not None and None is not identity == last.identity and method.vision_inputs <= last.features.noted:
+        if (
+            last is not None
+            and identity is not None
+            and identity == last.identity
+            and method.vision_inputs <= last.features.noted
+        ):
             if last.method.method != method:
                 self.last = self._under(method, last.identity, last.features, last.key)
                 self.last.features_stored = last.features_stored

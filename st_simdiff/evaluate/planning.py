@@ -171,7 +171,7 @@ def make_runs(
 
 
 def _begun_earlier(run: Run) -> Run | None:
-    """The run in the folder that version 0.2 and before gave it, and as it described it; None if there is none."""
+    """The run in the folder that version 0.1 gave it, and as it described it; None if there is none."""
     place = locate_checkpoint(run.model, given_checkpoint(run.settings)).folder
     if not place.is_dir():
         return None

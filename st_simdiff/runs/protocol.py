@@ -135,7 +135,7 @@ def difference(planned: Mapping[str, Any], recorded: Mapping[str, Any]) -> str:
 
 
 def as_earlier(protocol: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
-    """`protocol` as version 0.2 and before would have written it. fingerprint: see `earlier_fingerprint`."""
+    """`protocol` as version 0.1 would have written it. fingerprint: see `earlier_fingerprint`."""
     kept = {key: value for key, value in protocol.items() if key not in ADDED_LATER or value != ADDED_LATER[key]}
     return {**kept, "checkpoint": {**protocol["checkpoint"], "fingerprint": fingerprint}}
 
