@@ -18,6 +18,11 @@ def unknown(kind: str, given: object, valid: Iterable[str]) -> InputError:
     return InputError(f"Unknown {kind} {given!r}.{hint} Valid: {', '.join(names)}.")
 
 
+def printable(text: object) -> str:
+    """`text` with the bytes of a file name that are not UTF-8 escaped, so that any log and terminal can show it."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
 class RunFailed(RuntimeError):
     """What was started has ended without results. code: a non-zero exit code to end with."""
 

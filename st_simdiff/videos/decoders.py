@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from st_simdiff.errors import InputError
+from st_simdiff.errors import InputError, printable
 from st_simdiff.videos.containers import open_video
 from st_simdiff.videos.decord_decoder import read_with_decord
 from st_simdiff.videos.errors import CannotDecode, VideoError
@@ -97,11 +97,11 @@ def _read(path: str | Path, sampling: Sampling, settings: ReadSettings, allocate
         try:
             video = reader(path, timeline, sampling, settings, allocate)
         except CannotDecode as error:
-            remarks.append(str(error).removeprefix(f"{path}: "))
+            remarks.append(str(error).removeprefix(f"{printable(path)}: "))
             failed = error
             continue
         record = replace(video.record, remarks=(*remarks, *video.record.remarks))
         for remark in record.remarks:
-            logger.warning("%s: %s", path, remark)
+            logger.warning("%s: %s", printable(path), remark)
         return replace(video, record=record)
     raise VideoError(f"{path}: no decoder can read this video: {' '.join(remarks)}") from failed

@@ -54,13 +54,16 @@ def test_only_regular_files_are_opened(tmp_path):
     refused(tmp_path / "loop.mp4")
 
 
-def test_names_of_any_kind_are_read(tmp_path, write_clip):
+def test_names_of_any_kind_are_read(tmp_path, write_clip, caplog):
     clip = write_clip(tmp_path / "clip.mp4", 10)
     for name in (b"\xff\xfe.mp4", b"concat:x.mp4", b"%03d.mp4", b" -y.mp4"):
         path = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))
         path.write_bytes(clip.read_bytes())
         for decoder in usable_decoders():
             assert len(sample_frames(path, 4, force_sample=True, decoder=decoder).frames) == 4
+    with pytest.raises(VideoError, match=r"\\udcff\.mp4: there is no such video file"):
+        sample_frames(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"\xff.mp4")), 4)
+    assert caplog.text.encode()  # a log can be written
 
 
 def test_an_unknown_codec_is_one_sentence(tmp_path, write_clip):
