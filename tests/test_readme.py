@@ -97,7 +97,11 @@ def test_the_script_that_shows_the_library_from_start_to_finish():
     assert "(frame, row, column) (0, 0, 0)" in done.stdout
 
 
-PAGES = [page for page in ROOT.rglob("*.md") if not {".venv", "logs", "reports"} & set(page.relative_to(ROOT).parts)]
+PAGES = [
+    page
+    for page in sorted(ROOT.rglob("*.md"))
+    if not any(part.startswith((".", "logs", "reports")) for part in page.relative_to(ROOT).parts)
+]
 
 
 def test_the_readme_is_short():
