@@ -14,6 +14,7 @@ import torch
 from st_simdiff.bench.random_models import RANDOM_MODELS
 from st_simdiff.bench.rows import Row, entering_share, machine_speed
 from st_simdiff.errors import InputError
+from st_simdiff.files import write_whole
 from st_simdiff.models.flops import ModelCost, break_even, break_even_retention, match_budget
 from st_simdiff.vocabulary import FULL, OURS
 
@@ -77,9 +78,7 @@ def add_rows(path: Path, conditions: Conditions, rows: Iterable[Row], extra: Map
     entry["rows"] = [row.as_json() for row in order]
     path.parent.mkdir(parents=True, exist_ok=True)
     entries = sorted([*others, entry], key=lambda one: list(RANDOM_MODELS).index(one["conditions"]["model"]))
-    written = path.with_name(f"{path.name}.new")
-    written.write_text(json.dumps({"entries": entries}, indent=1) + "\n", encoding="utf-8")
-    written.replace(path)  # a run that ends here loses nothing
+    write_whole(path, json.dumps({"entries": entries}, indent=1) + "\n")  # a run that ends here loses nothing
 
 
 def what_follows(cost: ModelCost, rows: Sequence[Row], floor_seconds: float, candidates: float) -> dict[str, Any]:

@@ -56,7 +56,10 @@ def _progress(plan: Plan) -> Iterable[str]:
         results = one.results()
         if results is not None:
             yield f"[{one.number}/{len(plan.runs)}] {one.task}: {one.label}: finished before, in {results}"
-        elif answers := one.answers():
+            continue
+        for reason in one.damage():
+            yield f"[{one.number}/{len(plan.runs)}] {one.task}: {one.label}: not finished: {reason}"
+        if answers := one.answers():
             yield f"[{one.number}/{len(plan.runs)}] {one.task}: {one.label}: goes on from {answers} answers"
 
 

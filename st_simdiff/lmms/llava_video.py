@@ -79,7 +79,7 @@ class LlavaVideo(lmms):
             if arguments.journal:
                 settings = {"pretrained": arguments.pretrained}
                 protocol = plan_protocol(self.name, settings, arguments, has_gpu=device.startswith("cuda"))
-                bind(Path(arguments.journal), protocol, describe_method(arguments.method), self.rank)
+                bind(Path(arguments.journal), protocol, describe_method(arguments.method))
             self.answerer = self.answerer_kind(arguments, device)
         self.journal = Journal(arguments.journal, self.rank) if arguments.journal else None
         logger.info(f"{arguments.pretrained} on {device} in {self.answerer.dtype}: {arguments.method}")
@@ -221,7 +221,7 @@ class LlavaVideo(lmms):
         if self.journal is None:
             return None
         record = self.journal.recorded(*question.place)
-        if record is not None:
+        if record is not None and isinstance(record["answer"], str) == (kind is str):
             return kind(record["answer"]), record["counts"]
         if failed := self.journal.unreadable(*question.place):
             logger.warning(f"{self.name}: not asked about {failed[0]}, as before: {failed[1]}")

@@ -31,6 +31,7 @@ from lmms_eval.utils import get_datetime_str, load_yaml_config, make_table
 from loguru import logger
 
 from st_simdiff.errors import InputError
+from st_simdiff.files import move_whole
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
 from st_simdiff.lmms.task_names import is_task_file
 from st_simdiff.methods.base import Method
@@ -39,6 +40,7 @@ from st_simdiff.model_args import join_model_args
 from st_simdiff.runs.batch import LOADED, Batch
 from st_simdiff.runs.coverage import coverage
 from st_simdiff.runs.progress import duration, seconds_left
+from st_simdiff.runs.results import DIGESTS, UNFINISHED, digest_of
 from st_simdiff.runs.run import Run
 
 LONGEST_WAIT = timedelta(seconds=60_000)
@@ -117,7 +119,7 @@ def evaluate(
         model_args = model_args_of(run)
         asked = {"model": run.model, "model_args": model_args, "tasks": run.task, "output_path": str(run.folder)}
         own = Namespace(**{**vars(arguments), **asked})
-        tracker = EvaluationTracker(output_path=str(run.folder / "unfinished"))
+        tracker = EvaluationTracker(output_path=str(run.folder / UNFINISHED))
         stamp = get_datetime_str(timezone=arguments.timezone)
         results = simple_evaluate(
             model=model,
@@ -183,14 +185,15 @@ def save(run: Run, results: dict[str, Any], tracker: EvaluationTracker, stamp: s
     results["config"]["model"] = tracker.general_config_tracker.model_source = run.model
     place = Path(tracker.output_path)
     shutil.rmtree(place, ignore_errors=True)
-    tracker.save_results_aggregated(results=results, samples=samples, datetime_str=stamp)
+    tracker.date_id = stamp.replace(":", "-")
     for task in results["configs"]:
         tracker.save_results_samples(task_name=task, samples=samples[task])
+    files = place.rglob("*_samples_*.jsonl")
+    results[DIGESTS] = {path.stem.partition("_samples_")[2]: digest_of(path) for path in files}
+    tracker.save_results_aggregated(results=results, samples=samples, datetime_str=stamp)
     written = sorted(place.rglob("*.json*"), key=lambda path: path.name.endswith("_results.json"))
     for path in written:  # the results come last: where they are, all is there
-        target = run.folder / path.relative_to(place)
-        target.parent.mkdir(exist_ok=True)
-        path.replace(target)
+        move_whole(path, run.folder / path.relative_to(place))
     shutil.rmtree(place)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TextIO
 
@@ -11,6 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from st_simdiff.errors import unknown
+from st_simdiff.files import write_whole
 from st_simdiff.report.caveats import has_random_weights
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
 from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
@@ -48,7 +50,9 @@ def write_plots(logs: Path, out: Path, format_name: str = "png") -> Written:
     with matplotlib.rc_context(RC):
         for name, figure in make_figures(read).items():
             path = out / f"{name}.{format_name}"
-            figure.savefig(path, bbox_inches="tight")
+            picture = BytesIO()
+            figure.savefig(picture, format=format_name, bbox_inches="tight")
+            write_whole(path, picture.getvalue())
             paths.append(path)
     return Written(tuple(paths), read.problems)
 

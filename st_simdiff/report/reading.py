@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from st_simdiff.report.mvbench import join_mvbench
 from st_simdiff.report.records import Document, Logs, TaskRun
 from st_simdiff.report.scoring import Scored, score_row
 from st_simdiff.report.settings import Condition, read_condition
-from st_simdiff.runs.results import find_results
+from st_simdiff.runs.results import check_rows, find_results, read_results_file, read_rows, samples_file, tasks_of
 from st_simdiff.vocabulary import stock_task
 
 logger = logging.getLogger(__name__)
@@ -41,8 +40,8 @@ def read_logs(folder: Path) -> Logs:
     problems: list[str] = []
     for path in paths:
         try:
-            results = _read_json(path)
-            tasks = _tasks(results)
+            results = read_results_file(path)
+            tasks = tasks_of(results)
         except InputError as error:
             problems.append(str(error))
             continue
@@ -61,32 +60,15 @@ def read_logs(folder: Path) -> Logs:
 def read_results(path: Path) -> list[TaskRun]:
     """Every task of one results file. Raises `InputError`, naming the file, if it or a samples file is unusable."""
     path = Path(path)
-    results = _read_json(path)
-    return join_mvbench([_read_task(path, results, task) for task in _tasks(results)])
-
-
-def _tasks(results: Mapping[str, Any]) -> list[str]:
-    """The tasks with documents of their own: no groups of tasks."""
-    groups = results.get("group_subtasks") or {}
-    return [task for task in results["results"] if not groups.get(task)]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist.") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable as JSON: {error}.") from error
-    if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
-        raise InputError(f"{path} has no 'results': it is not a results file of lmms-eval.")
-    return results
+    results = read_results_file(path)
+    return join_mvbench([_read_task(path, results, task) for task in tasks_of(results)])
 
 
 def _read_task(path: Path, results: Mapping[str, Any], task: str) -> TaskRun:
     stamp = path.name.removesuffix("_results.json")
-    samples = path.with_name(f"{stamp}_samples_{task}.jsonl")
-    rows = _read_rows(samples)
+    samples = samples_file(path, task)
+    rows = read_rows(samples)
+    check_rows(samples, task, results, rows)
     readable = [(number, row) for number, row in enumerate(rows, start=1) if not is_unreadable(row)]
     metric, value = _metric(path, task, results) if readable else ("", None)
     scored = [_score(samples, number, row, metric) for number, row in readable]
@@ -156,27 +138,6 @@ def _metric(path: Path, task: str, results: Mapping[str, Any]) -> tuple[str, flo
             value = values[name]
             return name, float(value) if is_number(value) else None
     raise InputError(f"{path} has no metric for the task {task}.")
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: lmms-eval writes it with --log_samples.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not readable: {error}.") from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise InputError(f"{path} is damaged: line {number} is not JSON.") from None
-        if not isinstance(row, dict) or not isinstance(row.get("doc_id"), int):
-            raise InputError(f"{path} is damaged: line {number} has no doc_id.")
-        rows.append(row)
-    if not rows:
-        raise InputError(f"{path} is empty.")
-    return rows
 
 
 def _score(path: Path, number: int, row: Mapping[str, Any], metric: str) -> Scored:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from st_simdiff.files import write_whole
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
 from st_simdiff.report.figures import (
@@ -71,7 +72,7 @@ def write_files(out: Path, contents: dict[str, str]) -> tuple[Path, ...]:
     """Writes texts under their names into `out`, which is made if it is not there."""
     out.mkdir(parents=True, exist_ok=True)
     for name, text in contents.items():
-        (out / name).write_text(text, encoding="utf-8")
+        write_whole(out / name, text)
     return tuple(out / name for name in contents)
 
 

@@ -15,8 +15,13 @@ from typing import Any
 
 from loguru import logger
 
+from st_simdiff.checks import is_number
+from st_simdiff.errors import InputError
+
 FOLDER = "answers"
 """In a run's folder: what was written down answer by answer."""
+
+_KEY_TYPES = {"task": str, "doc_id": int, "index": int, "asked": str}
 
 Key = tuple[str, int, int, str]
 """Task, document, index of the request within the document, and `fingerprint` of what was asked."""
@@ -34,9 +39,9 @@ class Journal:
         self._earlier: dict[Key, deque[dict[str, Any]]] = {}
         self._unreadable: dict[Key, dict[str, Any]] = {}
         for record in read_records(folder):
-            if "answer" in record and "asked" in record:
+            if "answer" in record:
                 self._earlier.setdefault(_key(record), deque()).append(record)
-            elif "unreadable" in record and "asked" in record:
+            else:
                 self._unreadable[_key(record)] = record
         _end_last_line(self.path)
 
@@ -85,17 +90,46 @@ def fingerprint(*parts: str | None) -> str:
 
 
 def read_records(folder: str | Path) -> Iterator[dict[str, Any]]:
-    """The lines of all ranks' journals in `folder`, without those that a kill left half-written."""
+    """The well-formed lines of all ranks' journals in `folder`: none that is half-written or no record of an answer.
+
+    How many lines of a file are passed over is logged; their questions are asked again. Raises `InputError` where a
+    journal is no regular file.
+    """
     for path in sorted(Path(folder).glob("answers.rank*.jsonl")):
+        if not path.is_file():
+            raise InputError(f"{path} is no regular file, as a journal of answers must be: remove it.")
+        passed_over = []
         for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
-            except ValueError:
-                logger.warning(f"Line {number} of {path} was cut off; its question is asked again.")
-                continue
-            yield record
+            except (ValueError, RecursionError):
+                record = None
+            if is_record(record):
+                yield record
+            else:
+                passed_over.append(number)
+        if passed_over:
+            logger.warning(
+                f"{len(passed_over)} lines of {path} are no answers (the first is line {passed_over[0]}): the "
+                "questions are asked again."
+            )
+
+
+def is_record(value: Any) -> bool:
+    """Whether a line of a journal is an answer with its counts, or says why a video could not be read."""
+    if not isinstance(value, dict) or not all(isinstance(value.get(key), kind) for key, kind in _KEY_TYPES.items()):
+        return False
+    if "answer" not in value:
+        return isinstance(value.get("unreadable"), str) and isinstance(value.get("video"), str)
+    answer, counts = value["answer"], value.get("counts")
+    is_likelihood = isinstance(answer, list) and len(answer) == 2 and is_number(answer[0])
+    return (
+        (isinstance(answer, str) or (is_likelihood and isinstance(answer[1], bool)))
+        and isinstance(counts, dict)
+        and all(is_number(counts.get(key)) for key in ("input_tokens", "output_tokens"))
+    )
 
 
 def count_answers(folder: str | Path) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from st_simdiff.errors import InputError
+from st_simdiff.files import write_whole
 from st_simdiff.runs.protocol import difference
 
 RECORD = "run.json"
@@ -31,13 +31,11 @@ def refuse_other_protocol(folder: Path, protocol: Mapping[str, Any], method: Map
         )
 
 
-def bind(folder: Path, protocol: Mapping[str, Any], method: Mapping[str, Any], rank: int = 0) -> None:
+def bind(folder: Path, protocol: Mapping[str, Any], method: Mapping[str, Any]) -> None:
     """Writes down under which conditions the answers in `folder` are given; every process may.
 
     Raises `InputError` as `refuse_other_protocol`.
     """
     refuse_other_protocol(folder, protocol, method)
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"{RECORD}.{rank}"
-    unfinished.write_text(json.dumps({"protocol": protocol, "method": method}, indent=2, default=str))
-    os.replace(unfinished, folder / RECORD)
+    write_whole(folder / RECORD, json.dumps({"protocol": protocol, "method": method}, indent=2, default=str))

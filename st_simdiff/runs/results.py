@@ -1,10 +1,108 @@
-"""Where lmms-eval's results lie under a folder."""
+"""What lmms-eval wrote of a run: where it lies under a folder, and whether it is whole.
+
+A run's results are `<stamp>_results.json` and, for every task, the rows of `<stamp>_samples_<task>.jsonl`. They count
+only together: scores without their rows, or with other rows, are of no finished run.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from st_simdiff.errors import InputError
+
+UNFINISHED = "unfinished"
+"""Folder, within a run's, of results that are being written."""
+DIGESTS = "samples_sha256"
+"""Entry of the results: by task, the SHA-256 of its samples file."""
 
 
 def find_results(folder: Path) -> list[Path]:
-    """The aggregated results that lmms-eval wrote under `folder`, oldest first."""
-    return sorted(folder.rglob("*_results.json"))
+    """The aggregated results under `folder`, oldest first, without those that are being written or were left so."""
+    found = folder.rglob("*_results.json")
+    return sorted(path for path in found if UNFINISHED not in path.relative_to(folder).parts)
+
+
+def samples_file(results_file: Path, task: str) -> Path:
+    """The rows that a task's scores are of."""
+    stamp = results_file.name.removesuffix("_results.json")
+    return results_file.with_name(f"{stamp}_samples_{task}.jsonl")
+
+
+def read_results_file(path: Path) -> dict[str, Any]:
+    """The aggregated results. Raises `InputError`, naming the file, if it is unusable."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not readable as JSON: {error}.") from error
+    if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
+        raise InputError(f"{path} has no 'results': it is not a results file of lmms-eval.")
+    return results
+
+
+def tasks_of(results: Mapping[str, Any]) -> list[str]:
+    """The tasks with rows of their own: no groups of tasks."""
+    groups = results.get("group_subtasks") or {}
+    return [task for task in results["results"] if not groups.get(task)]
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a samples file. Raises `InputError`, naming the file, if one is damaged or there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: lmms-eval writes it with --log_samples.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not readable: {error}.") from error
+    if lines == [""]:
+        raise InputError(f"{path} is empty.")
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            raise InputError(f"{path} is damaged: line {number} is not JSON.") from None
+        if not isinstance(row, dict) or not isinstance(row.get("doc_id"), int):
+            raise InputError(f"{path} is damaged: line {number} has no doc_id.")
+        rows.append(row)
+    return rows
+
+
+def check_rows(path: Path, task: str, results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raises `InputError` unless `rows`, of the samples file `path`, are all that the results of `task` are of."""
+    covered = _mapping(_mapping(results.get("protocol")).get("coverage"))
+    asked = _mapping(covered.get(task, covered)).get("asked")
+    there = len({row["doc_id"] for row in rows})
+    if isinstance(asked, int) and there != asked:
+        raise InputError(f"{path} has the rows of {there} questions, and {asked} were asked.")
+    digest = _mapping(results.get(DIGESTS)).get(task)
+    if digest is not None and digest != digest_of(path):
+        raise InputError(f"{path} was changed after its results were written.")
+
+
+def why_not_whole(path: Path) -> str:
+    """A sentence where the results file `path` or its tasks' rows are missing, damaged or disagree; empty otherwise."""
+    try:
+        results = read_results_file(path)
+        tasks = tasks_of(results)
+        for task in tasks:
+            samples = samples_file(path, task)
+            check_rows(samples, task, results, read_rows(samples))
+    except InputError as error:
+        return str(error)
+    return "" if tasks else f"{path} has the results of no task."
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

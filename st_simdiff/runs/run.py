@@ -12,7 +12,7 @@ from st_simdiff.methods.registry import make_method
 from st_simdiff.methods.settings import as_data, describe_method
 from st_simdiff.runs.journal import FOLDER, count_answers
 from st_simdiff.runs.record import bind, refuse_other_protocol
-from st_simdiff.runs.results import find_results
+from st_simdiff.runs.results import find_results, why_not_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,12 @@ class Run(Evaluation):
         return self.folder / FOLDER
 
     def results(self) -> Path | None:
-        """The results file of a finished run."""
-        return next(iter(find_results(self.folder)[-1:]), None)
+        """The results file of a finished run, None for any other: results count with all of their rows alone."""
+        return next((path for path in reversed(find_results(self.folder)) if not why_not_whole(path)), None)
+
+    def damage(self) -> list[str]:
+        """A sentence for every results file of the run that is there and does not count."""
+        return [reason for path in find_results(self.folder) if (reason := why_not_whole(path))]
 
     def answers(self) -> int:
         """How many answers are written down."""

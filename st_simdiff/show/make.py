@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from st_simdiff.errors import InputError, unknown
+from st_simdiff.files import write_whole
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import make_method, method_settings
 from st_simdiff.selection.grid import TokenGrid
@@ -157,7 +158,7 @@ def _make(
         elif name == "video":
             write_annotated_video(path, clip, subject, views, progress=progress)
         else:
-            path.write_text(page(clip, subject, views, start), encoding="utf-8")
+            write_whole(path, page(clip, subject, views, start))
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}).") from error
     return path

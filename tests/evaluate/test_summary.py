@@ -80,6 +80,7 @@ def test_journals_of_all_ranks_are_counted(tmp_path):
     for rank, answers in enumerate((["A", "B\n"], ["C"])):
         journal = Journal(tmp_path / "answers", rank)
         for answer in answers:
-            journal.write({"answer": answer})
+            place = {"task": "own", "doc_id": 0, "index": 0, "asked": "ab"}
+            journal.write({**place, "answer": answer, "counts": {"input_tokens": 1, "output_tokens": 1}})
     assert count_answers(tmp_path / "answers") == 3
     assert count_answers(tmp_path / "nothing") == 0

@@ -1,15 +1,20 @@
 """What was answered before is not asked again, whoever answered it; what was cut off or is another question is."""
 
+import json
+import os
+
 import pytest
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from made_videos import write_video
 
+from st_simdiff.errors import InputError
 from st_simdiff.lmms.llava_video import LlavaVideo
 from st_simdiff.methods.random import Random
 from st_simdiff.runs.journal import Journal, count_answers, file_state, fingerprint, read_records
 from st_simdiff.vocabulary import UNREADABLE_ANSWER
 
-RECORD = {"task": "made", "doc_id": 3, "index": 0, "asked": "ab", "answer": "Ünïcode\n", "counts": {"seconds": 0.1}}
+COUNTS = {"input_tokens": 7, "output_tokens": 2, "seconds": 0.1}
+RECORD = {"task": "made", "doc_id": 3, "index": 0, "asked": "ab", "answer": "Ünïcode\n", "counts": COUNTS}
 
 
 def test_answers_of_all_ranks_are_read(tmp_path):
@@ -41,6 +46,44 @@ def test_a_line_that_was_cut_off_costs_only_itself(tmp_path, cut):
     Journal(tmp_path, 0).write(RECORD | {"doc_id": 5})
     assert [record["doc_id"] for record in read_records(tmp_path)] == [3, *([4] if complete else []), 5]
     assert count_answers(tmp_path) == 2 + complete
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(b"5", b"[]", b"null", b"{}", b'"text"', b"[" * 100_000, b"\xff\xfe"),
+        *(
+            json.dumps(RECORD | wrong).encode()
+            for wrong in (
+                {"answer": None},
+                {"answer": 3},
+                {"answer": ["a", True]},
+                {"answer": [0.5]},
+                {"counts": None},
+                {"counts": {"seconds": 0.1}},
+                {"counts": COUNTS | {"input_tokens": "7"}},
+                {"doc_id": "3"},
+                {"task": None},
+                {"index": 0.5},
+                {"asked": []},
+            )
+        ),
+        json.dumps({key: value for key, value in RECORD.items() if key != "answer"}).encode(),
+        json.dumps({key: value for key, value in RECORD.items() if key != "asked"}).encode(),
+    ],
+)
+def test_a_line_that_is_no_answer_of_a_run_is_passed_over(tmp_path, line):
+    (tmp_path / "answers.rank0.jsonl").write_bytes(line + b"\n")
+    Journal(tmp_path, 1).write(RECORD)
+    assert list(read_records(tmp_path)) == [RECORD]
+    assert Journal(tmp_path, 2).earlier == 1
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_journal_that_is_no_file_is_refused(tmp_path, make):
+    make(tmp_path / "answers.rank0.jsonl")
+    with pytest.raises(InputError, match=r"answers\.rank0\.jsonl is no regular file"):
+        Journal(tmp_path, 0)
 
 
 def test_a_cut_inside_a_character_is_tolerated(tmp_path):

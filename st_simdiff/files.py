@@ -1,0 +1,40 @@
+"""Files that are there whole or not at all, also after a kill or a power cut."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+
+def move_whole(source: Path, target: Path) -> None:
+    """Moves a written file to where it is looked for, replacing what is there; its folder is made if need be.
+
+    Both lie on one file system. Content and name are on the disk when this returns.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sync(source)
+    source.replace(target)
+    _sync(target.parent)
+
+
+def write_whole(target: Path, content: str | bytes) -> None:
+    """Writes a file (text as UTF-8) beside `target`, then moves it there. A link is replaced, not followed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        move_whole(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """A file or folder to the disk. Folders cannot be opened on Windows, which orders names by itself."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
