@@ -6,12 +6,7 @@ Only a results file counts as success: lmms-eval 0.7.3 catches most exceptions, 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,11 +14,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from st_simdiff.errors import InputError
+from st_simdiff.evaluate.processes import run_to_the_end
 from st_simdiff.runs.batch import LOADED, PLAN, Batch
 from st_simdiff.runs.run import Run
-
-LONGEST_GOODBYE = 30
-"""Seconds that processes which are told to end have to do so."""
 
 
 @dataclass(frozen=True)
@@ -121,39 +114,6 @@ def is_on_cpu(batch: Batch) -> bool:
     """Whether the batch's processes compute on CPUs."""
     device = batch.runs[0].settings.get("device", "auto")
     return device == "cpu" or (device == "auto" and torch.cuda.device_count() == 0)
-
-
-def run_to_the_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """The exit code of `command`. It does not outlive this process when that is interrupted or terminated (SIGTERM)."""
-    process = subprocess.Popen(command, env=environment)
-    try:
-        with _terminated_as_exit():
-            return process.wait()
-    except BaseException:
-        process.terminate()
-        try:
-            process.wait(LONGEST_GOODBYE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        raise
-
-
-@contextmanager
-def _terminated_as_exit() -> Iterator[None]:
-    """Inside the block SIGTERM raises SystemExit, so that what was begun is ended. Signals are the main thread's."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _exit_code(code: int) -> int:

@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from st_simdiff.evaluate.launch import run_to_the_end
+from st_simdiff.evaluate.processes import run_to_the_end
 
 CHILD = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(600)"
 PARENT = f"""
 import os, signal, sys
-from st_simdiff.evaluate.launch import run_to_the_end
+from st_simdiff.evaluate.processes import run_to_the_end
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background ignores it
 run_to_the_end([sys.executable, "-c", {CHILD!r}], os.environ)
 """
