@@ -117,6 +117,15 @@ def test_a_video_that_could_be_read_after_all_is_not_listed(tmp_path):
     for number, video in enumerate(("a", "b", "b")):
         place = {"task": "t", "doc_id": number, "index": 0, "asked": "x"}
         first.write({**place, "video": video, "unreadable": f"{video}: gone"})
-    second.write({"task": "t", "doc_id": 0, "index": 0, "asked": "x", "answer": "A", "counts": {}})
+    second.write(
+        {
+            "task": "t",
+            "doc_id": 0,
+            "index": 0,
+            "asked": "x",
+            "answer": "A",
+            "counts": {"input_tokens": 1, "output_tokens": 1},
+        }
+    )
     assert unreadable_videos(tmp_path) == [("b", "b: gone")]
     assert unreadable_videos(tmp_path / "nothing") == []
