@@ -69,7 +69,7 @@ def test_the_example_for_a_llava_video_checkpoint(python, examples, tmp_path):
 
 def test_the_library_pages_lines_on_a_batch_and_on_what_was_kept(python, examples, tiny_qwen, tmp_path):
     batch, places = (
-        next(one for one in blocks_of("docs/library.md") if word in one) for word in ("[text, text]", "isin")
+        next(one for one in blocks_of("docs/library.md") if word in one) for word in ("[text, text]", "last.places")
     )
     code = examples[0].replace("Qwen/Qwen2.5-VL-7B-Instruct", str(tiny_qwen))
     batch = batch.replace("[video.kept", "kept = [video.kept")
@@ -78,6 +78,15 @@ def test_the_library_pages_lines_on_a_batch_and_on_what_was_kept(python, example
     assert long > short > 0
     assert len(kept_places) == short  # of the last video
     assert kept_places == sorted(kept_places)
+
+
+def test_the_library_pages_lines_for_a_second_turn(python, examples, tiny_qwen, tmp_path):
+    turn = next(block for block in blocks_of("docs/library.md") if "past_key_values" in block)
+    code = examples[0].replace("Qwen/Qwen2.5-VL-7B-Instruct", str(tiny_qwen))
+    counts = "[ids.shape[1], second.shape[1], first.past_key_values.get_seq_length()]"
+    _, said = report(python, f"{code}\n{turn}", counts, tmp_path)
+    whole, answered, cached = said["answer"]
+    assert answered > whole > cached - (answered - whole)
 
 
 def test_the_library_pages_lines_for_a_process_that_serves(python, examples, tiny_qwen, tmp_path):

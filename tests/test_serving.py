@@ -77,13 +77,14 @@ class Server:
                 assert time.monotonic() < end, "the service does not answer"
                 time.sleep(0.2)
 
+    def post(self, body):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        connection.request("POST", "/answer", body)
+        return connection.getresponse()
+
     def ask(self, video, question, retention):
         """The answer, the account, and how many pieces the answer came in."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
-        connection.request(
-            "POST", "/answer", json.dumps({"video": video, "question": question, "retention": retention})
-        )
-        response = connection.getresponse()
+        response = self.post(json.dumps({"video": video, "question": question, "retention": retention}))
         assert response.status == 200
         pieces = []
         while piece := response.read1():
@@ -125,3 +126,26 @@ def test_a_real_server_gives_the_librarys_answers_to_all_at_once_and_after_a_kil
         assert account["places"] == places
         assert account["visual_tokens_kept"] == kept == len(places)
     assert max(pieces for _, _, pieces in answers) > 1
+
+
+def test_a_wrong_request_gets_a_sentence(service):
+    folder, clip = service
+    right = {"video": clip, "question": "What happens?", "retention": 0.3}
+    wrong = {
+        "in (0, 1], got 1.5": json.dumps(right | {"retention": 1.5}),
+        "got 'half'": json.dumps(right | {"retention": "half"}),
+        "absent.mp4": json.dumps(right | {"video": "absent.mp4"}),
+        "service.py": json.dumps(right | {"video": str(folder / "service.py")}),
+        "The request lacks question.": json.dumps({"video": clip}),
+        "Expecting value": "no JSON",
+    }
+    server = Server(folder)
+    try:
+        for sentence, body in wrong.items():
+            response = server.post(body)
+            text = response.read().decode()
+            assert response.status == 400, text
+            assert sentence in text
+        assert server.ask(clip, "What happens?", 0.3)[1]["visual_tokens_kept"] > 0
+    finally:
+        server.kill()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from st_simdiff.errors import InputError
+from st_simdiff.lmms.task_names import refuse_unknown_tasks
 from st_simdiff.synth.dataset import TASK
 from st_simdiff.synth.embedded import CHECKPOINT, prepare
 
@@ -35,11 +36,12 @@ class Embedded:
     trained: bool
 
 
-def embedded_evaluation(tasks: str | None, cache: Path = CACHE_FOLDER) -> Embedded:
+def embedded_evaluation(tasks: str | None, cache: Path = CACHE_FOLDER, included: Iterable[Path] = ()) -> Embedded:
     """What is evaluated without a checkpoint: the trained tiny model on SynthEvents, where no tasks are named.
 
     Tasks on real clips get a checkpoint with random weights, written under `cache`: the trained one knows its own small
-    world only. Raises `InputError` for other tasks, which need a checkpoint.
+    world only. included: folders of the user's own tasks. Raises `InputError` for a task that does not exist, and for
+    other tasks, which need a checkpoint.
     """
     names = {TASK} if tasks is None else set(tasks.split(","))
     if names == {TASK}:
@@ -47,6 +49,7 @@ def embedded_evaluation(tasks: str | None, cache: Path = CACHE_FOLDER) -> Embedd
     if names <= CLIPS_TASKS:
         random = random_checkpoint(cache)
         return Embedded(random, ",".join(sorted(names)), {"max_frames_num": 16, "fps": 2}, trained=False)
+    refuse_unknown_tasks(names, [TASKS_FOLDER, *included], drawn=[TASK])
     raise InputError(
         f"Tasks {tasks} need a checkpoint: add --model_path CHECKPOINT, or set MODEL_PATH. Without one the tasks are "
         f"{TASK}, or {' and '.join(sorted(CLIPS_TASKS))}."

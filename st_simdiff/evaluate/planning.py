@@ -53,13 +53,13 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
 
     Raises `InputError` in one sentence for whatever cannot be run.
     """
-    return _plan(read_request(options, environment), options, extra, environment)
+    return _plan(read_request(options, environment, _included(extra)), options, extra, environment)
 
 
 def list_entries(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> list[Entry]:
     """What `--dry_run` lists: the runs of the plan and how far they have come; of a config file without checkpoints,
     or where one would have to be fetched first, the evaluations alone. Raises `InputError` as `make_plan`."""
-    request = read_request(options, environment)
+    request = read_request(options, environment, _included(extra))
     if request.checkpoints and all(is_here(model, one.path) for model, one in request.checkpoints.items()):
         trained_here = any(checkpoint.name == EMBEDDED for checkpoint in request.checkpoints.values())
         runs = _plan(request, options, extra, environment).runs
@@ -95,7 +95,13 @@ def _plan(request: Request, options: argparse.Namespace, extra: Sequence[str], e
     refuse_unknown_tasks(tasks, [*folders, *_included(extra)])
     drawn = tuple(folder.name for folder in folders[:-1])
     # All are read first: wrong settings are refused before a checkpoint is fetched.
-    read = [read_evaluation(one, request.checkpoints[one.model].path) for one in combinations]
+    # Methods come before the full model, which has no settings: a misspelt one is explained by those of the method.
+    order = sorted(range(len(combinations)), key=lambda index: combinations[index].settings["method"] == FULL)
+    by_index = {
+        index: read_evaluation(combinations[index], request.checkpoints[combinations[index].model].path)
+        for index in order
+    }
+    read = [by_index[index] for index in range(len(combinations))]
     runs = make_runs(read, request, Path(options.output_path), extra, drawn)
     for run in runs:
         run.refuse_other_protocol()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from st_simdiff.answering.checkpoints import checkpoint_name
@@ -48,8 +49,11 @@ class Request:
     stand_in: bool = False
 
 
-def read_request(options: argparse.Namespace, environment: Mapping[str, str]) -> Request:
-    """Writes the random embedded checkpoint where it is needed. Raises `InputError` for what contradicts itself."""
+def read_request(options: argparse.Namespace, environment: Mapping[str, str], included: Sequence[Path] = ()) -> Request:
+    """Writes the random embedded checkpoint where it is needed. included: folders of the user's own tasks.
+
+    Raises `InputError` for what contradicts itself.
+    """
     config = read_config_file(find_config(options.config)) if options.config else ConfigFile()
     flags = read_flags(options)
     limit = _limit(options.limit or config.limit)
@@ -58,7 +62,7 @@ def read_request(options: argparse.Namespace, environment: Mapping[str, str]) ->
     if not paths and options.config and options.dry_run:
         return Request(tuple(_grid(join(block, flags)) for block in config.blocks), {}, limit)
     if not paths:
-        return _embedded_request(options, config, flags, models, limit)
+        return _embedded_request(options, config, flags, models, limit, included)
     for model in models:
         if model not in paths:
             raise InputError(f"No checkpoint is given for {model}: add --model_path {model}=<folder or owner/name>.")
@@ -76,13 +80,18 @@ def _limit(given: str | None) -> str | None:
 
 
 def _embedded_request(
-    options: argparse.Namespace, config: ConfigFile, flags: Block, models: Sequence[str], limit: str | None
+    options: argparse.Namespace,
+    config: ConfigFile,
+    flags: Block,
+    models: Sequence[str],
+    limit: str | None,
+    included: Sequence[Path],
 ) -> Request:
     if not options.config and models != (DEFAULT_MODEL,):
         raise InputError(
             f"Only {DEFAULT_MODEL} has an embedded checkpoint: give the one for {models[0]} with --model_path."
         )
-    known = embedded.embedded_evaluation(options.tasks)
+    known = embedded.embedded_evaluation(options.tasks, included=included)
     flags = {key: value for key, value in flags.items() if key not in ("model", "tasks")}
     if not options.config:
         flags = _comparison(flags)

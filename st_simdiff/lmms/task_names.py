@@ -25,13 +25,14 @@ class _Loader(SafeLoader):
 _Loader.add_multi_constructor("!", lambda loader, suffix, node: None)  # noqa: ARG005
 
 
-def refuse_unknown_tasks(tasks: Iterable[str], folders: Iterable[Path]) -> None:
+def refuse_unknown_tasks(tasks: Iterable[str], folders: Iterable[Path], drawn: Iterable[str] = ()) -> None:
     """Raises `InputError`, with the closest name, for a task that lmms-eval does not have.
 
     tasks: names, patterns such as `mvbench_*`, or yaml files. folders: searched beside lmms-eval's own tasks.
+    drawn: names of tasks that lie in no folder yet.
     """
     wanted = [task for task in tasks if not is_task_file(task)]
-    known = known_tasks(folders) if wanted else frozenset()
+    known = known_tasks(folders).union(drawn) if wanted else frozenset()
     for task in wanted:
         if "*" in task and not any(fnmatch(name, task) for name in known):
             raise InputError(f"No task of lmms-eval matches {task!r}.")

@@ -187,8 +187,9 @@ def check_method(method: Any) -> Any:
     if isinstance(method, type) and issubclass(method, Method):
         raise InputError(f"A method comes with its settings: {method.__name__}(retention=0.3), got the class.")
     if isinstance(method, type) or not hasattr(method, "reduce_input"):
+        given = f"the class {method.__name__}" if isinstance(method, type) else f"an object of {type(method).__name__}"
         raise InputError(
-            f"A method is an object such as STSimDiff(retention=0.3) or make_method('fastv', retention=0.3), got "
-            f"{method!r}."
+            "A method is an object such as STSimDiff(retention=0.3) or make_method('fastv', retention=0.3), "
+            f"got {given}."
         )
     return method

@@ -12,7 +12,7 @@ from st_simdiff.selection.budget import ModelShape, layer_averaged_share
 from st_simdiff.selection.grid import TokenGrid
 
 
-@dataclass
+@dataclass(repr=False)
 class VideoTrace:
     """One video's way through the prefill.
 
@@ -25,6 +25,10 @@ class VideoTrace:
     shape: ModelShape
     offsets: torch.Tensor
     stages: list[StageRecord] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name}={value}" for name, value in self.summary().items())
+        return f"VideoTrace(row={self.row}, {counts})"
 
     @property
     def kept(self) -> int:

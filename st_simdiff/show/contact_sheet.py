@@ -118,7 +118,7 @@ def _with_communities(views: Sequence[View]) -> View | None:
 def _head(draw: ImageDraw.ImageDraw, clip: Clip, views: Sequence[View]) -> None:
     first = views[0]
     if len(views) == 1:
-        title = f"{clip.name}, {first.label}: {summary_words(first.provenance)}"
+        title = f"{clip.name}, {first.label}: {summary_words(first)}"
         note = first.note
     else:
         title = f"{clip.name}: {len(views)} methods"

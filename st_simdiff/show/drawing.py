@@ -25,6 +25,7 @@ from st_simdiff.show.colours import (
     community_ranks,
 )
 from st_simdiff.show.provenance import Fate, Provenance
+from st_simdiff.show.runs import View
 
 FATE_COLOURS: dict[Fate, RGB] = {
     Fate.REPRESENTATIVE: YELLOW,
@@ -173,10 +174,11 @@ def legend_entries(provenances: list[Provenance], *, numbers: bool) -> list[tupl
     ]
 
 
-def summary_words(provenance: Provenance) -> str:
-    """Such as `941 of 3,136 visual tokens kept (30.0 %)`."""
+def summary_words(view: View) -> str:
+    """Such as `941 of 3,136 visual tokens kept (30.0 %)`; without a model's final pruning, candidates."""
+    provenance, what = view.provenance, "are candidates" if view.note else "kept"
     kept, count = int(provenance.kept.sum()), provenance.grid.count
-    return f"{kept:,} of {count:,} visual tokens kept ({100 * kept / count:.1f} %)"
+    return f"{kept:,} of {count:,} visual tokens {what} ({100 * kept / count:.1f} %)"
 
 
 def frame_events(provenance: Provenance) -> torch.Tensor:

@@ -38,7 +38,7 @@ def timeline(clip: Clip, subject: Subject, views: Sequence[View]) -> Image.Image
     panels = len(views) * (_PANEL + _PANEL_HEAD)
     image = Image.new("RGB", (_WIDTH, top + panels + _LIKENESS + _PANEL_HEAD + _FOOT), PAPER)
     draw = ImageDraw.Draw(image)
-    draw.text((_LEFT, 18), f"{clip.name}: tokens kept per frame", font=font(30), fill=INK)
+    draw.text((_LEFT, 18), f"{clip.name}: visual tokens left per frame", font=font(30), fill=INK)
     entries = [e for e in legend_entries([v.provenance for v in views], numbers=False) if e[0].kept]
     end = draw_legend(draw, (_LEFT, 62), entries, 20, BAR_COLOURS)
     if subject.cuts:
@@ -50,7 +50,8 @@ def timeline(clip: Clip, subject: Subject, views: Sequence[View]) -> Image.Image
         image.paste(scaled(clip.frames[frame], thumb_width), (left, _HEAD))
     for view in views:
         box = (_LEFT, top + _PANEL_HEAD, _WIDTH - _RIGHT, top + _PANEL_HEAD + _PANEL)
-        draw.text((_LEFT, top + 12), f"{view.label}: {summary_words(view.provenance)}", font=font(20), fill=INK)
+        pruning = ", before the final pruning" if view.note else ""
+        draw.text((_LEFT, top + 12), f"{view.label}: {summary_words(view)}{pruning}", font=font(20), fill=INK)
         draw_bars(draw, box, view.provenance)
         draw_cuts(draw, box, subject)
         top += _PANEL + _PANEL_HEAD

@@ -1,6 +1,7 @@
 """Every kind of bad input through the real command: one clear sentence, a non-zero exit, no traceback, no results."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -114,6 +115,22 @@ def refusal(folder, checkpoint, options: str) -> str:
         make_plan(given, extra.split(), {"HF_HOME": str(folder / "hf")})
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+WITHOUT_A_CHECKPOINT = {
+    "setting of the method": ("--sweep tau_simm=0.5", "Unknown model_args key 'tau_simm'. Did you mean 'tau_sim'?"),
+    "a task of ours": ("--tasks synthevent", "Unknown task 'synthevent'. Did you mean 'synthevents'?"),
+    "a task of lmms-eval": ("--tasks videome", "Unknown task 'videome'. Did you mean 'videomme'?"),
+    "needs one": ("--tasks videomme", "Tasks videomme need a checkpoint"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_A_CHECKPOINT)
+def test_options_of_the_embedded_model(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    options, sentence = WITHOUT_A_CHECKPOINT[name]
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        make_plan(build_parser().parse_args(["eval", "--limit", "3", *options.split()]), [], {})
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)

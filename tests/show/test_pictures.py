@@ -19,7 +19,14 @@ from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.show.annotated_video import write_annotated_video
 from st_simdiff.show.colours import PAPER, community_colours, community_ranks
 from st_simdiff.show.contact_sheet import choose_frames, contact_sheet
-from st_simdiff.show.drawing import FATE_COLOURS, attention_places, draw_attention, draw_communities, draw_fates
+from st_simdiff.show.drawing import (
+    FATE_COLOURS,
+    attention_places,
+    draw_attention,
+    draw_communities,
+    draw_fates,
+    summary_words,
+)
 from st_simdiff.show.known_events import KnownEvents
 from st_simdiff.show.make import look_at_pixels
 from st_simdiff.show.provenance import Fate
@@ -125,6 +132,14 @@ def test_pictures_of_a_real_clip(clip_path: Path, tmp_path: Path) -> None:
     assert len(frames) == 9
     assert frames[0].shape[0] % 2 == frames[0].shape[1] % 2 == 0
     assert np.abs(frames[0].astype(int) - frames[-1].astype(int)).mean() > 1
+
+
+def test_what_a_picture_without_a_model_says_of_candidates(known_clip: tuple[Path, KnownEvents]) -> None:
+    path, _ = known_clip
+    _, _, views = look_at_pixels(path, 8, [STSimDiff(retention=0.05), Random(retention=0.3)], (14, 14))
+    candidates, kept = map(summary_words, views)
+    assert " visual tokens are candidates (" in candidates
+    assert kept.endswith(" visual tokens kept (30.0 %)")
 
 
 @pytest.mark.parametrize("frames", [1, 2])
