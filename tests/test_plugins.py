@@ -187,6 +187,11 @@ def test_all_three_in_an_evaluation_with_two_processes(package, site, tmp_path):
     (method,) = [one["method"] for one in written.values() if one["method"]["name"] == "largest_norm"]
     assert method == {"name": "largest_norm", "retention": 0.5, "order": 1, "package": "my-compression 0.1.0"}
 
+    guide = ("--method", "largest_norm", "--sweep", "order=1,2", "--model_path", "checkpoint", "--tasks", "clips")
+    listed = run(tmp_path, "st_simdiff", "eval", *guide, "--dry_run", site=site)
+    assert listed.returncode == 0, listed.stderr
+    assert "order 1" in listed.stdout
+
     tables = run(tmp_path, "st_simdiff", "tables", "logs", site=site)
     assert tables.returncode == 0, tables.stderr
     assert any("largest\\_norm (order=1)" in path.read_text() for path in (tmp_path / "reports").glob("*.md"))
