@@ -5,18 +5,24 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 LONGEST_GOODBYE = 30
 """Seconds that processes which are told to end have to do so."""
 
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 def run_to_the_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """The exit code of `command`. It does not outlive this process when that is interrupted or terminated (SIGTERM)."""
-    process = subprocess.Popen(command, env=environment)
+    """The exit code of `command`. It does not outlive this process when that is interrupted, terminated or hung up.
+
+    An interrupt from the keyboard reaches every process of a terminal; `command` leaves it to this one.
+    """
+    with _handled(signal.SIG_IGN, signal.SIGINT):  # what is started inherits it
+        process = subprocess.Popen(command, env=environment)
     try:
-        with _terminated_as_exit():
+        with _handled(_leave, *ENDING):
             return process.wait()
     except BaseException:
         process.terminate()
@@ -28,18 +34,23 @@ def run_to_the_end(command: Sequence[str], environment: Mapping[str, str]) -> in
         raise
 
 
+def _leave(number: int, _frame: object) -> None:
+    """Raises SystemExit, so that what was begun is ended."""
+    raise SystemExit(128 + number)
+
+
 @contextmanager
-def _terminated_as_exit() -> Iterator[None]:
-    """Inside the block SIGTERM raises SystemExit, so that what was begun is ended. Signals are the main thread's."""
+def _handled(handler: Callable[[int, object], None] | signal.Handlers, *numbers: int) -> Iterator[None]:
+    """Inside the block `handler` is that of the signals, but for those ignored. Signals are the main thread's."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def leave(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = {number: old for number, old in before.items() if old != signal.SIG_IGN}  # nohup ignores SIGHUP
+    for number in taken:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, old in taken.items():
+            signal.signal(number, old)

@@ -53,6 +53,9 @@ PASSED_ON = (
 )
 """Options of lmms-eval's command line that its evaluator takes under the same name."""
 
+LONGEST_HANDOVER = 15.0
+"""Seconds that another process in the run's folder has to end: one whose parent was killed does so by itself."""
+
 
 class SharedModel(Protocol):
     """A harness model that several evaluations share."""
@@ -64,8 +67,9 @@ class SharedModel(Protocol):
 
 
 def main(plan_file: str, out: TextIO = sys.stdout) -> None:
-    """Carries out the plan. Ends the process with SystemExit, non-zero, where a run fails."""
+    """Carries out the plan, while its parent lives. Ends the process with SystemExit, non-zero, where a run fails."""
     batch = Batch.read(Path(plan_file))
+    batch.parent.end_with()
     arguments = read_arguments(batch.arguments)
     logger.remove()
     logger.add(sys.stdout, level=arguments.verbosity, format="{time:HH:mm:ss} {level} {message}", diagnose=False)
@@ -115,6 +119,7 @@ def evaluate(
 ) -> None:
     """One run of lmms-eval's evaluator; process 0 writes the results."""
     with nothing_swallowed(run.model), claimed(run, model.rank == 0):
+        accelerator.wait_for_everyone()  # journals are read when no other process writes there any more
         model.take_over(run.method, run.journal)
         model_args = model_args_of(run)
         asked = {"model": run.model, "model_args": model_args, "tasks": run.task, "output_path": str(run.folder)}
@@ -150,9 +155,9 @@ def model_args_of(run: Run) -> str:
 
 @contextmanager
 def claimed(run: Run, writes: bool) -> Iterator[None]:
-    """Keeps every other process off the run's folder, and ends this one where it holds something else.
+    """Keeps every other process off the run's folder, and ends this one where another stays at work there.
 
-    writes: whether this is the process that writes there.
+    Waits up to `LONGEST_HANDOVER` for the other. writes: whether this is the process that writes there.
     """
     if not writes:
         yield
@@ -161,7 +166,7 @@ def claimed(run: Run, writes: bool) -> Iterator[None]:
         run.begin()
     lock = FileLock(run.folder / "lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=LONGEST_HANDOVER)
     except Timeout:
         raise SystemExit(f"{run.model}: another process is at work in {run.folder}.") from None
     try:

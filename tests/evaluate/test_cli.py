@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -249,7 +250,8 @@ def test_a_run_that_fails_does_not_cost_the_others(start, checkpoint):
     assert len(list(done.folder.rglob("*_results.json"))) == 1
 
 
-def test_nobody_else_writes_in_a_runs_folder(tmp_path, checkpoint):
+def test_nobody_else_writes_in_a_runs_folder(tmp_path, checkpoint, monkeypatch):
+    from st_simdiff.lmms import worker
     from st_simdiff.lmms.worker import claimed
 
     (run,) = plan(tmp_path, "--model_path", str(checkpoint), "--tasks", "clips").runs
@@ -259,10 +261,12 @@ def test_nobody_else_writes_in_a_runs_folder(tmp_path, checkpoint):
     command = [sys.executable, "-c", hold + "print('held', flush=True); time.sleep(60)"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
+        monkeypatch.setattr(worker, "LONGEST_HANDOVER", 0.2)
         with pytest.raises(SystemExit, match="another process is at work in"), claimed(run, writes=True):
             pytest.fail("claimed twice")
         with claimed(run, writes=False):
             pass
-        other.kill()
-    with claimed(run, writes=True):
-        pass
+        monkeypatch.undo()
+        threading.Timer(1.0, other.kill).start()
+        with claimed(run, writes=True):  # waits for the other
+            assert other.wait(10)

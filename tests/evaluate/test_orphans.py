@@ -1,0 +1,83 @@
+"""A run whose command is killed or hung up leaves no process at work, and can be started again at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from command_line import OFFLINE, finish
+from test_resume import DEADLINE, QUESTIONS, command, records
+
+LONGEST_END = 5
+"""Seconds."""
+
+
+def answers(done):
+    assert done.code == 0, done.output
+    return {doc: row["filtered_resps"] for doc, row in done.samples("clips").items()}
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint, tmp_path_factory):
+    found = answers(finish(command(checkpoint, 1), tmp_path_factory.mktemp("whole")))
+    assert len(found) == QUESTIONS
+    return found
+
+
+def end_the_parent(arguments, folder, number):
+    """Starts the command and sends it the signal once some answers are there. Returns the processes it had started."""
+    environment = {**os.environ, **OFFLINE, "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
+    with (folder / "output").open("w") as output:
+        parent = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup ignore it
+        )
+        started = time.monotonic()
+        while len(records(folder)) < 2:
+            assert parent.poll() is None, (folder / "output").read_text()
+            assert time.monotonic() - started < DEADLINE
+            time.sleep(0.02)
+        offspring = psutil.Process(parent.pid).children(recursive=True)
+        parent.send_signal(number)
+        assert parent.wait(LONGEST_END) != 0
+    return offspring
+
+
+def at_work(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("name", "processes"),
+    [("SIGKILL", 1), ("SIGHUP", 1), *(pytest.param(name, 2, marks=pytest.mark.slow) for name in ("SIGKILL", "SIGHUP"))],
+)
+def test_no_process_outlives_its_command(name, processes, checkpoint, expected, start, tmp_path):
+    arguments = command(checkpoint, processes)
+    offspring = end_the_parent(arguments, tmp_path, getattr(signal, name))
+    ended = time.monotonic()
+    assert len(offspring) >= processes
+    again = start(arguments, folder=tmp_path)
+    try:
+        while left := [process for process in offspring if at_work(process)]:
+            assert time.monotonic() - ended < LONGEST_END, (left, (tmp_path / "output").read_text())
+            time.sleep(0.05)
+        if name == "SIGKILL":
+            assert "which started this one, is gone" in (tmp_path / "output").read_text()
+        assert len(records(tmp_path)) < QUESTIONS, "the processes had ended by themselves"
+        assert answers(again.result(DEADLINE)) == expected
+        assert len(records(tmp_path)) == QUESTIONS
+    finally:
+        for process in filter(at_work, offspring):
+            process.kill()
+        again.exception(DEADLINE)
