@@ -187,7 +187,8 @@ def check_method(method: Any) -> Any:
     if isinstance(method, type) and issubclass(method, Method):
         raise InputError(f"A method comes with its settings: {method.__name__}(retention=0.3), got the class.")
     if isinstance(method, type) or not hasattr(method, "reduce_input"):
-        given = f"the class {method.__name__}" if isinstance(method, type) else f"an object of {type(method).__name__}"
+        is_short = method is None or isinstance(method, type | int | float)  # a model's text fills pages
+        given = repr(method) if is_short else f"an object of {type(method).__name__}"
         raise InputError(
             "A method is an object such as STSimDiff(retention=0.3) or make_method('fastv', retention=0.3), "
             f"got {given}."
