@@ -1,4 +1,4 @@
-"""Density peaks and merging around them, which FastVID and HoliTom share."""
+"""Density peaks and merging around them, which FastVID, HoliTom and FlashVID share."""
 
 from __future__ import annotations
 
@@ -43,6 +43,21 @@ def cluster_sums(features: torch.Tensor, nearest: torch.Tensor, clusters: int) -
     return sums, torch.bincount(nearest, minlength=clusters)
 
 
+def nearest_peaks(features: torch.Tensor, count: int, neighbours: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """`count` density peaks of (n, D), int64 (count,), and which of them (0..count-1) is nearest to every point, (n,).
+
+    A peak is its own. Without peaks every point has number 0.
+    """
+    if not count:
+        nowhere = torch.zeros(len(features), dtype=torch.long, device=features.device)
+        return nowhere[:0], nowhere
+    distance = distances(features)
+    centres = density_peaks(distance, count, min(neighbours, count))
+    nearest = distance[:, centres].argmin(1)
+    nearest[centres] = torch.arange(count, device=centres.device)
+    return centres, nearest
+
+
 def merge_peaks(
     features: torch.Tensor, count: int, beta: float, neighbours: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -51,13 +66,9 @@ def merge_peaks(
     features: float32 (n, D). Returns centres int64 (count,), their values (count, D), and the centre (0..count-1) of
     every point, int64 (n,); a peak that takes in nothing stays as it is.
     """
+    centres, nearest = nearest_peaks(features, count, neighbours)
     if not count:
-        nowhere = torch.zeros(len(features), dtype=torch.long, device=features.device)
-        return nowhere[:0], features[:0], nowhere
-    distance = distances(features)
-    centres = density_peaks(distance, count, min(neighbours, count))
-    nearest = distance[:, centres].argmin(1)
-    nearest[centres] = torch.arange(count, device=centres.device)
+        return centres, features[:0], nearest
     others = torch.ones(len(features), dtype=torch.bool, device=features.device)
     others[centres] = False
     sums, sizes = cluster_sums(features[others], nearest[others], count)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from st_simdiff.methods.budgeted import largest_remainder
-from st_simdiff.methods.density import density_peaks, distances
+from st_simdiff.methods.density import nearest_peaks
 from st_simdiff.methods.patches import finite, unit
 
 NEIGHBOURS = 7
@@ -206,13 +206,9 @@ def merge_links(
 
 def cluster(points: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """`count` density peaks of (n, D), the mean of the points nearest to each, and each point's peak (0..count-1)."""
+    centres, nearest = nearest_peaks(points, count, NEIGHBOURS)
     if not count:
-        nowhere = torch.zeros(len(points), dtype=torch.long, device=points.device)
-        return nowhere[:0], points[:0], nowhere
-    distance = distances(points)
-    centres = density_peaks(distance, count, min(count, NEIGHBOURS))
-    nearest = distance[:, centres].argmin(1)
-    nearest[centres] = torch.arange(count, device=points.device)
+        return centres, points[:0], nearest
     sums = torch.zeros_like(points[:count]).index_add_(0, nearest, points)
     return centres, sums / torch.bincount(nearest, minlength=count)[:, None], nearest
 

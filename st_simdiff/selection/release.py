@@ -25,8 +25,30 @@ SAME = 1e-9
 """Centralities this close are those of exact copies or of a pair, which the release leaves to its sorting routine."""
 
 
+class KeptOfCommunities:
+    """What the selections of the release have in common: community int64 (N,), event and kept bool (N,)."""
+
+    community: torch.Tensor
+    event: torch.Tensor
+    kept: torch.Tensor
+
+    @property
+    def representative(self) -> torch.Tensor:
+        """What is kept and no event: bool (N,)."""
+        return self.kept & ~self.event
+
+    def summary(self) -> dict[str, int]:
+        """The counts for a results file. Reads the device."""
+        return {
+            "communities": self.community.unique().numel(),
+            "representatives": int(self.representative.sum()),
+            "events": int(self.event.sum()),
+            "candidates": int(self.kept.sum()),
+        }
+
+
 @dataclass(frozen=True)
-class ReleaseSelection:
+class ReleaseSelection(KeptOfCommunities):
     """What the first of the two reductions did with a video's N tokens. All tensors are on the features' device.
 
     planes, edges: cosine of every pair of neighbours, and which pairs are joined. event: bool (N,).
@@ -50,24 +72,10 @@ class ReleaseSelection:
     kept: torch.Tensor
     joined: torch.Tensor
 
-    @property
-    def representative(self) -> torch.Tensor:
-        """What is kept and no event: bool (N,)."""
-        return self.kept & ~self.event
-
     def dropped_shares(self) -> list[float]:
         """[dropped / N], or nothing where no two tokens are joined. Reads the device."""
         count = self.kept.numel()
         return [(count - int(self.kept.sum())) / count] if bool(self.joined) else []
-
-    def summary(self) -> dict[str, int]:
-        """The counts for a results file. Reads the device."""
-        return {
-            "communities": self.community.unique().numel(),
-            "representatives": int(self.representative.sum()),
-            "events": int(self.event.sum()),
-            "candidates": int(self.kept.sum()),
-        }
 
 
 def drop_ratio(dropped_shares: Sequence[float], cost: float, num_layers: int) -> float:

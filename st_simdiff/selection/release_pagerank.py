@@ -15,7 +15,7 @@ import torch
 from st_simdiff.selection.graph import Planes, node_view
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.selection.modularity import modularity_communities
-from st_simdiff.selection.release import drop_ratio, release_edges, release_planes
+from st_simdiff.selection.release import KeptOfCommunities, drop_ratio, release_edges, release_planes
 from st_simdiff.selection.tokens import best_of_community, community_sizes
 
 DAMPING, TOLERANCE, MOST_STEPS = 0.85, 1e-6, 100
@@ -28,7 +28,7 @@ KINDS = ("right", "down", "next")
 
 
 @dataclass(frozen=True)
-class RankedSelection:
+class RankedSelection(KeptOfCommunities):
     """What `st_topk` keeps of N tokens. All tensors are on the features' device.
 
     score: float64 (N,), 2000 PageRank + .5 mean temporal + .2 mean spatial cosine of the token's edges. community:
@@ -41,11 +41,6 @@ class RankedSelection:
     kept: torch.Tensor
 
     @property
-    def representative(self) -> torch.Tensor:
-        """What is kept and no event: bool (N,)."""
-        return self.kept & ~self.event
-
-    @property
     def centrality(self) -> torch.Tensor:
         """The score, by which tokens of a community are ranked."""
         return self.score
@@ -53,15 +48,6 @@ class RankedSelection:
     def dropped_shares(self) -> list[float]:
         """[dropped / N]. Reads the device."""
         return [int((~self.kept).sum()) / self.kept.numel()]
-
-    def summary(self) -> dict[str, int]:
-        """The counts for a results file. Reads the device."""
-        return {
-            "communities": self.community.unique().numel(),
-            "representatives": int(self.representative.sum()),
-            "events": int(self.event.sum()),
-            "candidates": int(self.kept.sum()),
-        }
 
 
 @torch.no_grad()
