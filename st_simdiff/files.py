@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all, also after a kill or a power cut."""
+"""Files that are there whole or not at all, also after a kill or a power cut, and what identifies them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from pathlib import Path
@@ -27,6 +28,12 @@ def write_whole(target: Path, content: str | bytes) -> None:
         move_whole(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def digest_of_file(path: str | Path) -> str:
+    """SHA-256 of all bytes of a file, as hex digits. Raises OSError."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 from st_simdiff.answering.plain import from_plain, to_plain
 from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo
+from st_simdiff.files import digest_of_file
 from st_simdiff.methods.base import Method, Reduction, VisionInput
 from st_simdiff.models.vision import FrameRecord
 from st_simdiff.videos.reading import FrameReader, Pixels, Stage
-from st_simdiff.videos.video_cache import Claim, Entry, VideoCache, digest_of_file, key_of
+from st_simdiff.videos.video_cache import Claim, Entry, VideoCache, key_of
 
 logger = logging.getLogger(__name__)
 

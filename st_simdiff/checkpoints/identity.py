@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from tqdm import tqdm
+
+from st_simdiff.files import write_whole
 
 REMEMBERED = Path(os.path.expanduser("~")) / ".cache" / "st_simdiff" / "digests.json"
 CHUNK = 2**22
@@ -85,8 +86,5 @@ def _recall(remembered: Path) -> dict[str, dict[str, object]]:
 def _remember(remembered: Path, new: dict[str, dict[str, object]]) -> None:
     """Adds to what others may have remembered meanwhile; files that are gone are forgotten."""
     with suppress(OSError):  # a home that cannot be written costs hashing again
-        remembered.parent.mkdir(parents=True, exist_ok=True)
         kept = {path: one for path, one in _recall(remembered).items() if Path(path).exists()}
-        with NamedTemporaryFile("w", dir=remembered.parent, delete=False, encoding="utf-8") as file:
-            json.dump(kept | new, file)
-        os.replace(file.name, remembered)
+        write_whole(remembered, json.dumps(kept | new))

@@ -31,7 +31,7 @@ from lmms_eval.utils import get_datetime_str, load_yaml_config, make_table
 from loguru import logger
 
 from st_simdiff.errors import InputError
-from st_simdiff.files import move_whole
+from st_simdiff.files import digest_of_file, move_whole
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
 from st_simdiff.lmms.task_names import is_task_file
 from st_simdiff.methods.base import Method
@@ -40,7 +40,7 @@ from st_simdiff.model_args import join_model_args
 from st_simdiff.runs.batch import LOADED, Batch
 from st_simdiff.runs.coverage import coverage
 from st_simdiff.runs.progress import duration, seconds_left
-from st_simdiff.runs.results import DIGESTS, UNFINISHED, digest_of
+from st_simdiff.runs.results import DIGESTS, UNFINISHED
 from st_simdiff.runs.run import Run
 
 LONGEST_WAIT = timedelta(seconds=60_000)
@@ -194,7 +194,7 @@ def save(run: Run, results: dict[str, Any], tracker: EvaluationTracker, stamp: s
     for task in results["configs"]:
         tracker.save_results_samples(task_name=task, samples=samples[task])
     files = place.rglob("*_samples_*.jsonl")
-    results[DIGESTS] = {path.stem.partition("_samples_")[2]: digest_of(path) for path in files}
+    results[DIGESTS] = {path.stem.partition("_samples_")[2]: digest_of_file(path) for path in files}
     tracker.save_results_aggregated(results=results, samples=samples, datetime_str=stamp)
     written = sorted(place.rglob("*.json*"), key=lambda path: path.name.endswith("_results.json"))
     for path in written:  # the results come last: where they are, all is there

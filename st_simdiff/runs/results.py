@@ -6,13 +6,13 @@ only together: scores without their rows, or with other rows, are of no finished
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from st_simdiff.errors import InputError
+from st_simdiff.files import digest_of_file
 
 UNFINISHED = "unfinished"
 """Folder, within a run's, of results that are being written."""
@@ -81,7 +81,7 @@ def check_rows(path: Path, task: str, results: Mapping[str, Any], rows: Sequence
     if isinstance(asked, int) and there != asked:
         raise InputError(f"{path} has the rows of {there} questions, and {asked} were asked.")
     digest = _mapping(results.get(DIGESTS)).get(task)
-    if digest is not None and digest != digest_of(path):
+    if digest is not None and digest != digest_of_file(path):
         raise InputError(f"{path} was changed after its results were written.")
 
 
@@ -96,12 +96,6 @@ def why_not_whole(path: Path) -> str:
     except InputError as error:
         return str(error)
     return "" if tasks else f"{path} has the results of no task."
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

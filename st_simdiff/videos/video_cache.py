@@ -207,12 +207,6 @@ def key_of(description: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:40]
 
 
-def digest_of_file(path: str | Path) -> str:
-    """Of all bytes of a file. Raises OSError."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def digest_of_tensors(tensors: Mapping[str, torch.Tensor], *more: str) -> str:
     """Of names, shapes, dtypes and values, and of `more` text."""
     digest = hashlib.sha256(json.dumps(more).encode())

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from st_simdiff.errors import InputError
-from st_simdiff.files import move_whole, write_whole
+from st_simdiff.files import digest_of_file, move_whole, write_whole
 from st_simdiff.report.reading import read_logs, read_results
-from st_simdiff.runs.results import DIGESTS, UNFINISHED, digest_of, find_results, why_not_whole
+from st_simdiff.runs.results import DIGESTS, UNFINISHED, find_results, why_not_whole
 
 STAMP = "20260102_030405"
 
@@ -31,7 +31,7 @@ def write_run(folder: Path, questions: int = 4, *, digest: bool = True) -> Path:
         "configs": {"own": {"metric_list": [{"metric": "accuracy"}]}},
         "config": {"model": "llava_video", "model_args": "pretrained=a,method=full"},
         "protocol": {"coverage": {"asked": questions, "in_all": questions, "unreadable": 0}},
-        **({DIGESTS: {"own": digest_of(samples)}} if digest else {}),
+        **({DIGESTS: {"own": digest_of_file(samples)}} if digest else {}),
     }
     path = folder / f"{STAMP}_results.json"
     path.write_text(json.dumps(results))
