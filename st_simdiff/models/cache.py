@@ -102,7 +102,7 @@ class PrunedLayer(DynamicLayer):
 
 def is_pruned(cache: Cache | None) -> bool:
     """Whether compression has taken tokens out of this cache."""
-    return cache is not None and any(isinstance(layer, PrunedLayer) for layer in cache.layers)
+    return isinstance(cache, Cache) and any(isinstance(layer, PrunedLayer) for layer in cache.layers)
 
 
 def held_in(cache: Cache, index: int) -> int:
