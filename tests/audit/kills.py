@@ -77,7 +77,7 @@ def kills(number: random.Random) -> Iterator[Kill]:
 
 
 def planned(count: int, seed: int = 0) -> Iterator[list[Kill]]:
-    """Chains of `CHAIN` kills. In a chain those aimed at saving come last: after them there is nothing left to answer."""
+    """Chains of `CHAIN` kills. In a chain those aimed at saving come last: then there is nothing left to answer."""
     drawn = kills(random.Random(seed))
     for start in range(0, count, CHAIN):
         yield sorted(islice(drawn, min(CHAIN, count - start)), key=lambda kill: kill.aim == "saving")
