@@ -122,7 +122,7 @@ class Careless(Method):
 
 def test_methods_of_other_packages_are_tried_before_the_engine_runs_them():
     check_servable(Careless(retention=0.3), 4)
-    with pytest.raises(InputError, match=r"careless kept 41 of 128 tokens at retention 0\.3, and the prompt has places"):
+    with pytest.raises(InputError, match=r"careless kept 41 of 128 tokens at retention 0\.3, and the prompt has"):
         check_servable(Careless(retention=0.3, more=2), 4)
     with pytest.raises(InputError, match="No such long videos"):
         kept_count(Careless(retention=0.3, most_frames=10), TokenGrid(11, 2, 2), 4)
