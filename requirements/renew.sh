@@ -8,8 +8,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 uv=.venv/bin/uv
 [ -x "$uv" ] || uv=uv
 
+# All extras but vllm, which pins torch and transformers and has an environment of its own.
+extras=()
+for extra in $(sed -n '/^\[project.optional-dependencies\]/,/^$/s/^\([a-z]*\) = .*/\1/p' pyproject.toml); do
+    [ "$extra" = vllm ] || extras+=(--extra "$extra")
+done
+
 resolve() { # resolve NAME SOURCE...: writes requirements/NAME.txt; pins that are in it already stay where they can
-    "$uv" pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --prerelease disallow --all-extras \
+    "$uv" pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --prerelease disallow "${extras[@]}" \
         --no-annotate --no-header --output-file "requirements/$1.txt" "${@:2}" > /dev/null
 }
 

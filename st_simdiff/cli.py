@@ -1,4 +1,4 @@
-"""The command `st-simdiff`: evaluate, tabulate and plot results, show what stays of a video, list the methods."""
+"""The command `st-simdiff`: evaluate, tabulate and plot results, show what stays of a video, serve, list methods."""
 
 from __future__ import annotations
 
@@ -59,6 +59,12 @@ COMMANDS = {
         "st_simdiff.bench.run",
         ("A measurement", "report"),
     ),
+    "serve": Command(
+        "serve a checkpoint with vLLM, its videos pruned",
+        "st_simdiff.serve.options",
+        "st_simdiff.serve.launch",
+        ("A server", "vllm"),
+    ),
     "methods": Command(
         "list the compression methods and their settings",
         "st_simdiff.methods.options",
@@ -71,7 +77,7 @@ COMMANDS = {
 def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     """The command line. only: the command whose arguments are wanted; None: those of all.
 
-    Everything after a lone `--` is taken off before it is parsed and goes to lmms-eval.
+    Everything after a lone `--` is taken off before it is parsed and goes to lmms-eval, or to vLLM.
     """
     parser = argparse.ArgumentParser(prog="st-simdiff", description="Compression of a video LLM's visual tokens.")
     parser.add_argument("--version", action="version", version=f"st-simdiff {__version__}")

@@ -24,12 +24,14 @@ BESIDE = {
     "videos": {"answering", "models", "methods", "selection", "checkpoints", "report", "runs"},
     "report": {"answering", "models", "methods", "selection", "checkpoints"},
     "checkpoints": {"methods", "selection"},
+    "serve": {"cli", "evaluate", "lmms", "runs", "report", "answering", "videos", "models", "show", "bench", "synth"},
 }
 """What packages beside the stairs, or with a step of their own, do without."""
 
 ONLY = {
     "lmms_eval": ("lmms/",),
     "decord": ("videos/",),
+    "vllm": ("serve/vllm/", "serve/launch.py"),
     "av": ("videos/", "show/annotated_video.py", "show/known_events.py", "synth/dataset.py"),
 }
 """Packages that few files import: av outside `videos` writes videos."""

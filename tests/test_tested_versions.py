@@ -10,7 +10,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-ASKED = [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
+OWN_ENVIRONMENT = {"vllm"}
+"""Extras that are not installed beside the others: they pin versions of their own."""
+EXTRAS = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in OWN_ENVIRONMENT}
+ASKED = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
 
 
 def pins(name):

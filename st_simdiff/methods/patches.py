@@ -93,11 +93,7 @@ class PatchMethod(Budgeted, ABC):
             choice = self.choose_published(read_patches(tokens, self.vision_inputs))
             return to_slots(choice, where, self.published_separators(where[choice.kept], grid), tokens)
         count = self.count(tokens)
-        if count < (fewest := self.fewest(grid)):
-            raise InputError(
-                f"{self.name} keeps at least {fewest} of this video's {grid.count} tokens, and a retention of "
-                f"{self.retention} leaves {count}; it takes {math.ceil(100 * fewest / grid.count) / 100} and more."
-            )
+        self.check_count(count, grid)
         if count < where.numel():
             choice = self.choose(read_patches(tokens, self.vision_inputs), count)
         else:
@@ -108,6 +104,14 @@ class PatchMethod(Budgeted, ABC):
     def fewest(self, grid: TokenGrid) -> int:  # noqa: ARG002
         """The fewest tokens that the method can leave of a video; fewer are refused."""
         return 1
+
+    def check_count(self, count: int, grid: TokenGrid) -> None:
+        """Raises `InputError` if the method cannot leave as few as `count` tokens of a video."""
+        if count < (fewest := self.fewest(grid)):
+            raise InputError(
+                f"{self.name} keeps at least {fewest} of this video's {grid.count} tokens, and a retention of "
+                f"{self.retention} leaves {count}; it takes {math.ceil(100 * fewest / grid.count) / 100} and more."
+            )
 
     @abstractmethod
     def choose(self, patches: Patches, count: int) -> Choice:

@@ -9,6 +9,7 @@ import torch
 from st_simdiff.models.cache import PRUNED, PrunedLayer, PrunedSlidingLayer, held_in
 from st_simdiff.models.layer_kinds import LINEAR, SLIDING, DecoderLayers
 from st_simdiff.models.sequence import Past, View
+from st_simdiff.models.shared_prefill import SharedPrefill
 from st_simdiff.models.transformers_api import Cache, DynamicSlidingWindowLayer, holds_keys, unknown_version
 
 
@@ -17,6 +18,7 @@ class Account:
 
     past_length: positions of the whole sequence before this forward. past_valid: bool (B, past_length), False where the
     caller's mask says padding; None if none is. seen: what each layer that has been entered holds and sees.
+    restarts_after: the layer behind which all layers see the whole prompt anew; None in most forwards.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Account:
     ) -> None:
         self.layers, self.batch, self.past_length, self.device = layers, batch, past_length, device
         self.seen: dict[int, tuple[Past, View]] = {}
+        self.restarts_after: int | None = None
         self._past_valid = past_valid
 
     def enter(self, index: int, cache: Cache | None, view: View) -> Past:
@@ -66,6 +69,8 @@ class Account:
         if cache is None or index >= len(cache.layers) or not holds_keys(cache.layers[index]):
             return Past()
         layer: Any = cache.layers[index]
+        if self.restarts_after is not None and index > self.restarts_after:
+            return Past(removed=self.past_length)
         if isinstance(layer, PrunedSlidingLayer):
             return Past(layer.held, layer.removed, layer.valid, places=layer.places)
         if isinstance(layer, PrunedLayer):
@@ -76,11 +81,13 @@ class Account:
         valid = None if self._past_valid is None else self._past_valid[:, end - held : end]
         return Past(held, end - held, valid, places=torch.arange(end - held, end, device=self.device)[None])
 
-    def close(self, cache: Cache, packed: bool, input_length: int, tail: int) -> None:
+    def close(
+        self, cache: Cache, packed: bool, input_length: int, tail: int | None, shared: SharedPrefill | None
+    ) -> None:
         """Tells the layers of the cache what has gone into them.
 
         packed: whether this forward has dropped tokens. input_length: its positions. tail: those of them behind the
-        last video.
+        last video; None without one. shared: what the cache is to keep for further questions.
         """
         layers: list[Any] = cache.layers
         own = [index for index, layer in enumerate(layers) if holds_keys(layer)]
@@ -107,8 +114,9 @@ class Account:
                 layers[index],
                 removed=past.removed + input_length - view.length,
                 valid=validities[key],
-                fixed=past.fixed if tail == input_length else past.held + view.length - tail,
+                fixed=past.fixed if tail is None else past.held + view.length - tail,
                 shift=shift,
+                shared=shared if index == 0 else None,
             )
 
     def check(self, cache: Cache | None, returned: Cache | None) -> None:

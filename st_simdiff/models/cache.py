@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from st_simdiff.errors import InputError
+from st_simdiff.models.shared_prefill import SharedPrefill
 from st_simdiff.models.transformers_api import (
     Cache,
     DynamicCache,
@@ -27,7 +28,8 @@ class PrunedLayer(DynamicLayer):
     removed: tokens of the sequence that this layer does not hold. valid: bool (B, held), False where a shorter row of
     the batch is padded; None if no row is. fixed: how many positions, up to the last one that follows a dropped token,
     must stay, because cropping into them could not tell the dropped tokens from the others. shift: int64 (B, 1), how
-    far renumbering has moved this layer's positions back; None if they are the original ones.
+    far renumbering has moved this layer's positions back; None if they are the original ones. shared: in the first
+    layer, what further questions about the same video go on from, if that was to be kept.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class PrunedLayer(DynamicLayer):
         valid: torch.Tensor | None,
         fixed: int,
         shift: torch.Tensor | None = None,
+        shared: SharedPrefill | None = None,
     ) -> None:
         super().__init__()
         if layer.keys is None or layer.values is None:
@@ -48,6 +51,7 @@ class PrunedLayer(DynamicLayer):
         self.valid = valid
         self.fixed = fixed
         self.shift = shift
+        self.shared = shared
         self.expected = False
 
     @property
@@ -88,7 +92,7 @@ class PrunedLayer(DynamicLayer):
 
     def reset(self) -> None:
         super().reset()
-        self.removed, self.valid, self.fixed, self.shift = 0, None, 0, None
+        self.removed, self.valid, self.fixed, self.shift, self.shared = 0, None, 0, None, None
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         super().batch_repeat_interleave(repeats)
@@ -105,6 +109,7 @@ class PrunedLayer(DynamicLayer):
     def _select_rows(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.valid = None if self.valid is None else select(self.valid)
         self.shift = None if self.shift is None else select(self.shift)
+        self.shared = None
 
 
 class PrunedSlidingLayer(DynamicSlidingWindowLayer):
@@ -126,6 +131,7 @@ class PrunedSlidingLayer(DynamicSlidingWindowLayer):
         self.cumulative_length = total
         self.places, self.valid = places[:, -self.held :], None if valid is None else valid[:, -self.held :]
         self.expected = False
+        self.is_croppable = False
 
     @property
     def held(self) -> int:
@@ -151,10 +157,6 @@ class PrunedSlidingLayer(DynamicSlidingWindowLayer):
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.held + query_length, self.removed
-
-    @property
-    def is_croppable(self) -> bool:
-        return False
 
     def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove:

@@ -206,6 +206,6 @@ def stage_modules(model: TransformersModule) -> list[tuple[str, nn.Module]]:
     return [("vision", tower), ("projector", projector or tower.merger)]
 
 
-def _first(module: TransformersModule, *names: str) -> TransformersModule | None:
-    """The first of the attributes that `module` has and that is not None."""
+def _first(module: TransformersModule, *names: str) -> TransformersModule:
+    """The first of the attributes that `module` has and that is not None, or None."""
     return next((found for name in names if (found := getattr(module, name, None)) is not None), None)

@@ -18,6 +18,7 @@ from st_simdiff.models.layer_kinds import DecoderLayers
 from st_simdiff.models.masks import LayerMasks
 from st_simdiff.models.packing import Packing, gathered, pack
 from st_simdiff.models.sequence import Video, View
+from st_simdiff.models.shared_prefill import SharedPrefill
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.models.transformers_api import (
     Cache,
@@ -58,7 +59,7 @@ class ForwardPass:
         self.text_model, self.layers, self.method, self.cache = text_model, layers, method, cache
         self.batch, self.input_length = embeds.shape[:2]
         self.pruned_past = is_pruned(cache)
-        past = cache.get_seq_length() if cache is not None else 0
+        self.past_length = past = cache.get_seq_length() if cache is not None else 0
         if position_ids is None:
             position_ids = torch.arange(past, past + self.input_length, device=embeds.device).unsqueeze(0)
         self.position_ids = position_ids
@@ -70,6 +71,9 @@ class ForwardPass:
         self.videos: list[Video] = []
         self.deepstack: Deepstack | None = None
         self.rotaries: dict[str, Rotary] = {}
+        self.sharing = self.asked = False
+        self.resumed: SharedPrefill | None = None
+        self.shared: SharedPrefill | None = None
         self.stages = layers.stages(method)
         self.account = Account(layers, self.batch, past, past_valid, embeds.device)
         self.masks = LayerMasks(text_model.config, self.account, blocks)
@@ -120,11 +124,17 @@ class ForwardPass:
 
         visual_attention: of a row, the places of n of its tokens and their hidden states (n, D): float32 (n,).
         """
-        held = self.account.seen[index][0].held
+        # what was resumed is part of the sequence
+        held = self.account.seen[index][0].held if self.resumed is None else 0
 
         def decide(video: Video) -> Reduction | None:
             features = video.of(hidden)
-            tokens = self._visual_tokens(video, features, attention=lambda: video.of(attention(), held))
+
+            def asked() -> torch.Tensor:
+                self.asked = video.trace.asked = True
+                return video.of(attention(), held)
+
+            tokens = self._visual_tokens(video, features, attention=asked)
             tokens = replace(tokens, visual_attention=lambda: visual_attention(video.row, video.where, features))
             return self.method.reduce_after_layer(index, tokens)
 
@@ -219,6 +229,11 @@ class ForwardPass:
     # --- what each layer is given ---
 
     @property
+    def chooses(self) -> bool:
+        """Whether there are videos among whose tokens the method may choose."""
+        return bool(self.videos) or self.resumed is not None
+
+    @property
     def active(self) -> bool:
         """Whether the layers need masks and rotary embeddings other than the text model's own."""
         return self.packed or self.pruned_past
@@ -232,7 +247,7 @@ class ForwardPass:
         """
         self.cache = cache
         past = self.account.enter(index, cache, self.view)
-        kind = self._rotary_kind(index)
+        kind = self.rotary_kind(index)
         if kind not in self.rotaries:
             cosines, sines = rotary
             self.rotaries[kind] = self.follow(cosines, cosines.dim() - 2), self.follow(sines, sines.dim() - 2)
@@ -243,7 +258,8 @@ class ForwardPass:
             position_embeddings = rotary_of(self.text_model, hidden, self.position_ids - past.shift, kind)
         mask, rows = self.masks.of(index, hidden, cache), hidden.shape[1]
         if rows < self.view.length:  # layers without keys of their own may be given the last positions alone
-            position_embeddings = tuple(part[..., -rows:, :] for part in position_embeddings)
+            cosines, sines = position_embeddings
+            position_embeddings = cosines[..., -rows:, :], sines[..., -rows:, :]
             mask = None if mask is None else mask[..., -rows:, :]
         return {
             "attention_mask": mask,
@@ -264,18 +280,18 @@ class ForwardPass:
         entered = self.view.entered
         return tensor if entered is None else gathered(tensor, entered, dim, dim - 1)
 
-    def rotary(self, index: int, hidden: torch.Tensor) -> Rotary:
+    def rotary_for(self, index: int, hidden: torch.Tensor) -> Rotary:
         """Cosines and sines of the positions that go on, for layer `index`, which may not have been reached."""
-        kind = self._rotary_kind(index)
+        kind = self.rotary_kind(index)
         found = self.rotaries.get(kind)
         return found if found is not None else rotary_of(self.text_model, hidden, self.position_ids, kind)
 
-    def _rotary_kind(self, index: int) -> str:
+    def rotary_kind(self, index: int) -> str:
         return self.layers.kinds[index] if self._has_rotary_kinds else ""
 
     def text_model_mask(self) -> torch.Tensor:
         """An explicit mask for the text model itself, which builds one that no layer will use. Bool (B, past + L)."""
-        length = self.account.past_length + self.view.length
+        length = self.past_length + self.view.length
         return torch.ones(self.batch, length, dtype=torch.bool, device=self.position_ids.device)
 
     # --- what the cache remembers ---
@@ -287,7 +303,8 @@ class ForwardPass:
         """
         self.account.check(self.cache, returned)
         if self.active and self.cache is not None:
-            self.account.close(self.cache, self.packed, self.input_length, self.tail)
+            tail = self.tail if self.videos else None
+            self.account.close(self.cache, self.packed, self.input_length, tail, self.shared)
 
 
 def _split_validity(

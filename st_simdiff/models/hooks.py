@@ -30,8 +30,9 @@ from st_simdiff.models.decoder_shape import model_shape
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import Compression, Family, VideoTokens
 from st_simdiff.models.forward import ForwardPass
-from st_simdiff.models.layer_kinds import decoder_kinds
+from st_simdiff.models.layer_kinds import FULL, decoder_kinds
 from st_simdiff.models.loss import Labels
+from st_simdiff.models.resume import begin, join, keep, new_positions, note
 from st_simdiff.models.trace import Trace
 from st_simdiff.models.transformers_api import (
     TransformersModule,
@@ -128,6 +129,15 @@ class ModelHooks:
         """Takes every hook off again."""
         while self._handles:
             self._handles.pop().remove()
+
+    def check_sharing(self, share_prefix: bool) -> None:
+        """Raises `InputError` where `share_prefix` is asked of a decoder that cannot go back to an earlier position."""
+        others = sorted(set(self.kinds.kinds) - {FULL})
+        if share_prefix and others:
+            raise InputError(
+                f"share_prefix=True needs full attention in every decoder layer, the model has {', '.join(others)}, "
+                "whose cache cannot be cut back to the video."
+            )
 
     # --- what families report ---
 
@@ -231,6 +241,7 @@ class ModelHooks:
             past,
             blocks,
         )
+        forward.sharing = compression.share_prefix
         if videos:
             forward.add_videos(videos, self.shape, embeds.device, call.logits_to_keep + call.answered)
             features, mask = kwargs.pop("deepstack_visual_embeds", None), kwargs.pop("visual_pos_masks", None)
@@ -239,6 +250,9 @@ class ModelHooks:
             compression.trace.videos = [video.trace for video in forward.videos]
             with stage_of(self.head, "selection"):
                 kwargs["inputs_embeds"] = forward.reduce_input(embeds)
+        elif compression.share_prefix and begin(forward, call.logits_to_keep):
+            assert forward.resumed is not None
+            compression.trace.videos = [video.trace for video in forward.resumed.videos]
         if forward.active:
             check_gathered(kwargs, embeds.shape[:2], self.family.decoder_arguments)
             if kwargs.get("per_layer_inputs") is not None:
@@ -248,15 +262,18 @@ class ModelHooks:
         return args, kwargs
 
     @torch.compiler.disable
-    def _leave(self, _module: TransformersModule, _args: tuple, _kwargs: dict, output: Any) -> None:
+    def _leave(self, _module: TransformersModule, _args: tuple, _kwargs: dict, output: Any) -> Any:
         call = self._call
         forward, call.forward, call.attention_call = call.forward, None, None
         call.logits_to_keep, call.answered = 1, 0
         if forward is None or output is None:
-            return
+            return None
         forward.leave(cache_in(output))
+        if forward.resumed is not None:
+            return new_positions(output, forward.input_length)
         if call.labels is not None:
             call.labels.follow(forward.view.kept, forward.view.valid)
+        return None
 
     def _enter_layer(
         self, index: int, layer: TransformersModule, args: tuple, kwargs: dict
@@ -273,7 +290,7 @@ class ModelHooks:
     @torch.compiler.disable
     def _tap_attention(self, module: TransformersModule, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         call, past = self._call, cache_of(kwargs)
-        if call.forward is None or not call.forward.videos or isinstance(past, KeyTap):
+        if call.forward is None or not call.forward.chooses or isinstance(past, KeyTap):
             return None
         call.attention_call = with_cache(type(module).forward, kwargs, KeyTap(past))
         return args, call.attention_call
@@ -282,10 +299,13 @@ class ModelHooks:
         forward, self_attention = self._call.forward, self._call.attention_call
         attention_call: dict[str, Any] = self_attention or {}
         self._call.attention_call = None
-        if forward is None or not forward.videos:
+        if forward is None:
+            return None
+        joining = forward.resumed is not None and forward.resumed.layer == index
+        if not forward.videos and not joining:
             return None
         hidden = output[0] if isinstance(output, tuple) else output
-        reduced = forward.add_deepstack(index, hidden)
+        reduced = join(forward, hidden) if joining else forward.add_deepstack(index, hidden)
 
         @cache
         def attention() -> torch.Tensor:
@@ -297,12 +317,14 @@ class ModelHooks:
         def visual_attention(row: int, where: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
             if index + 1 == len(self._layers):
                 raise InputError("Attention among the visual tokens is that of the next layer, and this is the last.")
-            rotary = rotary_at(forward.rotary(index + 1, hidden[None]), row, where)
+            rotary = rotary_at(forward.rotary_for(index + 1, hidden[None]), row, where)
             return last_token_attention(self._layers[index + 1], hidden, rotary)
 
         if index in forward.stages:
             with stage_of(self.head, "scoring"):
+                before = note(forward, index, reduced)
                 reduced = forward.reduce_after_layer(index, reduced, attention, visual_attention)
+                keep(forward, before)
         if reduced is hidden:
             return None
         return (reduced, *output[1:]) if isinstance(output, tuple) else reduced

@@ -11,9 +11,9 @@ from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
 from st_simdiff.synth.dataset import draw_split
 from st_simdiff.synth.embedded import CHECKPOINT
-from st_simdiff.synth.evaluate import Accuracy, Answered, Examinee, summarize
 from st_simdiff.synth.questions import Question
 from st_simdiff.synth.vocabulary import words
+from studies.synthevents.evaluate import Accuracy, Answered, Examinee, summarize
 
 TOWER = "model.vision_tower.vision_tower.vision_model."
 

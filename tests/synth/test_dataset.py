@@ -127,9 +127,9 @@ def test_lmms_eval_reads_the_task(prepared):
     assert set(scored) <= {metric["metric"] for metric in config["metric_list"]}
 
 
-def test_the_command_line_writes_a_data_set_and_tells_mistakes(tmp_path, caplog):
+def test_the_command_line_writes_a_data_set_and_tells_mistakes(tmp_path, capsys):
     out = tmp_path / "set"
-    assert main(["dataset", "--out", str(out), "--split", "dev", "--questions", "4"]) == 0
+    assert main(["--out", str(out), "--split", "dev", "--questions", "4"]) == 0
     assert parquet.read_table(out / "test.parquet").num_rows == 4
-    assert main(["dataset", "--out", str(out), "--split", "valid"]) == 2
-    assert "Unknown split 'valid'" in caplog.text
+    assert main(["--out", str(out), "--split", "valid"]) == 2
+    assert "Unknown split 'valid'" in capsys.readouterr().err

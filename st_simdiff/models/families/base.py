@@ -100,13 +100,15 @@ class Family(ABC):
 class Compression:
     """What a prompt is compressed by, and where that is noted.
 
-    family: the model's, told which images are frames. open: whether it is still in force.
+    family: the model's, told which images are frames. open: whether it is still in force. share_prefix: whether caches
+    keep what further questions about their videos go on from.
     """
 
     method: Method
     family: Family
     trace: Trace = field(default_factory=Trace)
     open: bool = True
+    share_prefix: bool = False
 
 
 class Prompts(Protocol):

@@ -1,8 +1,4 @@
-"""Every method of the registry on the same questions about the small world, answered by the tiny model.
-
-Stands above the rest of this package: beside `llava` it imports the methods, the hooks that put them on the model, and
-the statistics of the reports.
-"""
+"""Every method of the registry on the same questions about the small world, answered by the tiny model."""
 
 from __future__ import annotations
 
@@ -18,10 +14,10 @@ from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import make_method
 from st_simdiff.synth.dataset import AskedClip, draw_split
 from st_simdiff.synth.embedded import CHECKPOINT
-from st_simdiff.synth.examiner import Answer, Examiner, onsets
-from st_simdiff.synth.stress import check_stress
-from st_simdiff.synth.variants import BLIND, FULL, VARIANTS, Variant
 from st_simdiff.vocabulary import current_name
+from studies.synthevents.examiner import Answer, Examiner, onsets
+from studies.synthevents.stress import check_stress
+from studies.synthevents.variants import BLIND, FULL, VARIANTS, Variant
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from st_simdiff.report.statistics import LEVEL, ClusterBootstrap, Interval
-from st_simdiff.synth.compare import Comparison, Row
+from studies.synthevents.compare import Comparison, Row
 
 KINDS = ("all", "stable", "event")
 

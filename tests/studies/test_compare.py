@@ -12,17 +12,18 @@ from st_simdiff.errors import InputError
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.attach import compress
 from st_simdiff.selection.grid import TokenGrid
-from st_simdiff.synth.__main__ import main
-from st_simdiff.synth.compare import Comparison, Row, compare, read, write
-from st_simdiff.synth.comparison_claims import claims_section
-from st_simdiff.synth.comparison_page import PAIRS, STEPS, page
-from st_simdiff.synth.comparison_worlds import parts_section
 from st_simdiff.synth.dataset import draw_split
 from st_simdiff.synth.embedded import CHECKPOINT
-from st_simdiff.synth.evaluate import Examinee
-from st_simdiff.synth.examiner import Examiner, onsets
-from st_simdiff.synth.scores import Scores
-from st_simdiff.synth.variants import (
+from st_simdiff.synth.world import Event, render
+from studies.synthevents.__main__ import main
+from studies.synthevents.compare import Comparison, Row, compare, read, write
+from studies.synthevents.comparison_claims import claims_section
+from studies.synthevents.comparison_page import PAIRS, STEPS, page
+from studies.synthevents.comparison_worlds import parts_section
+from studies.synthevents.evaluate import Examinee
+from studies.synthevents.examiner import Examiner, onsets
+from studies.synthevents.scores import Scores
+from studies.synthevents.variants import (
     ADAPTIVE,
     BLIND,
     FULL,
@@ -33,7 +34,6 @@ from st_simdiff.synth.variants import (
     VARIANTS,
     Variant,
 )
-from st_simdiff.synth.world import Event, render
 
 QUESTIONS = 12
 MEASURED = tuple(v for v in VARIANTS if v.name in ("random", "st_simdiff", "holitom", "fastv", "similarity, both"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from st_simdiff.report.statistics import Interval
-from st_simdiff.synth.compare import Comparison, Row
-from st_simdiff.synth.comparison_claims import claims_section
-from st_simdiff.synth.comparison_text import CHOICE, LIMITS
-from st_simdiff.synth.comparison_worlds import compute_section, options_section, parts_section, worlds_section
-from st_simdiff.synth.scores import KINDS, Scores, interval_text, markdown, share_text, signed_text
-from st_simdiff.synth.variants import ADAPTIVE, BLIND, BOTH, CALIBRATED, FULL, PAPER, SPATIAL, TEMPORAL
+from studies.synthevents.compare import Comparison, Row
+from studies.synthevents.comparison_claims import claims_section
+from studies.synthevents.comparison_text import CHOICE, LIMITS
+from studies.synthevents.comparison_worlds import compute_section, options_section, parts_section, worlds_section
+from studies.synthevents.scores import KINDS, Scores, interval_text, markdown, share_text, signed_text
+from studies.synthevents.variants import ADAPTIVE, BLIND, BOTH, CALIBRATED, FULL, PAPER, SPATIAL, TEMPORAL
 
 PAIRS = (
     *((ADAPTIVE, other) for other in (PAPER, CALIBRATED, "fastv", "evs")),
@@ -50,7 +50,7 @@ def _command(comparisons: Sequence[Comparison]) -> str:
     worlds = ",".join([first.world, *(other.world for other in others if other.stress is None)])
     drawn = f"--split {first.split} --seed {first.seed} --questions {len(first.kinds)}"
     lines = [
-        f"python -m st_simdiff.synth compare --world {worlds}",
+        f"python -m studies.synthevents compare --world {worlds}",
         f"    {drawn} --retention {_listed_shares(first)}",
     ]
     stresses = ",".join(other.stress for other in others if other.stress is not None)

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from st_simdiff.report.statistics import Interval
-from st_simdiff.synth.compare import Comparison
-from st_simdiff.synth.scores import Scores, interval_text, markdown, share_text, signed_text
-from st_simdiff.synth.variants import (
+from studies.synthevents.compare import Comparison
+from studies.synthevents.scores import Scores, interval_text, markdown, share_text, signed_text
+from studies.synthevents.variants import (
     ADAPTIVE,
     AS_FASTV,
     CALIBRATED,

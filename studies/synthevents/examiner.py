@@ -17,8 +17,8 @@ from st_simdiff.models.prefix import ChoosesOnce
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.synth.dataset import AskedClip
-from st_simdiff.synth.stress import stressed_method, stressed_video
 from st_simdiff.synth.world import Event, render
+from studies.synthevents.stress import stressed_method, stressed_video
 
 RECORDED = frozenset({"attention", "keys"})
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, PreTrainedTokenizerFast
 
-from st_simdiff.synth.model import TinyLlavaVideo
 from st_simdiff.synth.questions import FAMILIES, Question, ask
 from st_simdiff.synth.vocabulary import END
 from st_simdiff.synth.world import ClipSpec
+from studies.synthevents.model import TinyLlavaVideo
 
 HEADER = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 FOOTER = "<|im_end|>\n<|im_start|>assistant\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from st_simdiff.methods.registry import make_method
 from st_simdiff.report.statistics import LEVEL, Interval
-from st_simdiff.synth.compare import Row
-from st_simdiff.synth.scores import Scores, markdown, share_text, signed_text
-from st_simdiff.synth.variants import BLIND, FULL, INPUT, LATER, TWO_STEPS
+from studies.synthevents.compare import Row
+from studies.synthevents.scores import Scores, markdown, share_text, signed_text
+from studies.synthevents.variants import BLIND, FULL, INPUT, LATER, TWO_STEPS
 
 RETENTIONS = (0.15, 0.08)
 MARGIN, MOST_PROCESSED = -0.015, 0.45

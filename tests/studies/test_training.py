@@ -8,10 +8,12 @@ import torch
 
 from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 from st_simdiff.checkpoints.llava_video.prompt import build_prompt, tokenize_prompt
-from st_simdiff.synth.export import export
-from st_simdiff.synth.language_training import Packer, answer_logits, draw_questions, time_text
-from st_simdiff.synth.model import ModelShape, TinyLlavaVideo
-from st_simdiff.synth.training import (
+from st_simdiff.synth.vocabulary import END, build_tokenizer
+from st_simdiff.synth.world import WORLDS, draw_clip, render, render_with_owners
+from studies.synthevents.export import export
+from studies.synthevents.language_training import Packer, answer_logits, draw_questions, time_text
+from studies.synthevents.model import ModelShape, TinyLlavaVideo
+from studies.synthevents.training import (
     STATE,
     LanguagePhase,
     Recipe,
@@ -23,9 +25,7 @@ from st_simdiff.synth.training import (
     train,
     watch,
 )
-from st_simdiff.synth.vision_training import HEADS, IGNORED, cell_labels
-from st_simdiff.synth.vocabulary import END, build_tokenizer
-from st_simdiff.synth.world import WORLDS, draw_clip, render, render_with_owners
+from studies.synthevents.vision_training import HEADS, IGNORED, cell_labels
 
 SHAPE = ModelShape(
     tower_hidden=24,

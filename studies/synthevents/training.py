@@ -18,7 +18,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from st_simdiff.synth.language_training import (
+from st_simdiff.synth.vocabulary import build_tokenizer
+from st_simdiff.synth.world import ClipSpec, World, draw_clip, render, render_with_owners, world_named
+from studies.synthevents.language_training import (
     Packer,
     WatchedClip,
     answer_logits,
@@ -27,10 +29,8 @@ from st_simdiff.synth.language_training import (
     scale_tokens,
     start_words,
 )
-from st_simdiff.synth.model import ModelShape, TinyLlavaVideo
-from st_simdiff.synth.vision_training import CellHeads, cell_labels, word_directions
-from st_simdiff.synth.vocabulary import build_tokenizer
-from st_simdiff.synth.world import ClipSpec, World, draw_clip, render, render_with_owners, world_named
+from studies.synthevents.model import ModelShape, TinyLlavaVideo
+from studies.synthevents.vision_training import CellHeads, cell_labels, word_directions
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from st_simdiff.synth.dataset import AskedClip, draw_split
-from st_simdiff.synth.language_training import time_text
 from st_simdiff.synth.questions import Question
 from st_simdiff.synth.world import render
+from studies.synthevents.language_training import time_text
 
 MAX_NEW_TOKENS = 4
 

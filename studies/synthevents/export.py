@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from st_simdiff.synth.model import TinyLlavaVideo
 from st_simdiff.synth.vocabulary import END, PAD, build_tokenizer, write_tokenizer
+from studies.synthevents.model import TinyLlavaVideo
 
 _TOWER = "model.vision_tower.vision_tower.vision_model."
 # This module's names -> the official ones. The projector's layers are numbered 0 and 2 in both.

@@ -9,8 +9,8 @@ from st_simdiff.methods.registry import make_method
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.synth.dataset import draw_split
 from st_simdiff.synth.embedded import CHECKPOINT
-from st_simdiff.synth.examiner import Examiner
-from st_simdiff.synth.stress import STRESSES, check_stress, linear, noise, offset, stressed_method
+from studies.synthevents.examiner import Examiner
+from studies.synthevents.stress import STRESSES, check_stress, linear, noise, offset, stressed_method
 
 GRID = TokenGrid(4, 3, 3, "row")
 
