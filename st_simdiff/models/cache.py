@@ -184,7 +184,7 @@ PRUNED = (PrunedLayer, PrunedSlidingLayer)
 
 def is_pruned(cache: Cache | None) -> bool:
     """Whether compression has taken tokens out of this cache."""
-    return cache is not None and any(isinstance(layer, PRUNED) for layer in cache.layers)
+    return isinstance(cache, Cache) and any(isinstance(layer, PRUNED) for layer in cache.layers)
 
 
 def held_in(cache: Cache, index: int) -> int:

@@ -15,7 +15,8 @@ from st_simdiff.models.cache import check_cache, is_pruned
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
 from st_simdiff.models.layer_kinds import DecoderLayers
-from st_simdiff.models.masks import LayerMasks
+from st_simdiff.models.layer_masks import LayerMasks
+from st_simdiff.models.masks import check_left_padding, check_mask
 from st_simdiff.models.packing import Packing, gathered, pack
 from st_simdiff.models.sequence import Video, View
 from st_simdiff.models.shared_prefill import SharedPrefill
@@ -52,10 +53,7 @@ class ForwardPass:
         blocks: torch.Tensor | None = None,
     ) -> None:
         check_cache(cache)
-        if attention_mask is not None and attention_mask.dim() != 2:
-            raise InputError(
-                f"Compression needs a 2-D attention mask (batch, length), got {attention_mask.dim()} dimensions."
-            )
+        check_mask(attention_mask)
         self.text_model, self.layers, self.method, self.cache = text_model, layers, method, cache
         self.batch, self.input_length = embeds.shape[:2]
         self.pruned_past = is_pruned(cache)
@@ -313,15 +311,14 @@ def _split_validity(
     """The mask of the past and of the new positions, bool; None where every position is a token; new tokens a row.
 
     A single new position is always a token. Raises `InputError` for right padding, whose last query would be no token.
-    Reads the device once.
+    Reads the device once, where there is padding twice.
     """
     if attention_mask is None or length == 1:
         return None, None, [length] * batch
     mask = attention_mask.bool()
     new = mask[:, past:][:, -length:]
-    everywhere, lengths, last = torch.stack([mask.sum(1), new.sum(1), mask[:, -1].long()]).tolist()
+    everywhere, lengths = torch.stack([mask.sum(1), new.sum(1)]).tolist()
     if min(everywhere) == mask.shape[1]:
         return None, None, [length] * batch
-    if not all(last):
-        raise InputError("Compression needs left padding: the last position of every row must be a token.")
+    check_left_padding(mask)
     return mask[:, :past], new, lengths

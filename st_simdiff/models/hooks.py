@@ -30,12 +30,14 @@ from st_simdiff.models.decoder_shape import model_shape
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import Compression, Family, VideoTokens
 from st_simdiff.models.forward import ForwardPass
+from st_simdiff.models.front import Front
 from st_simdiff.models.layer_kinds import FULL, decoder_kinds
 from st_simdiff.models.loss import Labels
 from st_simdiff.models.resume import begin, join, keep, new_positions, note
 from st_simdiff.models.trace import Trace
 from st_simdiff.models.transformers_api import (
     TransformersModule,
+    begins,
     cache_in,
     cache_of,
     check_decoder,
@@ -94,8 +96,9 @@ class ModelHooks:
         self._layers: list[TransformersModule] = list(decoder_layers(self.text_model))
         try:
             attentions = (layer.self_attn for layer in self._layers if hasattr(layer, "self_attn"))
-            parts = {self.head, self.text_model, *self._layers, *attentions}
+            parts = {model, self.head, self.text_model, *self._layers, *attentions}
             self._handles.append(Uncompiled(model, parts))
+            self._handles.append(Front(model, family, self.active))
             self._handles += family.watch(model, self)
             self._hook(self.head, self._enter_head, before=True)
             self._hook(self.head, self._leave_head, before=False, always_call=True)
@@ -220,7 +223,7 @@ class ModelHooks:
             return None
         if videos is None or not any(videos):
             videos = []
-            if past is None or past.get_seq_length() == 0:
+            if begins(past):
                 compression.trace.videos = []
             if not is_pruned(past):
                 return None
