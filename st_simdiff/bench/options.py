@@ -50,7 +50,9 @@ def numbers(text: str, name: str, kind: type, most: float) -> list:
     if not 1 <= len(values) <= MOST_VALUES or not all(0 < value <= most for value in values):
         what = "whole numbers from 1 on" if kind is int else "numbers above 0"
         given = text if len(text) < 100 else f"{text[:100]}..."
-        raise InputError(f"--{name} takes up to {MOST_VALUES} comma-separated {what}, up to {most:,}, got {given!r}.")
+        raise InputError(
+            f"--{name} takes comma-separated {what}, got {given!r}; at most {MOST_VALUES} of them, each up to {most:,}."
+        )
     return values
 
 
