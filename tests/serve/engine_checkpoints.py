@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tiny_checkpoints import QWEN_IMAGE, QWEN_VIDEO, VISION_END, VISION_START, save, template, tokenizer_with
 
 HIDDEN = 128
@@ -68,8 +69,9 @@ def write_qwen2_5_vl(folder: Path) -> Path:
 
 
 def qwen3_processor(tokenizer: transformers.PreTrainedTokenizerFast, chat: str) -> transformers.ProcessorMixin:
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # vLLM normalises images and videos alike
     return transformers.Qwen3VLProcessor(
-        transformers.Qwen2VLImageProcessor(**sizes(16, 64)),
+        transformers.Qwen2VLImageProcessor(**sizes(16, 64), **half),
         tokenizer,
         transformers.Qwen3VLVideoProcessor(**sizes(16, 4096)),
         chat_template=chat,
@@ -125,7 +127,12 @@ def write_llava_onevision(folder: Path) -> Path:
     )
     model = stretch(transformers.LlavaOnevisionForConditionalGeneration(config))
     model.model.image_newline.data.normal_(0, 0.5)
-    return save(folder, model, processor)
+    save(folder, model, processor)
+    weights = folder / "model.safetensors"
+    tower = "model.vision_tower."  # published checkpoints have one level more there
+    renamed = {name.replace(tower, f"{tower}vision_model."): value for name, value in load_file(weights).items()}
+    save_file(renamed, weights, {"format": "pt"})
+    return folder
 
 
 WRITERS: dict[str, Callable[[Path], Path]] = {

@@ -17,7 +17,9 @@ PROMPTS = {
     "text": (SYSTEM + "Hello.", (), ()),
 }
 """By name: the text, the seeds of its videos, and those of its images."""
-FRAMES = {0: 16, 1: 16, 2: 10, 3: 16, 5: 12}
+LONG = {"long video": (SYSTEM + "VIDEO What happens?", (7,), ())}
+FRAMES = {0: 16, 1: 16, 2: 10, 3: 16, 5: 12, 7: 128}
+"""Of each video; LLaVA-OneVision's have 16, since transformers wants equally many in one prompt."""
 QWEN = {"VIDEO": "<|vision_start|><|video_pad|><|vision_end|>", "IMAGE": "<|vision_start|><|image_pad|><|vision_end|>"}
 PLACEHOLDERS = {"llava_onevision": {"VIDEO": "<video>", "IMAGE": "<image>"}}
 
@@ -32,6 +34,10 @@ def draw_clip(seed: int, frames: int, height: int = 112, width: int = 160) -> np
         left = (x + 3 * t) % (width - 32)
         clip[t, y : y + 32, left : left + 32] = random.integers(0, 255, 3)
     return np.clip(clip + random.integers(-6, 7, clip.shape), 0, 255).astype(np.uint8)
+
+
+def draw_video(family: str, seed: int) -> np.ndarray:
+    return draw_clip(seed, 16 if family == "llava_onevision" else FRAMES[seed])
 
 
 def draw_picture(seed: int, side: int = 112) -> Image.Image:
