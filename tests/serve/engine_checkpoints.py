@@ -95,6 +95,7 @@ def write_qwen3_vl_moe(folder: Path) -> Path:
     tokenizer, special, chat = qwen_parts()
     vision = QWEN3_VISION | {"deepstack_visual_indexes": [0, 1, 2]}
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "decoder_sparse_step": 1}
+    experts["norm_topk_prob"] = True  # of published checkpoints; transformers has no such setting, vLLM reads it
     text = text_config(len(tokenizer), head_dim=32, rope_parameters=QWEN3_ROPE, **experts)
     config = transformers.Qwen3VLMoeConfig(vision_config=vision, text_config=text, tie_word_embeddings=False, **special)
     model = transformers.Qwen3VLMoeForConditionalGeneration(config)
@@ -129,7 +130,7 @@ def write_llava_onevision(folder: Path) -> Path:
     model.model.image_newline.data.normal_(0, 0.5)
     save(folder, model, processor)
     weights = folder / "model.safetensors"
-    tower = "model.vision_tower."  # published checkpoints have one level more there
+    tower = "vision_tower."  # published checkpoints have one level more there
     renamed = {name.replace(tower, f"{tower}vision_model."): value for name, value in load_file(weights).items()}
     save_file(renamed, weights, {"format": "pt"})
     return folder

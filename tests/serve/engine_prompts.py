@@ -50,9 +50,12 @@ def video_metadata(frames: int, rate: float) -> dict:
     return {"fps": rate, "video_backend": "opencv", **indices}
 
 
-def frame_rate(family: str) -> float:
-    """transformers and vLLM count text behind a Qwen2.5-VL video alike only where it is shorter than it is wide."""
-    return 8.0 if family == "qwen2_5_vl" else 2.0
+def frame_rate(family: str, name: str) -> float:
+    """Frames a second of a prompt's videos. transformers and vLLM count text behind a Qwen2.5-VL video alike only where
+    it is shorter than it is wide; temporal positions above 256 need a slow one."""
+    if family != "qwen2_5_vl":
+        return 2.0
+    return 0.5 if name in LONG else 8.0
 
 
 def prompt_text(family: str, text: str) -> str:

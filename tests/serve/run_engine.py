@@ -31,7 +31,7 @@ def request(family: str, name: str, retention: float | None) -> dict[str, Any]:
     data: dict[str, Any] = {}
     if videos:
         clips = [draw_video(family, seed) for seed in videos]
-        rate = frame_rate(family)
+        rate = frame_rate(family, name)
         with_metadata = [(clip, video_metadata(len(clip), rate) | {"do_sample_frames": False}) for clip in clips]
         data["video"] = clips if family == "llava_onevision" else with_metadata
     if images:

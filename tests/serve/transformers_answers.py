@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import make_dataclass
+from dataclasses import fields, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ TOKENS = 8
 
 def renumbering(method: Method) -> Method:
     """`method` with contiguous positions, as vLLM counts them where they have one dimension."""
-    settings = {name: getattr(method, name) for name in method.__dataclass_fields__}
+    settings = {field.name: getattr(method, field.name) for field in fields(method)}
     namespace = {"renumbers_positions": True}
     return make_dataclass("Renumbering", [], bases=(type(method),), frozen=True, namespace=namespace)(**settings)
 
@@ -37,7 +37,7 @@ def transformers_answers(
         if videos:
             media["videos"] = [draw_video(family, seed) for seed in videos]
         if videos and family != "llava_onevision":
-            rate = frame_rate(family)
+            rate = frame_rate(family, name)
             media["video_metadata"] = [video_metadata(len(clip), rate) for clip in media["videos"]]
             media["do_sample_frames"] = False
         if images:
