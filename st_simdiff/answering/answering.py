@@ -43,8 +43,8 @@ MAX_NEW_TOKENS = 1024
 class VideoAnswerer:
     """A loaded checkpoint with everything that one question needs.
 
-    Questions about one video that follow each other share its features, what is chosen at the decoder's input, and,
-    where that does not depend on the question, the keys and values of all that their prompts begin with alike.
+    Questions about one video that follow each other share its features, what is chosen at the decoder's input, and the
+    keys and values of all that their prompts begin with alike, in the layers where the question has no part in them.
     """
 
     arguments: AnsweringArguments
@@ -166,10 +166,11 @@ class VideoAnswerer:
         if not count:
             cache = new_cache(self.model) if share else None
             return Turn(prompt, seen, seeing, prompt.ids, prompt.images, cache)
-        cache = prefix.until(count)
-        return Turn(
-            prompt, seen, seeing, prompt.ids[:, count:], None, cache, reused=cache.get_seq_length(), trace=prefix.trace
-        )
+        layers = prefix.layers(prompt.ids[0])
+        cache = prefix.until(count, prompt.ids[0])
+        trace = prefix.trace if layers == prefix.trace.shape.layers else None
+        reused = cache.get_seq_length()
+        return Turn(prompt, seen, seeing, prompt.ids[:, count:], None, cache, reused, layers, trace)
 
     def _keep(self, turn: Turn, trace: Trace) -> None:
         """Keeps what the next question about this video can go on from."""
@@ -177,10 +178,11 @@ class VideoAnswerer:
         if turn.seen is not None and turn.cache is not None and turn.trace is not None:
             ids = turn.prompt.ids[0]
             place = int((ids == IMAGE_TOKEN_INDEX).nonzero()[0])
-            turn.seen.prefix = Prefix(ids, place, turn.trace, turn.cache, self.arguments.method.asks_query)
+            turn.seen.prefix = Prefix(ids, place, turn.trace, turn.cache)
 
     def _compress(self, turn: Turn) -> AbstractContextManager[Trace]:
-        return compress(self.model, self.arguments.method if turn.seen is None else turn.seen.method)
+        method = self.arguments.method if turn.seen is None else turn.seen.method
+        return compress(self.model, method, share_prefix=turn.cache is not None)
 
     def _instructed(self, question: str, timed: Pixels | Seen | None) -> str:
         """`question`, with the line that tells when the frames were taken where that is asked for."""
@@ -219,6 +221,7 @@ class VideoAnswerer:
             **visual,
             **turn.seeing,
             "reused_tokens": turn.reused,
+            "reused_layers": turn.reused_layers,
             **turn.times,
         }
 

@@ -43,8 +43,9 @@ class Prompt:
 class Turn:
     """One prompt's way through the decoder.
 
-    prompt: of which `ids`, int64 (1, L'), and `images` go through it, behind the first `reused` positions of `cache`.
-    seen, seeing: the video, and the counts of looking at it. trace: what became of its tokens. times: of the stages.
+    prompt: of which `ids`, int64 (1, L'), and `images` go through it, behind the first `reused` positions of `cache`,
+    which are there in the first `reused_layers` layers. seen, seeing: the video, and the counts of looking at it.
+    trace: what became of its tokens. times: of the stages.
     """
 
     prompt: Prompt
@@ -54,5 +55,6 @@ class Turn:
     images: list[torch.Tensor | EncodedVideo] | None
     cache: DynamicCache | None
     reused: int = 0
+    reused_layers: int = 0
     trace: VideoTrace | None = None
     times: Counts = field(default_factory=dict)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from st_simdiff.checkpoints.entries import check_entries
 from st_simdiff.checkpoints.files import INDEX_FILE, SINGLE_FILE, read_json
 from st_simdiff.checkpoints.tensors import check_dtype, check_finite, stored_tensors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
@@ -43,6 +44,8 @@ def checked_loading(folder: Path) -> Iterator[None]:
     By themselves they put random numbers in the place of what is missing, and a warning into the log. Any failure is
     raised as a ValueError in one sentence that names `folder`.
     """
+    from transformers import PreTrainedModel  # takes seconds, and folders are checked without it
+
     attributes = vars(PreTrainedModel)
     original = attributes["from_pretrained"]
 

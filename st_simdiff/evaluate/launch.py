@@ -6,7 +6,6 @@ Only a results file counts as success: lmms-eval 0.7.3 catches most exceptions, 
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +15,7 @@ import torch
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.processes import run_to_the_end
 from st_simdiff.runs.batch import LOADED, PLAN, Batch
+from st_simdiff.runs.parent import Parent
 from st_simdiff.runs.run import Run
 
 
@@ -47,9 +47,11 @@ class Machines:
             raise InputError("Several machines need --main_process_ip and --main_process_port, those of machine 0.")
 
     def command(self, module: str, *arguments: str) -> list[str]:
-        """The command line that runs a Python module in every process of this machine."""
+        """The command line that runs a Python module in every process of this machine, while this process lives."""
+        own = Parent.this_process()
+        worker = own.command(module, *arguments)
         if self.processes == 1:
-            return [sys.executable, "-m", module, *arguments]
+            return worker
         options = {
             "num_machines": self.machines,
             "mixed_precision": "no",
@@ -59,9 +61,8 @@ class Machines:
         }
         if self.machines > 1:
             options |= {"machine_rank": self.rank, "main_process_ip": self.main_ip}
-        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-        launcher += [part for key, value in options.items() for part in (f"--{key}", str(value))]
-        return [*launcher, "-m", module, *arguments]
+        given = [part for key, value in options.items() for part in (f"--{key}", str(value))]
+        return own.command("accelerate.commands.launch", "--multi_gpu", *given, *worker[1:])
 
     def environment(self, on_cpu: bool) -> dict[str, str]:
         """For processes that compute on CPUs or GPUs.

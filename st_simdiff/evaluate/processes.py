@@ -6,18 +6,19 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-LONGEST_GOODBYE = 30
-"""Seconds that processes which are told to end have to do so."""
+import psutil
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 def run_to_the_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """The exit code of `command`. It does not outlive this process when that is interrupted, terminated or hung up.
+    """The exit code of `command`. It does not outlive this process when that is interrupted, terminated or hung up, and
+    neither does what it started.
 
-    An interrupt from the keyboard reaches every process of a terminal; `command` leaves it to this one.
+    An interrupt from the keyboard reaches every process of a terminal; `command` leaves it to this one. It ends without
+    a word: what it computed is on the disk, and launchers report an end as if it were an error.
     """
     with _handled(signal.SIG_IGN, signal.SIGINT):  # what is started inherits it
         process = subprocess.Popen(command, env=environment)
@@ -25,13 +26,21 @@ def run_to_the_end(command: Sequence[str], environment: Mapping[str, str]) -> in
         with _handled(_leave, *ENDING):
             return process.wait()
     except BaseException:
-        process.terminate()
-        try:
-            process.wait(LONGEST_GOODBYE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
         raise
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Ends a process, then all that it started: a launcher that still lived would say that its processes were lost."""
+    try:
+        started = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        started = []
+    process.kill()
+    process.wait()
+    for one in started:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
 
 
 def _leave(number: int, _frame: object) -> None:

@@ -67,9 +67,8 @@ class SharedModel(Protocol):
 
 
 def main(plan_file: str, out: TextIO = sys.stdout) -> None:
-    """Carries out the plan, while its parent lives. Ends the process with SystemExit, non-zero, where a run fails."""
+    """Carries out the plan. Ends the process with SystemExit, non-zero, where a run fails."""
     batch = Batch.read(Path(plan_file))
-    batch.parent.end_with()
     arguments = read_arguments(batch.arguments)
     logger.remove()
     logger.add(sys.stdout, level=arguments.verbosity, format="{time:HH:mm:ss} {level} {message}", diagnose=False)

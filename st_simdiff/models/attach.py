@@ -28,7 +28,9 @@ _BLOCKS: ContextVar[Mapping[ModelHooks, Compression]] = ContextVar("st_simdiff_b
 
 
 @contextmanager
-def compress(model: nn.Module, method: Method, *, images_as_frames: ImagesAsFrames = False) -> Iterator[Trace]:
+def compress(
+    model: nn.Module, method: Method, *, images_as_frames: ImagesAsFrames = False, share_prefix: bool = False
+) -> Iterator[Trace]:
     """Compresses the videos of every prompt that `model` sees inside the block. Leaving it restores the model exactly.
 
     The block holds for the thread (the context, see `contextvars`) that entered it, as `torch.no_grad` does; calls of
@@ -40,6 +42,9 @@ def compress(model: nn.Module, method: Method, *, images_as_frames: ImagesAsFram
     (`logits_to_keep`, the answer's length plus one, as assisted generation does for its drafts).
     images_as_frames: for InternVL, which sees a video as single images: True if all images of a row are the frames of
     one video, or the sizes of groups of consecutive images (a group of one is an image).
+    share_prefix: for several questions about one video: crop the returned cache back to what their prompts share, and
+    the next prompt on it chooses tokens anew, as if asked alone, while what does not depend on its question is not
+    computed again. The cache then also keeps the hidden states of one layer. One prompt at a time, without beams.
     Raises `InputError` for an unsupported model, or one that is compressed already in this context.
     """
     model, method = unwrapped(model), check_method(method)
@@ -49,25 +54,34 @@ def compress(model: nn.Module, method: Method, *, images_as_frames: ImagesAsFram
         raise InputError("The model is compressed already: leave the first compress(...) block before the next.")
     hooks = _join(model, method)
     try:
-        with _block(hooks, Compression(method, family)) as trace:
+        with _block(hooks, Compression(method, family, share_prefix=share_prefix)) as trace:
             yield trace
     finally:
         _quit(hooks)
 
 
-def attach(model: nn.Module, method: Method, *, images_as_frames: ImagesAsFrames = False) -> Attachment:
+def attach(
+    model: nn.Module, method: Method, *, images_as_frames: ImagesAsFrames = False, share_prefix: bool = False
+) -> Attachment:
     """Compresses the videos of every prompt of every thread until `Attachment.detach`: for a process that serves.
 
-    model, method, images_as_frames: as for `compress`. Forgetting the attachment leaves the model compressed.
+    model, method, images_as_frames, share_prefix: as for `compress`. Forgetting the attachment leaves the model
+    compressed.
     Raises `InputError` for an unsupported model, or one that has an attachment already.
     """
-    return Attachment(model, method, images_as_frames)
+    return Attachment(model, method, images_as_frames, share_prefix)
 
 
 class Attachment:
     """A method that stays on a model. Assign `method` to switch for every thread, `using` switches for one call."""
 
-    def __init__(self, model: nn.Module, method: Method, images_as_frames: ImagesAsFrames = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        method: Method,
+        images_as_frames: ImagesAsFrames = False,
+        share_prefix: bool = False,
+    ) -> None:
         model = unwrapped(model)
         family = family_of(model, images_as_frames)
         check_method(method)
@@ -76,7 +90,7 @@ class Attachment:
             if found is not None and found.attached is not None:
                 raise InputError("The model has an attachment already: switch its method, or detach it first.")
             self._hooks = _join(model, method)
-            self._hooks.attached = Compression(method, family)
+            self._hooks.attached = Compression(method, family, share_prefix=share_prefix)
 
     @property
     def method(self) -> Method:
@@ -107,7 +121,8 @@ class Attachment:
         if method is not None:
             with _LOCK:
                 self._hooks.serve(check_method(method))
-        with _block(self._hooks, Compression(method or now.method, family)) as trace:
+        used = Compression(method or now.method, family, share_prefix=now.share_prefix)
+        with _block(self._hooks, used) as trace:
             yield trace
 
     def detach(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from st_simdiff.errors import InputError
+from st_simdiff.models.shared_prefill import SharedPrefill
 from st_simdiff.models.transformers_api import Cache, DynamicCache, DynamicLayer
 
 
@@ -18,7 +19,8 @@ class PrunedLayer(DynamicLayer):
     removed: tokens of the sequence that this layer does not hold. valid: bool (B, held), False where a shorter row of
     the batch is padded; None if no row is. fixed: how many positions, up to the last one that follows a dropped token,
     must stay, because cropping into them could not tell the dropped tokens from the others. shift: int64 (B, 1), how
-    far renumbering has moved this layer's positions back; None if they are the original ones.
+    far renumbering has moved this layer's positions back; None if they are the original ones. shared: in the first
+    layer, what further questions about the same video go on from, if that was to be kept.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class PrunedLayer(DynamicLayer):
         valid: torch.Tensor | None,
         fixed: int,
         shift: torch.Tensor | None = None,
+        shared: SharedPrefill | None = None,
     ) -> None:
         super().__init__()
         if layer.keys is None or layer.values is None:
@@ -39,6 +42,7 @@ class PrunedLayer(DynamicLayer):
         self.valid = valid
         self.fixed = fixed
         self.shift = shift
+        self.shared = shared
         self.expected = False
 
     @property
@@ -81,7 +85,7 @@ class PrunedLayer(DynamicLayer):
 
     def reset(self) -> None:
         super().reset()
-        self.removed, self.valid, self.fixed, self.shift = 0, None, 0, None
+        self.removed, self.valid, self.fixed, self.shift, self.shared = 0, None, 0, None, None
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         super().batch_repeat_interleave(repeats)
@@ -98,11 +102,12 @@ class PrunedLayer(DynamicLayer):
     def _select_rows(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.valid = None if self.valid is None else select(self.valid)
         self.shift = None if self.shift is None else select(self.shift)
+        self.shared = None
 
 
 def is_pruned(cache: Cache | None) -> bool:
     """Whether compression has taken tokens out of this cache."""
-    return cache is not None and any(isinstance(layer, PrunedLayer) for layer in cache.layers)
+    return isinstance(cache, Cache) and any(isinstance(layer, PrunedLayer) for layer in cache.layers)
 
 
 def held_in(cache: Cache, index: int) -> int:

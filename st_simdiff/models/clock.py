@@ -27,7 +27,7 @@ from torch import nn
 from st_simdiff.errors import unknown
 from st_simdiff.models.families import find_family
 from st_simdiff.models.memory import PeakMemory, cuda_devices
-from st_simdiff.models.transformers_api import TransformersModule, cache_of
+from st_simdiff.models.transformers_api import TransformersModule, begins, cache_of
 
 STAGES = ("decode", "preprocess", "vision", "projector", "selection", "prefill", "scoring", "decoding", "other")
 """In the order in which they happen.
@@ -144,8 +144,7 @@ class StageClock:
     def _enter_head(self, _module: TransformersModule, _args: tuple, kwargs: dict[str, Any]) -> None:
         if not self.watches_this_thread:
             return
-        cache = cache_of(kwargs)
-        is_prefill = not self._prefilled or cache is None or cache.get_seq_length() == 0
+        is_prefill = not self._prefilled or begins(cache_of(kwargs))
         self._forwards.append(is_prefill)
         if is_prefill:
             self._begin("prefill")

@@ -13,8 +13,10 @@ from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens
 from st_simdiff.models.cache import PrunedLayer, check_cache, held_in, is_pruned
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
+from st_simdiff.models.masks import check_left_padding, check_mask
 from st_simdiff.models.packing import Packing, pack
 from st_simdiff.models.sequence import Past, Video, View
+from st_simdiff.models.shared_prefill import SharedPrefill
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.models.transformers_api import (
     Cache,
@@ -46,14 +48,11 @@ class ForwardPass:
         cache: Cache | None,
     ) -> None:
         check_cache(cache)
-        if attention_mask is not None and attention_mask.dim() != 2:
-            raise InputError(
-                f"Compression needs a 2-D attention mask (batch, length), got {attention_mask.dim()} dimensions."
-            )
+        check_mask(attention_mask)
         self.text_model, self.method, self.cache = text_model, method, cache
         self.batch, self.input_length = embeds.shape[:2]
         self.pruned_past = is_pruned(cache)
-        past = cache.get_seq_length() if cache is not None else 0
+        self.past_length = past = cache.get_seq_length() if cache is not None else 0
         if position_ids is None:
             position_ids = torch.arange(past, past + self.input_length, device=embeds.device).unsqueeze(0)
         self.position_ids = position_ids
@@ -68,6 +67,9 @@ class ForwardPass:
         self.deepstack: Deepstack | None = None
         self.rotary: Rotary | None = None
         self.kept: torch.Tensor | None = None
+        self.sharing = self.asked = False
+        self.resumed: SharedPrefill | None = None
+        self.shared: SharedPrefill | None = None
         self.scored = frozenset(method.layers(len(decoder_layers(text_model))))
         self.seen: dict[int, tuple[Past, View]] = {}
         self._mask: tuple[tuple, torch.Tensor | None] | None = None
@@ -117,11 +119,16 @@ class ForwardPass:
 
         visual_attention: of a row, the places of n of its tokens and their hidden states (n, D): float32 (n,).
         """
-        held = self.seen[index][0].held
+        held = self.seen[index][0].held if self.resumed is None else 0  # what was resumed is part of the sequence
 
         def decide(video: Video) -> Reduction | None:
             features = video.of(hidden)
-            tokens = self._visual_tokens(video, features, attention=lambda: video.of(attention(), held))
+
+            def asked() -> torch.Tensor:
+                self.asked = video.trace.asked = True
+                return video.of(attention(), held)
+
+            tokens = self._visual_tokens(video, features, attention=asked)
             tokens = replace(tokens, visual_attention=lambda: visual_attention(video.row, video.where, features))
             return self.method.reduce_after_layer(index, tokens)
 
@@ -211,6 +218,11 @@ class ForwardPass:
     # --- what each layer is given ---
 
     @property
+    def chooses(self) -> bool:
+        """Whether there are videos among whose tokens the method may choose."""
+        return bool(self.videos) or self.resumed is not None
+
+    @property
     def active(self) -> bool:
         """Whether the layers need masks and rotary embeddings other than the text model's own."""
         return self.packed or self.pruned_past
@@ -273,6 +285,8 @@ class ForwardPass:
         if self.cache is None or index >= len(self.cache.layers):
             return Past()
         layer: Any = self.cache.layers[index]
+        if self.resumed is not None and index > self.resumed.layer:
+            return Past(removed=self.past_length)
         if isinstance(layer, PrunedLayer):
             return Past(layer.held, layer.removed, layer.validity(), layer.shift, layer.fixed)
         return Past(layer.get_seq_length(), valid=self.given_past_valid)
@@ -301,13 +315,14 @@ class ForwardPass:
             if key not in validities:
                 validities[key] = self.key_validity(index)
             shift = view.shift if past.shift is None else past.shift if view.shift is None else past.shift + view.shift
-            fixed = past.fixed if self.tail == self.input_length else past.held + view.length - self.tail
+            fixed = past.held + view.length - self.tail if self.videos else past.fixed
             self.cache.layers[index] = PrunedLayer(
                 layer,
                 removed=past.removed + self.input_length - view.length,
                 valid=validities[key],
                 fixed=fixed,
                 shift=shift,
+                shared=self.shared if index == 0 else None,
             )
 
     def _check_account(self, returned: Cache | None) -> None:
@@ -335,15 +350,14 @@ def _split_validity(
     """The mask of the past and of the new positions, bool; None where every position is a token; new tokens a row.
 
     A single new position is always a token. Raises `InputError` for right padding, whose last query would be no token.
-    Reads the device once.
+    Reads the device once, where there is padding twice.
     """
     if attention_mask is None or length == 1:
         return None, None, [length] * batch
     mask = attention_mask.bool()
     new = mask[:, past:][:, -length:]
-    everywhere, lengths, last = torch.stack([mask.sum(1), new.sum(1), mask[:, -1].long()]).tolist()
+    everywhere, lengths = torch.stack([mask.sum(1), new.sum(1)]).tolist()
     if min(everywhere) == mask.shape[1]:
         return None, None, [length] * batch
-    if not all(last):
-        raise InputError("Compression needs left padding: the last position of every row must be a token.")
+    check_left_padding(mask)
     return mask[:, :past], new, lengths

@@ -30,10 +30,13 @@ from st_simdiff.models.costs import model_shape
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import Compression, Family, VideoTokens
 from st_simdiff.models.forward import ForwardPass
+from st_simdiff.models.front import Front
 from st_simdiff.models.loss import Labels
+from st_simdiff.models.resume import begin, join, keep, new_positions, note
 from st_simdiff.models.trace import Trace
 from st_simdiff.models.transformers_api import (
     TransformersModule,
+    begins,
     cache_in,
     cache_of,
     check_decoder,
@@ -93,8 +96,9 @@ class ModelHooks:
         self._layers: list[TransformersModule] = list(decoder_layers(self.text_model))
         try:
             layers = self._layers
-            parts = {self.head, self.text_model, *layers, *(layer.self_attn for layer in layers)}
+            parts = {model, self.head, self.text_model, *layers, *(layer.self_attn for layer in layers)}
             self._handles.append(Uncompiled(model, parts))
+            self._handles.append(Front(model, family, self.active))
             self._handles += family.watch(model, self)
             self._hook(self.head, self._enter_head, before=True)
             self._hook(self.head, self._leave_head, before=False, always_call=True)
@@ -206,7 +210,7 @@ class ModelHooks:
             return None
         if videos is None or not any(videos):
             videos = []
-            if past is None or past.get_seq_length() == 0:
+            if begins(past):
                 compression.trace.videos = []
             if not is_pruned(past):
                 return None
@@ -219,6 +223,7 @@ class ModelHooks:
         call.forward = forward = ForwardPass(
             self.text_model, compression.method, embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), past
         )
+        forward.sharing = compression.share_prefix
         if videos:
             forward.add_videos(videos, self.shape, embeds.device, call.logits_to_keep + call.answered)
             features, mask = kwargs.pop("deepstack_visual_embeds", None), kwargs.pop("visual_pos_masks", None)
@@ -227,6 +232,8 @@ class ModelHooks:
             compression.trace.videos = [video.trace for video in forward.videos]
             with stage_of(self.head, "selection"):
                 kwargs["inputs_embeds"] = forward.reduce_input(embeds)
+        elif compression.share_prefix and begin(forward, call.logits_to_keep):
+            compression.trace.videos = [video.trace for video in forward.resumed.videos]
         if forward.active:
             check_gathered(kwargs, embeds.shape[:2])
             kwargs["position_ids"] = forward.position_ids
@@ -234,15 +241,18 @@ class ModelHooks:
         return args, kwargs
 
     @torch.compiler.disable
-    def _leave(self, _module: TransformersModule, _args: tuple, _kwargs: dict, output: Any) -> None:
+    def _leave(self, _module: TransformersModule, _args: tuple, _kwargs: dict, output: Any) -> Any:
         call = self._call
         forward, call.forward, call.attention_call = call.forward, None, None
         call.logits_to_keep, call.answered = 1, 0
         if forward is None or output is None:
-            return
+            return None
         forward.leave(cache_in(output))
+        if forward.resumed is not None:
+            return new_positions(output, forward.input_length)
         if call.labels is not None:
             call.labels.follow(forward.kept, forward.view.valid)
+        return None
 
     def _enter_layer(
         self, index: int, layer: TransformersModule, args: tuple, kwargs: dict
@@ -256,7 +266,7 @@ class ModelHooks:
     @torch.compiler.disable
     def _tap_attention(self, module: TransformersModule, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         call, past = self._call, cache_of(kwargs)
-        if call.forward is None or not call.forward.videos or isinstance(past, KeyTap):
+        if call.forward is None or not call.forward.chooses or isinstance(past, KeyTap):
             return None
         call.attention_call = with_cache(type(module).forward, kwargs, KeyTap(past))
         return args, call.attention_call
@@ -265,10 +275,13 @@ class ModelHooks:
         forward, self_attention = self._call.forward, self._call.attention_call
         attention_call: dict[str, Any] = self_attention or {}
         self._call.attention_call = None
-        if forward is None or not forward.videos:
+        if forward is None:
+            return None
+        joining = forward.resumed is not None and forward.resumed.layer == index
+        if not forward.videos and not joining:
             return None
         hidden = output[0] if isinstance(output, tuple) else output
-        reduced = forward.add_deepstack(index, hidden)
+        reduced = join(forward, hidden) if joining else forward.add_deepstack(index, hidden)
 
         @cache
         def attention() -> torch.Tensor:
@@ -277,14 +290,16 @@ class ModelHooks:
         def visual_attention(row: int, where: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
             if index + 1 == len(self._layers):
                 raise InputError("Attention among the visual tokens is that of the next layer, and this is the last.")
-            rotary = rotary_at(attention_call["position_embeddings"], row, where)
+            rotary = rotary_at(forward.rotary if joining else attention_call["position_embeddings"], row, where)
             return last_token_attention(self._layers[index + 1], hidden, rotary)
 
         if index in forward.scored:
             if self_attention is None:
                 raise unknown_version(f"{type(layer).__name__} did not call its self_attn")
             with stage_of(self.head, "scoring"):
+                before = note(forward, index, reduced)
                 reduced = forward.reduce_after_layer(index, reduced, attention, visual_attention)
+                keep(forward, before)
         if reduced is hidden:
             return None
         return (reduced, *output[1:]) if isinstance(output, tuple) else reduced

@@ -20,14 +20,16 @@ class Labels:
         self.labels = labels
         self.items = items
 
-    def answer_length(self) -> int:
+    def answer_length(self, mask: torch.Tensor | None = None) -> int:
         """Positions from the first label on: the one before it is the prompt's last. 0 without labels.
 
-        Raises `InputError` where the rows differ. Reads the device.
+        mask: (B, L), 0 for positions that do not count; None if all do. Raises `InputError` where the rows differ.
+        Reads the device.
         """
-        labelled = self.labels != IGNORED
-        lengths = torch.where(labelled.any(1), self.labels.shape[1] - labelled.int().argmax(1), 0).unique().tolist()
-        lengths = [length for length in lengths if length] or [0]
+        behind = (self.labels != IGNORED).cummax(1).values
+        if mask is not None:
+            behind = behind & mask.to(behind.device).bool()
+        lengths = [length for length in behind.sum(1).unique().tolist() if length] or [0]
         if len(lengths) > 1:
             raise InputError(
                 f"The answers begin {', '.join(map(str, lengths))} positions before the end: a method that ranks by "

@@ -17,7 +17,8 @@ class VideoTrace:
     """One video's way through the prefill.
 
     row: its sequence in the batch. grid: its N tokens. offsets: int64, those that are left at the end, ascending.
-    stages: the reductions that took place. shape: the decoder's sizes.
+    stages: the reductions that took place. shape: the decoder's sizes. asked: whether the last query's attention had a
+    part in them, so that another question may keep other tokens.
     """
 
     row: int
@@ -25,6 +26,7 @@ class VideoTrace:
     shape: ModelShape
     offsets: torch.Tensor
     stages: list[StageRecord] = field(default_factory=list)
+    asked: bool = False
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name}={value}" for name, value in self.summary().items())

@@ -54,6 +54,16 @@ def cache_of(arguments: Mapping[str, Any]) -> Any:
     return next((arguments[name] for name in _CACHE_NAMES if arguments.get(name) is not None), None)
 
 
+def begins(cache: Any) -> bool:
+    """Whether a forward that is given `cache` is the first of its prompts.
+
+    False for the paged cache of continuous batching, in which many prompts are at different points.
+    """
+    if cache is None:
+        return True
+    return hasattr(cache, "get_seq_length") and cache.get_seq_length() == 0
+
+
 def with_cache(function: Callable[..., Any], arguments: Mapping[str, Any], cache: Any) -> dict[str, Any]:
     """The keyword arguments with `cache` under the name by which `function` takes it.
 
@@ -148,6 +158,11 @@ def layer_inputs(layer: TransformersModule, args: tuple, arguments: Mapping[str,
     return hidden, rotary
 
 
+def named_arguments(function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arguments that a method of a module is called with, positional ones by their names."""
+    return {**dict(zip(_positional(function), args, strict=False)), **kwargs} if args else kwargs
+
+
 def _parts(module: TransformersModule, name: str) -> Any:
     if not hasattr(module, name):
         raise unknown_version(f"{type(module).__name__} has no {name}")
@@ -163,6 +178,12 @@ def _check(function: Callable[..., Any], names: frozenset[str]) -> None:
 
 def _parameters(function: Callable[..., Any]) -> frozenset[str]:
     return _parameters_of(getattr(function, "__func__", function))
+
+
+@lru_cache(maxsize=256)
+def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the arguments behind self."""
+    return tuple(signature(function).parameters)[1:]
 
 
 @lru_cache(maxsize=256)

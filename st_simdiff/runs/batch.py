@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from st_simdiff.runs.parent import Parent
 from st_simdiff.runs.run import Run
 
 PLAN = "plan.json"
@@ -19,8 +18,7 @@ class Batch:
     """Runs of one loaded model, in their order.
 
     total: of the runs of all batches. tasks_folders: where lmms-eval looks for tasks beside its own. arguments: of
-    lmms-eval. later: the tasks of the runs of the batches that come after this one. parent: the process that
-    starts those which carry the runs out; they end with it.
+    lmms-eval. later: the tasks of the runs of the batches that come after this one.
     """
 
     runs: tuple[Run, ...]
@@ -28,11 +26,10 @@ class Batch:
     tasks_folders: tuple[Path, ...]
     arguments: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
-    parent: Parent = field(default_factory=Parent.this_process)
 
     def write(self, path: Path) -> None:
         """As JSON, for `read`."""
-        fields = {**vars(self), "runs": [run.to_json() for run in self.runs], "parent": vars(self.parent)}
+        fields = {**vars(self), "runs": [run.to_json() for run in self.runs]}
         path.write_text(json.dumps(fields, default=str), encoding="utf-8")
 
     @classmethod
@@ -45,5 +42,4 @@ class Batch:
             tasks_folders=tuple(map(Path, given["tasks_folders"])),
             arguments=tuple(given["arguments"]),
             later=tuple(given["later"]),
-            parent=Parent(**given["parent"]),
         )

@@ -1,9 +1,16 @@
-"""Processes that end with the one that started them, however that one ends and whatever stands between the two."""
+"""Processes that end with the one that started them, however that one ends and whatever stands between the two.
+
+    python -m st_simdiff.runs.parent PROCESS STARTED MODULE ARGUMENTS...
+
+does what `python -m MODULE ARGUMENTS...` does and ends with its parent, from before the first import of the module on.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import runpy
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -38,6 +45,10 @@ class Parent:
         own = psutil.Process()
         return cls(own.pid, own.create_time())
 
+    def command(self, module: str, *arguments: str) -> list[str]:
+        """The command line of a Python module that ends with this process."""
+        return [sys.executable, "-m", __name__, str(self.process), repr(self.started), module, *arguments]
+
     def end_with(self) -> None:
         """Ends the calling process with `EXIT_CODE` within about a second of the end of the parent.
 
@@ -70,3 +81,14 @@ def _is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def main(process: str, started: str, module: str, *arguments: str) -> None:
+    """Runs a module as a program that ends with the process that is named by its id and start time."""
+    Parent(int(process), float(started)).end_with()
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -178,7 +178,8 @@ def test_several_processes_on_cpus_are_launched_so_that_they_share_the_questions
     command = made.machines.command("module", "plan.json")
     assert command[command.index("--num_processes") + 1] == "2"
     assert "--multi_gpu" in command
-    assert command[-3:] == ["-m", "module", "plan.json"]
+    assert command[-2:] == ["module", "plan.json"]
+    assert [command[place + 1] for place, part in enumerate(command) if part == "-m"] == ["st_simdiff.runs.parent"] * 2
     assert made.machines.environment(is_on_cpu(made.batches[0]))["ACCELERATE_USE_CPU"] == "true"
 
 

@@ -46,7 +46,7 @@ def end_the_parent(arguments, folder, number):
             time.sleep(0.02)
         offspring = psutil.Process(parent.pid).children(recursive=True)
         parent.send_signal(number)
-        assert parent.wait(LONGEST_END) != 0
+        assert parent.wait(DEADLINE) != 0
     return offspring
 
 

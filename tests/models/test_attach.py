@@ -435,37 +435,6 @@ def test_gradients_flow_through_a_compressed_forward():
 # --- what cannot be served ---
 
 
-def refused(zoo, match, inputs=None, **options):
-    with compress(zoo.model, METHOD), pytest.raises(InputError, match=match):
-        generate(zoo, zoo.prompt(ROW).inputs if inputs is None else inputs, **options)
-
-
-def test_a_static_cache_is_refused():
-    refused(ZOO["LLaVA-OneVision"], "DynamicCache.*StaticCache", cache_implementation="static")
-
-
-def test_an_offloaded_cache_is_refused():
-    cache = transformers.DynamicCache()
-    cache.offloading = True
-    refused(ZOO["LLaVA-OneVision"], "one that is offloaded", past_key_values=cache)
-
-
-def test_right_padding_is_refused():
-    zoo = ZOO["LLaVA-OneVision"]
-    inputs = zoo.prompt(ROW).inputs
-    inputs["attention_mask"][0, -2:] = 0
-    refused(zoo, "left padding", inputs)
-
-
-def test_a_prepared_mask_is_refused():
-    zoo = ZOO["LLaVA-OneVision"]
-    inputs = zoo.prompt(ROW).inputs
-    length = inputs["input_ids"].shape[1]
-    inputs["attention_mask"] = torch.zeros(1, 1, length, length)
-    with compress(zoo.model, METHOD), pytest.raises(InputError, match="2-D attention mask"):
-        zoo.model(**inputs)
-
-
 def test_positional_decoder_arguments_are_refused():
     zoo = ZOO["Qwen2-VL"]
     with torch.no_grad(), compress(zoo.model, METHOD):
@@ -484,11 +453,6 @@ def test_sliding_layers_are_refused():
             pass
     finally:
         config.layer_types = before
-
-
-@encodes_ahead
-def test_a_prefill_in_chunks_is_refused():
-    refused(ZOO["Qwen2.5-VL"], "whole prompt at once", prefill_chunk_size=16)
 
 
 def test_placeholders_must_match_the_video():
@@ -536,9 +500,6 @@ def test_internvl_has_to_be_told_and_the_others_must_not():
         pass
     with pytest.raises(InputError, match="at least 1"), compress(ZOO["InternVL"].model, METHOD, images_as_frames=[0]):
         pass
-    zoo = ZOO["InternVL"]
-    with compress(zoo.model, METHOD, images_as_frames=[3]), pytest.raises(InputError, match=r"3 images.*has 5"):
-        generate(zoo, zoo.prompt(ROW).inputs)
 
 
 def test_an_empty_trace_says_so():

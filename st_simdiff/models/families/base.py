@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -67,6 +67,18 @@ class Family(ABC):
     def watch(self, model: TransformersModule, prompts: Prompts) -> list[Removable]:
         """Starts reporting the videos of every prompt that is to be compressed, until the results are removed."""
 
+    def brings_video(self, arguments: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """Whether the arguments of the model's forward or `generate` have a video to encode. Reads no device."""
+        return False
+
+    def check_prompt(  # noqa: B027, most have nothing to check
+        self, model: TransformersModule, arguments: Mapping[str, Any]
+    ) -> None:
+        """Raises `InputError` for a prompt with a video that cannot be followed, before anything is computed.
+
+        arguments: by name, those of the model's forward or `generate`.
+        """
+
     def recorder(self, model: TransformersModule, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:  # noqa: ARG002
         """Records in the vision tower. Raises `InputError` if the family cannot record one of `vision_inputs`."""
         raise InputError(
@@ -87,13 +99,15 @@ class Family(ABC):
 class Compression:
     """What a prompt is compressed by, and where that is noted.
 
-    family: the model's, told which images are frames. open: whether it is still in force.
+    family: the model's, told which images are frames. open: whether it is still in force. share_prefix: whether caches
+    keep what further questions about their videos go on from.
     """
 
     method: Method
     family: Family
     trace: Trace = field(default_factory=Trace)
     open: bool = True
+    share_prefix: bool = False
 
 
 class Prompts(Protocol):

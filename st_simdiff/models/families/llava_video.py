@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -41,6 +41,9 @@ class LlavaVideoFamily(Family):
     def frames_per_step(self, model: TransformersModule) -> int:  # noqa: ARG002
         """Frames of the vision tower that one frame of visual tokens stands for."""
         return 1
+
+    def brings_video(self, arguments: Mapping[str, Any]) -> bool:
+        return arguments.get("images") is not None
 
     def recorder(self, model: LlavaVideo, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:  # noqa: ARG002
         return SiglipRecorder(model.vision_layers[-1].self_attn)

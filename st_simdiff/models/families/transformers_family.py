@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import weakref
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, ClassVar, cast
 
 import torch
@@ -14,8 +16,11 @@ from st_simdiff.errors import InputError
 from st_simdiff.models.families.base import Compression, Family, Prompts, Removable, VideoTokens
 from st_simdiff.models.families.encoder_call import EncoderCall
 from st_simdiff.models.families.placeholders import Visual, assign, placeholder_rows
-from st_simdiff.models.transformers_api import TransformersModule, cache_of, unknown_version
+from st_simdiff.models.masks import check_left_padding
+from st_simdiff.models.transformers_api import TransformersModule, begins, cache_of, unknown_version
 from st_simdiff.models.vision import SiglipRecorder
+
+_NO_IDS = "Compression finds the video by its placeholder tokens: pass input_ids."
 
 
 class TransformersFamily(Family):
@@ -48,9 +53,33 @@ class TransformersFamily(Family):
     def text_model(self, model: TransformersModule) -> TransformersModule:
         return model.base_model.language_model
 
+    def brings_video(self, arguments: Mapping[str, Any]) -> bool:
+        return (
+            arguments.get("pixel_values" if self.modality == "image" else f"pixel_values_{self.modality}s") is not None
+        )
+
+    def check_prompt(self, model: TransformersModule, arguments: Mapping[str, Any]) -> None:
+        """Looks at padding, and at the placeholders where all of the prompt is given."""
+        ids = next((arguments[name] for name in ("input_ids", "inputs") if arguments.get(name) is not None), None)
+        if ids is None:
+            raise InputError(_NO_IDS)
+        check_left_padding(arguments.get("attention_mask"))
+        base = model.base_model
+        wanted = signature(getattr(base, f"get_{self.modality}_features")).parameters
+        given = {name: arguments[name] for name in wanted if arguments.get(name) is not None}
+        complete = all(name in given for name, one in wanted.items() if one.default is one.empty and one.kind < 2)
+        first = begins(cache_of(arguments)) and arguments.get("use_cache") is not False
+        if complete and first:  # else the ids may hold earlier videos, or an answer
+            rows = placeholder_rows(ids, self._token_id(base), self.encoded_tokens(base, given))
+            if rows:
+                assign(rows, self.visuals(base, given, rows, None))
+
+    def _token_id(self, base: TransformersModule) -> int:
+        return getattr(base.config, f"{self.modality}_token_id")
+
     def watch(self, model: TransformersModule, prompts: Prompts) -> list[Removable]:
         base = model.base_model
-        token_id = getattr(base.config, f"{self.modality}_token_id")
+        token_id = self._token_id(base)
         encoder = f"get_{self.modality}_features"
         own = _Own()
 
@@ -63,11 +92,10 @@ class TransformersFamily(Family):
 
         @torch.compiler.disable
         def enter_base(_module: TransformersModule, args: tuple, kwargs: dict[str, Any]) -> None:
-            past = cache_of(kwargs)
             own.prompt = _Prompt(
                 ids=args[0] if args else kwargs.get("input_ids"),
                 features=(kwargs.get("mm_encoder_outputs") or {}).get(self.modality),
-                begins=past is None or past.get_seq_length() == 0,
+                begins=begins(cache_of(kwargs)),
                 cached=kwargs.get("use_cache") is not False,
             )
 
@@ -87,7 +115,7 @@ class TransformersFamily(Family):
                 _check_without_encoding(prompt, token_id, encoder)
                 return
             if prompt.ids is None:
-                raise InputError("Compression finds the video by its placeholder tokens: pass input_ids.")
+                raise InputError(_NO_IDS)
             given, family = encoded[1], cast(TransformersFamily, compression.family)
             rows = placeholder_rows(prompt.ids, token_id, family.encoded_tokens(base, given))
             if rows:

@@ -1,0 +1,122 @@
+"""Another question about a video whose prefill is there up to the first choice that asks the question.
+
+The new text goes through the layers up to that choice alone; there it is joined to the hidden states that the earlier
+prompt left, the method chooses anew, and the layers behind see the whole prompt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from st_simdiff.errors import InputError
+from st_simdiff.models.cache import PrunedLayer
+from st_simdiff.models.deepstack import Deepstack
+from st_simdiff.models.forward import ForwardPass
+from st_simdiff.models.sequence import View
+from st_simdiff.models.shared_prefill import SharedPrefill, own_videos
+from st_simdiff.models.transformers_api import Cache, DynamicLayer
+
+
+def shared_prefill(cache: Cache | None) -> SharedPrefill | None:
+    """What a cache brings for further questions, or None."""
+    first = cache.layers[0] if cache is not None and cache.layers else None
+    return first.shared if isinstance(first, PrunedLayer) else None
+
+
+# --- a prompt that others may go on from ---
+
+
+def note(forward: ForwardPass, index: int, hidden: torch.Tensor) -> SharedPrefill | None:
+    """The prefill as it leaves decoder layer `index`, hidden (B, P, D), if it may be the last the questions share.
+
+    Nothing is copied. None where nothing is to be shared, or the question was asked already.
+    """
+    if not forward.sharing or forward.asked or forward.rotary is None:
+        return None
+    deepstack = forward.deepstack
+    return SharedPrefill(
+        method=forward.method,
+        layer=index,
+        hidden=hidden,
+        position_ids=forward.position_ids,
+        rotary=forward.rotary,
+        videos=own_videos(forward.videos),
+        deepstack=None if deepstack is None else Deepstack(deepstack.features, deepstack.source),
+        tail=forward.tail,
+        valid_from=forward.past_length + forward.input_length - forward.query + 1,
+    )
+
+
+def keep(forward: ForwardPass, before: SharedPrefill | None) -> None:
+    """Has the cache keep `before` if the method has asked the question since.
+
+    Raises `InputError` for several rows, for padding, and for a prompt that came in pieces.
+    """
+    if before is None or not forward.asked:
+        return
+    if forward.batch > 1 or forward.seen[before.layer][1].valid is not None:
+        raise InputError(
+            f"share_prefix=True takes one prompt at a time, without padding or beams; got {forward.batch} rows."
+        )
+    if forward.past_length and forward.resumed is None:
+        raise InputError(
+            "share_prefix=True needs all that comes before the question in the first prompt; "
+            f"the cache held {forward.past_length} positions before the video."
+        )
+    forward.shared = before
+
+
+# --- a prompt that goes on from another ---
+
+
+def begin(forward: ForwardPass, logits_to_keep: int) -> bool:
+    """Whether `forward`, of new text alone, is to choose anew: if its cache no longer holds the query that chose.
+
+    logits_to_keep: as for `ForwardPass.add_videos`.
+    """
+    cache, shared = forward.cache, shared_prefill(forward.cache)
+    if cache is None or shared is None or shared.method != forward.method or forward.past_length >= shared.valid_from:
+        return False
+    layer: Any = cache.layers[shared.layer]
+    forward.resumed = shared.until(layer.held)
+    forward.query = logits_to_keep if logits_to_keep <= forward.input_length else 1
+    for index in range(shared.layer + 1, len(cache.layers)):
+        cache.layers[index] = DynamicLayer()
+    return True
+
+
+def join(forward: ForwardPass, hidden: torch.Tensor) -> torch.Tensor:
+    """The hidden states of the whole prompt, (1, P + L, D), where the shared ones end. hidden: (1, L, D), new ones."""
+    shared = forward.resumed
+    assert shared is not None
+    assert forward.rotary is not None
+    past, new_ids, new_rotary = forward.seen[shared.layer][0], forward.position_ids, forward.rotary
+    if past.shift is not None:
+        new_ids = new_ids - past.shift
+        new_rotary = forward.text_model.rotary_emb(hidden, new_ids)
+    cosines, sines = (torch.cat([old, new], -2) for old, new in zip(shared.rotary, new_rotary, strict=True))
+    joined = torch.cat([shared.hidden, hidden], dim=1)
+    new_ids = new_ids.expand(*shared.position_ids.shape[:-1], -1)  # text alone may have one axis for all
+    forward.position_ids = torch.cat([shared.position_ids, new_ids], dim=-1)
+    forward.rotary = cosines, sines
+    if shared.deepstack is not None:
+        source = shared.deepstack.source
+        nothing = source.new_full((1, hidden.shape[1]), -1)
+        forward.deepstack = Deepstack(shared.deepstack.features, torch.cat([source, nothing], dim=1))
+    forward.videos = list(shared.videos)
+    forward.tail = shared.tail + hidden.shape[1]
+    forward.row_lengths = [joined.shape[1]]
+    forward.view = View(joined.shape[1], None, past.shift)
+    forward.packed = True
+    return joined
+
+
+def new_positions(output: Any, count: int) -> Any:
+    """The decoder's output with the hidden states of its last `count` positions alone: those that were passed in."""
+    hidden = output[0][:, -count:]
+    if isinstance(output, tuple):
+        return (hidden, *output[1:])
+    output.last_hidden_state = hidden
+    return output

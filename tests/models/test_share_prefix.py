@@ -1,0 +1,138 @@
+"""Several questions on one cache: what does not depend on them is computed once."""
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+import torch
+from helpers import close, generate, logits_of, options_for
+from toy_methods import Stepwise
+from zoo import LAYERS, ZOO, Text, Video
+
+from st_simdiff import InputError, STSimDiff, attach, compress
+
+METHOD = STSimDiff(retention=0.3, tau_sim=0.8, tau_diff=0.4)
+PREFIX = [Text(5), Video(5), Text(3, 2)]
+QUESTIONS = [Text(7, 1), Text(4, 3), Text(9, 4)]
+FAMILIES = [name for name in ZOO if name not in ("LLaVA-Video", "NVILA")]  # see tests/answering/test_ask_many.py
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenumberedSteps(Stepwise):
+    """Asks the question after two layers, and gives what is left contiguous positions."""
+
+    name: ClassVar[str] = "renumbered_steps"
+    renumbers_positions: ClassVar[bool] = True
+
+
+def shared_length(zoo, prefix=PREFIX):
+    return zoo.prompt(prefix).inputs["input_ids"].shape[1]
+
+
+def follow_up(zoo, question, cache, prefix=PREFIX, **options):
+    """Another question on a cache that is cut back to the prefix."""
+    cache.crop(shared_length(zoo, prefix) - cache.get_seq_length())
+    ids = zoo.prompt([*prefix, question]).inputs["input_ids"]
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    return generate(zoo, inputs, steps=4, past_key_values=cache, **options)
+
+
+def together_and_alone(zoo, method, prefix=PREFIX):
+    """The logits and kept tokens of three questions on one cache, and of each alone. And how much was fed."""
+    options = options_for(zoo, prefix)
+    lengths, kept = [], ([], [])
+    layer = zoo.model.get_decoder().layers[0]
+    with compress(zoo.model, method, share_prefix=True, **options) as trace:
+        handle = layer.register_forward_pre_hook(
+            lambda _, args, kwargs: lengths.append((args[0] if args else kwargs["hidden_states"]).shape[1]),
+            with_kwargs=True,
+        )
+        outputs = [generate(zoo, zoo.prompt([*prefix, QUESTIONS[0]]).inputs, steps=4)]
+        kept[0].append([video.offsets.tolist() for video in trace.videos])
+        for question in QUESTIONS[1:]:
+            outputs.append(follow_up(zoo, question, outputs[-1].past_key_values, prefix))
+            kept[0].append([video.offsets.tolist() for video in trace.videos])
+        handle.remove()
+    alone = []
+    for question in QUESTIONS:
+        with compress(zoo.model, method, **options) as trace:
+            alone.append(generate(zoo, zoo.prompt([*prefix, question]).inputs, steps=4))
+        kept[1].append([video.offsets.tolist() for video in trace.videos])
+    return outputs, alone, kept, lengths
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("method", [METHOD, Stepwise(), STSimDiff(retention=0.4, prune_layer=0)], ids=lambda m: m.name)
+def test_questions_on_one_cache_are_answered_as_alone(name, method):
+    zoo = ZOO[name]
+    together, alone, kept, lengths = together_and_alone(zoo, method)
+    assert kept[0] == kept[1]
+    assert kept[0][0] != kept[0][1]
+    for shared, single in zip(together, alone, strict=True):
+        close(logits_of(shared), logits_of(single))
+    assert lengths[4] == QUESTIONS[1].length
+
+
+def test_methods_that_renumber_and_prompts_with_two_videos():
+    zoo = ZOO["LLaVA-OneVision"]
+    for method, prefix in [(RenumberedSteps(), PREFIX), (METHOD, [Video(5), Text(3), Video(5, 4), Text(2)])]:
+        together, alone, kept, _ = together_and_alone(zoo, method, prefix)
+        assert kept[0] == kept[1]
+        for shared, single in zip(together, alone, strict=True):
+            close(logits_of(shared), logits_of(single))
+
+
+def test_a_cache_can_be_copied_for_every_question_and_a_turn_goes_on_from_it():
+    """A further turn, which cuts nothing off, keeps the tokens that its conversation began with."""
+    zoo = ZOO["Qwen2.5-VL"]
+    attachment = attach(zoo.model, METHOD, share_prefix=True)
+    try:
+        first = generate(zoo, zoo.prompt([*PREFIX, QUESTIONS[0]]).inputs, steps=4)
+        kept = attachment.trace.last.offsets
+        turn = torch.cat([first.sequences, torch.tensor([[11, 12, 13]])], dim=1)
+        inputs = {"input_ids": turn, "attention_mask": torch.ones_like(turn)}
+        generate(zoo, inputs, steps=2, past_key_values=copy.deepcopy(first.past_key_values))
+        assert torch.equal(attachment.trace.last.offsets, kept)
+        expected = logits_of(follow_up(zoo, QUESTIONS[1], copy.deepcopy(first.past_key_values)))
+        assert not torch.equal(attachment.trace.last.offsets, kept)
+        close(logits_of(follow_up(zoo, QUESTIONS[1], first.past_key_values)), expected)
+    finally:
+        attachment.detach()
+
+
+def test_nothing_more_is_kept_without_the_flag_or_without_a_need():
+    zoo = ZOO["LLaVA-OneVision"]
+    prompt = zoo.prompt([*PREFIX, QUESTIONS[0]]).inputs
+    with compress(zoo.model, METHOD):
+        plain = generate(zoo, prompt, steps=2).past_key_values
+    with compress(zoo.model, METHOD, share_prefix=True):
+        kept = generate(zoo, prompt, steps=2).past_key_values
+    assert plain.layers[0].shared is None
+    assert kept.layers[0].shared.hidden.shape[1] == kept.layers[0].held - 1
+    assert [layer.held for layer in kept.layers] == [layer.held for layer in plain.layers]
+    assert len(kept.layers) == LAYERS
+
+
+def test_a_loss_is_that_of_the_new_positions():
+    zoo = ZOO["LLaVA-OneVision"]
+    whole = zoo.prompt([*PREFIX, QUESTIONS[1]]).inputs["input_ids"]
+    new = whole[:, shared_length(zoo) :]
+    with torch.no_grad(), compress(zoo.model, METHOD, share_prefix=True):
+        cache = generate(zoo, zoo.prompt([*PREFIX, QUESTIONS[0]]).inputs, steps=2).past_key_values
+        cache.crop(shared_length(zoo) - cache.get_seq_length())
+        output = zoo.model(input_ids=new, attention_mask=torch.ones_like(whole), past_key_values=cache)
+    with torch.no_grad(), compress(zoo.model, METHOD):
+        alone = zoo.model(**zoo.prompt([*PREFIX, QUESTIONS[1]]).inputs)
+    assert output.logits.shape[1] == new.shape[1]
+    close(output.logits, alone.logits[:, -new.shape[1] :])
+
+
+def test_several_rows_are_refused_in_a_sentence():
+    zoo = ZOO["LLaVA-OneVision"]
+    rows = [[*PREFIX, QUESTIONS[0]]] * 2
+    with (
+        compress(zoo.model, METHOD, share_prefix=True),
+        pytest.raises(InputError, match="one prompt at a time, without padding or beams; got 2 rows"),
+    ):
+        generate(zoo, zoo.prompt(*rows).inputs, steps=2)
