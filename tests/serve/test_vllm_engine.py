@@ -81,8 +81,8 @@ def test_two_ranks_of_tensor_parallelism_answer_as_one(engines):
 
 @pytest.mark.parametrize("family", QWENS)
 def test_positions_in_bfloat16_are_exact_at_64_frames(engines, family):
-    """Those of transformers for the whole prompt, at the tokens that are left; vLLM counts on its own way behind a video
-    of Qwen2.5-VL."""
+    """Those of transformers for the whole prompt, at the tokens that are left. Behind a video of Qwen2.5-VL vLLM counts
+    text in a way of its own."""
     got = engines.in_bfloat16(family)
     text, (seed,), _ = LONG["long video"]
     checkpoint = engines.checkpoint(family)

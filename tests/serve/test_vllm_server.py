@@ -29,7 +29,8 @@ from st_simdiff import compress, make_method
 from st_simdiff.selection.budget import target_count
 
 TOKENS = 8
-RATE = 8.0
+RATE = 2.0
+"""Frames a second: as many as vLLM samples."""
 QUESTION = "What happens?"
 
 
@@ -52,7 +53,7 @@ def clip(folder):
 
 class Server:
     def __init__(self, engines, folder):
-        self.checkpoint = engines.checkpoint("qwen2_5_vl")
+        self.checkpoint = engines.checkpoint("qwen3_vl")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
