@@ -88,6 +88,8 @@ class VisualTokens:
         these alone, mean over heads: float32 (n,). No text has a part in it. Raises `InputError` at the input.
     vision: what the vision tower recorded, for all patches of the grid.
     history: the reductions of this video so far, oldest first.
+    stages: the decoder layers after which the method is called in this model: those of `Method.layers`, or the next
+        full-attention ones where it asks for attention.
     """
 
     features: torch.Tensor
@@ -98,6 +100,7 @@ class VisualTokens:
     visual_attention: Callable[[], torch.Tensor] = no_attention
     vision: VisionRecord | None = None
     history: tuple[StageRecord, ...] = ()
+    stages: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +145,16 @@ class Method:
         """
         return type(self).reduce_after_layer is not Method.reduce_after_layer
 
+    @property
+    def asks_visual(self) -> bool:
+        """Whether it asks for the attention among the visual tokens (`VisualTokens.visual_attention`)."""
+        return False
+
     def layers(self, num_layers: int) -> tuple[int, ...]:  # noqa: ARG002
-        """0-based decoder layers after which `reduce_after_layer` is called, given the model's depth."""
+        """0-based decoder layers after which `reduce_after_layer` is called, given the model's depth.
+
+        In a model whose layers are not all full attention, those that ask for attention move to the next one that is.
+        """
         return ()
 
     def target(self, count: int) -> int:

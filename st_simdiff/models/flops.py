@@ -71,8 +71,8 @@ class ModelCost:
 
     def prefill(self, visual_per_layer: Sequence[int]) -> int:
         """FLOPs of the decoder, given how many visual tokens each of its layers processes."""
-        layers = {count: self.decoder.layer_flops(count + self.text) for count in set(visual_per_layer)}
-        return sum(layers[count] for count in visual_per_layer) + 2 * self.decoder.hidden * self.vocabulary
+        layers = self.decoder.prefill_flops([count + self.text for count in visual_per_layer])
+        return layers + 2 * self.decoder.hidden * self.vocabulary
 
     def full(self, frames: int) -> int:
         """FLOPs without compression."""
