@@ -9,13 +9,14 @@ Methods hold settings, never state: what happened earlier in the prefill reaches
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 
-from st_simdiff.checks import check_retention
+from st_simdiff.checks import check_names, check_retention
 from st_simdiff.errors import InputError
 from st_simdiff.selection.budget import target_count
 from st_simdiff.selection.grid import TokenGrid
@@ -87,6 +88,8 @@ class VisualTokens:
         these alone, mean over heads: float32 (n,). No text has a part in it. Raises `InputError` at the input.
     vision: what the vision tower recorded, for all patches of the grid.
     history: the reductions of this video so far, oldest first.
+    stages: the decoder layers after which the method is called in this model: those of `Method.layers`, or the next
+        full-attention ones where it asks for attention.
     """
 
     features: torch.Tensor
@@ -97,6 +100,7 @@ class VisualTokens:
     visual_attention: Callable[[], torch.Tensor] = no_attention
     vision: VisionRecord | None = None
     history: tuple[StageRecord, ...] = ()
+    stages: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,16 @@ class Method:
     """Whether exactly ceil(r N) tokens are left in the end."""
     renumbers_positions: ClassVar[bool] = False
     """Whether the kept tokens get contiguous position ids; otherwise they keep their original ones."""
+
+    def __new__(cls, *values: Any, **settings: Any) -> Self:
+        """Raises `InputError` for a setting that the method does not have, or without its name."""
+        taken = [*inspect.signature(cls.__init__).parameters.values()][1:]
+        kinds = {parameter.kind for parameter in taken}
+        if values and kinds == {inspect.Parameter.KEYWORD_ONLY}:
+            raise InputError(f"Settings are given by name, as {cls.__name__}(retention=0.3), got {values[0]!r}.")
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            check_names(f"setting of {cls.__name__}", settings, [parameter.name for parameter in taken])
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         check_retention(self.retention)
@@ -131,8 +145,16 @@ class Method:
         """
         return type(self).reduce_after_layer is not Method.reduce_after_layer
 
+    @property
+    def asks_visual(self) -> bool:
+        """Whether it asks for the attention among the visual tokens (`VisualTokens.visual_attention`)."""
+        return False
+
     def layers(self, num_layers: int) -> tuple[int, ...]:  # noqa: ARG002
-        """0-based decoder layers after which `reduce_after_layer` is called, given the model's depth."""
+        """0-based decoder layers after which `reduce_after_layer` is called, given the model's depth.
+
+        In a model whose layers are not all full attention, those that ask for attention move to the next one that is.
+        """
         return ()
 
     def target(self, count: int) -> int:

@@ -57,6 +57,10 @@ class Composed(Method):
     def asks_query(self) -> bool:
         return self.first.asks_query or self.second.asks_query
 
+    @property
+    def asks_visual(self) -> bool:
+        return self.second.asks_visual
+
     def layers(self, num_layers: int) -> tuple[int, ...]:
         return self.second.layers(num_layers)
 

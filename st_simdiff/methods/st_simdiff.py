@@ -77,13 +77,14 @@ class STSimDiff(SelectionRule, Method):
             return retention_fraction(self.retention)
         return Fraction(min(self.max_tokens, count), count)
 
-    def entry_share(self, count: int, num_layers: int) -> Fraction:
-        """The share of every community that enters the LLM of so many layers, of N = `count` tokens in all."""
-        share = self.share(count)
+    def entry_share(self, tokens: VisualTokens) -> Fraction:
+        """The share of every community that enters the LLM."""
+        share = self.share(tokens.grid.count)
         if self.entry == 1:
             return share
         wanted = retention_fraction(float(share) ** self.entry)
-        half = share * num_layers / (2 * (self.prune_layer + 1))
+        prune_layer = tokens.stages[0] if tokens.stages else self.prune_layer
+        half = share * tokens.num_layers / (2 * (prune_layer + 1))
         return min(wanted, max(share, half)) if self.budget == "compute" else wanted
 
     def target(self, count: int) -> int:
@@ -97,7 +98,7 @@ class STSimDiff(SelectionRule, Method):
         count = tokens.grid.count
         if self.keeps_all(count):
             return None
-        entry = self.entry_share(count, tokens.num_layers)
+        entry = self.entry_share(tokens)
         core = self.share(count) / entry * retention_fraction(self.cover)
         selection = select(tokens.features, tokens.grid, entry, self, core=core)
         return Reduction(kept=selection.candidate.nonzero().flatten(), details=selection)

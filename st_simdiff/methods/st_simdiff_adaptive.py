@@ -74,6 +74,10 @@ class STSimDiffAdaptive(STSimDiff):
     def asks_query(self) -> bool:
         return self.score == "attention"
 
+    @property
+    def asks_visual(self) -> bool:
+        return self.score == "visual"
+
     def layers(self, num_layers: int) -> tuple[int, ...]:
         layers = super().layers(num_layers)
         if self.middle is not None:
@@ -90,7 +94,7 @@ class STSimDiffAdaptive(STSimDiff):
         if self.candidates == "communities" or self.keeps_all(count):
             return super().reduce_input(tokens)
         target = self.target(count)
-        entering = max(target, target_count(self.entry_share(count, tokens.num_layers), count))
+        entering = max(target, target_count(self.entry_share(tokens), count))
         selection = select_input(
             tokens.features, tokens.grid, entering, core=int(self.cover * target), events=self.protect_events
         )

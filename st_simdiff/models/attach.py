@@ -52,7 +52,7 @@ def compress(
     found = hooks_on(model)
     if found is not None and found in _BLOCKS.get() and _BLOCKS.get()[found].open:
         raise InputError("The model is compressed already: leave the first compress(...) block before the next.")
-    hooks = _join(model, method)
+    hooks = _join(model, method, share_prefix)
     try:
         with _block(hooks, Compression(method, family, share_prefix=share_prefix)) as trace:
             yield trace
@@ -89,7 +89,7 @@ class Attachment:
             found = hooks_on(model)
             if found is not None and found.attached is not None:
                 raise InputError("The model has an attachment already: switch its method, or detach it first.")
-            self._hooks = _join(model, method)
+            self._hooks = _join(model, method, share_prefix)
             self._hooks.attached = Compression(method, family, share_prefix=share_prefix)
 
     @property
@@ -148,11 +148,12 @@ def hooks_on(model: nn.Module) -> ModelHooks | None:
     return None
 
 
-def _join(model: nn.Module, method: Method) -> ModelHooks:
+def _join(model: nn.Module, method: Method, share_prefix: bool) -> ModelHooks:
     """The model's hooks, made if there are none, with what `method` needs; one user more."""
     with _LOCK:
         hooks = hooks_on(model) or ModelHooks(model, find_family(model), _BLOCKS)
         try:
+            hooks.check_sharing(share_prefix)
             hooks.serve(method)
         except BaseException:
             if not hooks.users:

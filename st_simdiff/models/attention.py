@@ -15,6 +15,7 @@ from st_simdiff.models.transformers_api import (
     attending_by,
     cache_of,
     register_attention,
+    takes,
     unknown_version,
     with_cache,
 )
@@ -24,16 +25,20 @@ _LAST_TOKEN = "st_simdiff_last_token"
 
 
 class KeyTap:
-    """Stands between an attention module and its cache (which may be None) and remembers the keys."""
+    """Stands between an attention module and its cache (which may be None) and remembers keys and values.
+
+    Latent attention puts latents in their place, and works both out again from them.
+    """
 
     def __init__(self, cache: Any) -> None:
         self.cache = cache
         self.keys: torch.Tensor | None = None
+        self.values: torch.Tensor | None = None
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *args: Any, **kwargs: Any) -> tuple:
         if self.cache is not None:
             keys, values = self.cache.update(keys, values, *args, **kwargs)
-        self.keys = keys
+        self.keys, self.values = keys, values
         return keys, values
 
     def __getattr__(self, name: str) -> Any:
@@ -41,21 +46,21 @@ class KeyTap:
 
 
 class _Keys(KeyTap):
-    """Answers every update with keys that are there already."""
+    """Answers every update with keys and values that are there already."""
 
-    def __init__(self, keys: torch.Tensor) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         super().__init__(None)
-        self.keys = keys
+        self.keys, self.values = keys, values
 
     def update(self, *_args: Any, **_kwargs: Any) -> tuple:
-        return self.keys, self.keys
+        return self.keys, self.values
 
 
 def _softmax_only(
     module: TransformersModule,  # noqa: ARG001
     query: torch.Tensor,
     key: torch.Tensor,
-    value: torch.Tensor,  # noqa: ARG001
+    value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     **_kwargs: Any,
@@ -67,7 +72,7 @@ def _softmax_only(
     if attention_mask is not None:
         logits = logits.masked_fill(~attention_mask[:, None, None, :], float("-inf"))
     weights = logits.softmax(-1).flatten(1, 2).mean(1)
-    return query.new_zeros(batch, 1, heads, dim), weights
+    return query.new_zeros(batch, 1, heads, value.shape[-1]), weights
 
 
 def _softmax_of_last(
@@ -81,8 +86,8 @@ def _softmax_of_last(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`_softmax_only` of the last of several queries, to all keys."""
     _, weights = _softmax_only(module, query[:, :, -1:], key, value, None, scaling)
-    batch, heads, length, dim = query.shape
-    return query.new_zeros(batch, length, heads, dim), weights
+    batch, heads, length, _ = query.shape
+    return query.new_zeros(batch, length, heads, value.shape[-1]), weights
 
 
 register_attention(_LAST_QUERY, _softmax_only)
@@ -98,7 +103,8 @@ def last_query_attention(
     (B, H_kv, K, d), past included. valid: bool (B, K), False where a key is padding; None if none is. query: which
     position is the last query, counted from the end: 1 is the very last.
     """
-    keys = cache_of(call).keys
+    tap = cache_of(call)
+    keys, values = tap.keys, tap.values
     if keys is None:
         raise unknown_version(f"{type(module).__name__} did not pass its keys to the cache")
     own = call["hidden_states"].shape[1] - query
@@ -110,7 +116,9 @@ def last_query_attention(
         "position_embeddings": tuple(part[..., own : own + 1, :] for part in call["position_embeddings"]),
         "attention_mask": None if valid is None else valid[:, :until],
     }
-    _, weights = forward(**with_cache(forward, last, _Keys(keys[..., :until, :])))
+    if "shared_kv_states" in call:  # what a layer stores for later ones
+        last["shared_kv_states"] = dict(call["shared_kv_states"])
+    _, weights = forward(**with_cache(forward, last, _Keys(keys[..., :until, :], values[..., :until, :])))
     return weights
 
 
@@ -122,14 +130,17 @@ def last_token_attention(
     Nothing but these tokens has a part in it. layer: one that has not run yet. hidden: (n, D), what would enter it.
     rotary: cosines and sines of the n positions, (..., 1, n, d).
     """
-    if not hasattr(layer, "input_layernorm"):
+    norms_before = hasattr(layer, "input_layernorm")
+    if not norms_before and not hasattr(layer, "post_feedforward_layernorm"):  # that is, it norms what comes out
         raise unknown_version(f"{type(layer).__name__} has no input_layernorm")
     forward = attending_by(_LAST_TOKEN, layer.self_attn)
-    device = layer.input_layernorm.weight.device
+    device = next(layer.self_attn.parameters()).device
+    entering = hidden.to(device)[None]
     _, weights = forward(
-        hidden_states=layer.input_layernorm(hidden.to(device)[None]),
+        hidden_states=layer.input_layernorm(entering) if norms_before else entering,
         position_embeddings=tuple(part.to(device) for part in rotary),
         attention_mask=None,
+        **({"shared_kv_states": {}} if takes(layer.self_attn, "shared_kv_states") else {}),
     )
     return weights[0].to(hidden.device)
 

@@ -1,4 +1,4 @@
-"""A cache layer that holds fewer tokens than the sequence has."""
+"""Cache layers that hold fewer tokens than the sequence has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ import torch
 
 from st_simdiff.errors import InputError
 from st_simdiff.models.shared_prefill import SharedPrefill
-from st_simdiff.models.transformers_api import Cache, DynamicCache, DynamicLayer
+from st_simdiff.models.transformers_api import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
+    holds_keys,
+)
+
+UNEXPECTED = "This cache was pruned by compression: go on from it inside compress(...), or with the model attached."
 
 
 class PrunedLayer(DynamicLayer):
@@ -56,9 +65,7 @@ class PrunedLayer(DynamicLayer):
     def update(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Adds keys and values. Raises `InputError` where no hook has seen to it that the mask fits."""
         if not self.expected:
-            raise InputError(
-                "This cache was pruned by compression: go on from it inside compress(...), or with the model attached."
-            )
+            raise InputError(UNEXPECTED)
         self.expected = False
         return super().update(*args, **kwargs)
 
@@ -105,28 +112,97 @@ class PrunedLayer(DynamicLayer):
         self.shared = None
 
 
+class PrunedSlidingLayer(DynamicSlidingWindowLayer):
+    """Keys and values of the last kept tokens of a layer with a window, under the length of the whole sequence.
+
+    places: int64 (B or 1, n), where in the whole sequence the last n positions that went in stood. valid: bool (B, n),
+    False where a row is padded; None if none is. total: the length of the whole sequence. Holds as many tokens as a
+    window has beside the query: those of them that stood further back are masked. What has left it cannot come back.
+    """
+
+    def __init__(
+        self, layer: DynamicLayer, window: int, *, places: torch.Tensor, valid: torch.Tensor | None, total: int
+    ) -> None:
+        super().__init__(window)
+        if layer.keys is None or layer.values is None:
+            raise ValueError("A layer of the cache that holds nothing cannot be pruned.")
+        self.lazy_initialization(layer.keys, layer.values)
+        self.keys, self.values = (part[:, :, 1 - window :] for part in (layer.keys, layer.values))
+        self.cumulative_length = total
+        self.places, self.valid = places[:, -self.held :], None if valid is None else valid[:, -self.held :]
+        self.expected = False
+        self.is_croppable = False
+
+    @property
+    def held(self) -> int:
+        """Positions stored, padding included."""
+        return 0 if self.keys is None or not self.keys.numel() else self.keys.shape[-2]
+
+    @property
+    def removed(self) -> int:
+        return self.cumulative_length - self.held
+
+    def update(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Adds keys and values. Raises `InputError` where no hook has seen to it that the mask fits."""
+        if not self.expected:
+            raise InputError(UNEXPECTED)
+        self.expected = False
+        before = self.cumulative_length
+        full = super().update(*args, **kwargs)
+        new = torch.arange(before, self.cumulative_length, device=self.places.device)
+        self.places = torch.cat([self.places, new.expand(len(self.places), -1)], dim=1)[:, -self.held :]
+        if self.valid is not None:
+            self.valid = torch.cat([self.valid, self.valid.new_ones(len(self.valid), len(new))], 1)[:, -self.held :]
+        return full
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.held + query_length, self.removed
+
+    def crop(self, tokens_to_remove: int) -> None:
+        if tokens_to_remove:
+            raise InputError("Tokens cannot be cropped off a pruned cache with sliding windows.")
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self._select_rows(lambda rows: rows.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._select_rows(lambda rows: rows[indices])
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        super().reorder_cache(beam_idx)
+        self._select_rows(lambda rows: rows[beam_idx.to(rows.device)])
+
+    def _select_rows(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.places = self.places if len(self.places) == 1 else select(self.places)
+        self.valid = None if self.valid is None else select(self.valid)
+
+
+PRUNED = (PrunedLayer, PrunedSlidingLayer)
+
+
 def is_pruned(cache: Cache | None) -> bool:
     """Whether compression has taken tokens out of this cache."""
-    return isinstance(cache, Cache) and any(isinstance(layer, PrunedLayer) for layer in cache.layers)
+    return isinstance(cache, Cache) and any(isinstance(layer, PRUNED) for layer in cache.layers)
 
 
 def held_in(cache: Cache, index: int) -> int:
     """Positions that a layer of the cache stores, padding included."""
     if index >= len(cache.layers):
         return 0
-    layer: Any = cache.layers[index]
-    return layer.held if isinstance(layer, PrunedLayer) else layer.get_seq_length()
+    keys: Any = getattr(cache.layers[index], "keys", None)
+    return 0 if keys is None or not keys.numel() else keys.shape[-2]
 
 
 def check_cache(cache: Cache | None) -> None:
     """Raises `InputError` for a cache that cannot be pruned."""
     if cache is None:
         return
-    kinds = {type(layer) for layer in cache.layers}
-    if not isinstance(cache, DynamicCache) or not kinds <= {DynamicLayer, PrunedLayer}:
+    known = {DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer, *PRUNED}
+    kinds = {type(layer) for layer in cache.layers if holds_keys(layer)}
+    if not isinstance(cache, DynamicCache) or not kinds <= known:
         named = ", ".join(sorted({type(cache).__name__} | {kind.__name__ for kind in kinds}))
-        raise InputError(
-            f"Compression works with a DynamicCache of full-attention layers or with no cache, got {named}."
-        )
+        raise InputError(f"Compression works with a DynamicCache or with no cache, got {named}.")
     if getattr(cache, "offloading", False):
         raise InputError("Compression works with a cache that stays on its device, got one that is offloaded.")

@@ -197,7 +197,14 @@ def stage_modules(model: TransformersModule) -> list[tuple[str, nn.Module]]:
     embedder = getattr(model, "embedder", None)
     if embedder is not None:
         return [("projector", embedder), ("projector", embedder.projector), ("vision", embedder.vision_tower)]
-    base = model.base_model
-    tower = getattr(base, "visual", None) or base.vision_tower
-    projector = getattr(base, "multi_modal_projector", None) or tower.merger
-    return [("vision", tower), ("projector", projector)]
+    base = model if hasattr(model, "visual") else model.base_model
+    tower = _first(base, "visual", "vision_tower", "vision_model")
+    projector = _first(
+        base, "multi_modal_projector", "projector", "mm_projector", "connector", "embed_vision", "merger"
+    )
+    return [("vision", tower), ("projector", projector or tower.merger)]
+
+
+def _first(module: TransformersModule, *names: str) -> TransformersModule:
+    """The first of the attributes that `module` has and that is not None, or None."""
+    return next((found for name in names if (found := getattr(module, name, None)) is not None), None)

@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
-
-from torch import nn
 
 from st_simdiff.errors import InputError
 from st_simdiff.models.clock import stage_modules
+from st_simdiff.models.decoder_shape import matrix_weights, model_shape
 from st_simdiff.models.families import find_family
 from st_simdiff.models.flops import ModelCost, VisionShape
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.models.transformers_api import TransformersModule
-from st_simdiff.selection.budget import ModelShape
 
 Side = tuple[int, int]
-
-
-def model_shape(text_model: TransformersModule) -> ModelShape:
-    """The decoder's sizes, from its config."""
-    config = text_model.config
-    return ModelShape(
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        intermediate=config.intermediate_size,
-        heads=config.num_attention_heads,
-        kv_heads=config.num_key_value_heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
-        kv_itemsize=text_model.dtype.itemsize,
-    )
 
 
 def model_cost(model: TransformersModule, *, patches: Side | None = None, text: int = 64) -> ModelCost:
@@ -96,13 +79,13 @@ def _siglip(
     shape = VisionShape(
         frames=1,
         patches=side**2,
-        embedding_weights=weights([tower.embeddings.patch_embedding]),
+        embedding_weights=matrix_weights([tower.embeddings.patch_embedding]),
         tokens=side**2,
         width=config.hidden_size,
-        layer_weights=tuple(weights([layer]) for layer in layers),
+        layer_weights=tuple(matrix_weights([layer]) for layer in layers),
         pairs=(side**4,) * len(layers),
         projected=projected,
-        projector_weights=weights([projector]),
+        projector_weights=matrix_weights([projector]),
     )
     return shape, pooled**2 + separators
 
@@ -114,13 +97,13 @@ def _internvl(tower: TransformersModule, projector: TransformersModule) -> tuple
     shape = VisionShape(
         frames=1,
         patches=patches,
-        embedding_weights=weights([tower.embeddings.patch_embeddings]),
+        embedding_weights=matrix_weights([tower.embeddings.patch_embeddings]),
         tokens=patches + 1,
         width=config.hidden_size,
-        layer_weights=tuple(weights([layer]) for layer in layers),
+        layer_weights=tuple(matrix_weights([layer]) for layer in layers),
         pairs=((patches + 1) ** 2,) * len(layers),
         projected=projected,
-        projector_weights=weights([projector]),
+        projector_weights=matrix_weights([projector]),
     )
     return shape, projected
 
@@ -144,13 +127,13 @@ def _qwen(tower: TransformersModule, family: str, patches: Side | None) -> tuple
     shape = VisionShape(
         frames=config.temporal_patch_size,
         patches=count,
-        embedding_weights=weights([tower.patch_embed]),
+        embedding_weights=matrix_weights([tower.patch_embed]),
         tokens=count,
         width=getattr(config, "embed_dim", None) or config.hidden_size,
-        layer_weights=tuple(weights([block]) for block in tower.blocks),
+        layer_weights=tuple(matrix_weights([block]) for block in tower.blocks),
         pairs=tuple(pairs),
         projected=count // merge**2,
-        projector_weights=weights(mergers),
+        projector_weights=matrix_weights(mergers),
     )
     return shape, count // merge**2
 
@@ -158,9 +141,3 @@ def _qwen(tower: TransformersModule, family: str, patches: Side | None) -> tuple
 def _parts(length: int, window: int) -> list[int]:
     """A side of `length` cut into windows; the last one may be smaller."""
     return [min(window, length - start) for start in range(0, length, window)]
-
-
-def weights(modules: Iterable[nn.Module]) -> int:
-    """Weights of the linear layers and convolutions inside `modules`, biases left out."""
-    kinds = (nn.Linear, nn.Conv2d, nn.Conv3d)
-    return sum(part.weight.numel() for module in modules for part in module.modules() if isinstance(part, kinds))

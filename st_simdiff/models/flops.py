@@ -76,8 +76,8 @@ class ModelCost:
 
     def prefill(self, visual_per_layer: Sequence[int]) -> int:
         """FLOPs of the decoder, given how many visual tokens each of its layers processes."""
-        layers = {count: self.decoder.layer_flops(count + self.text) for count in set(visual_per_layer)}
-        return sum(layers[count] for count in visual_per_layer) + self.logits
+        layers = self.decoder.prefill_flops([count + self.text for count in visual_per_layer])
+        return layers + self.logits
 
     def another(self, visual_per_layer: Sequence[int], shared_text: int, shared_layers: int) -> int:
         """FLOPs of the decoder for another question about a video whose prefill is there in the first layers.
@@ -86,11 +86,7 @@ class ModelCost:
         layers in which the video and those are there: only the new text goes through them. The others see the whole
         prompt, as the question decides which tokens reach them.
         """
-        shared = sum(
-            self.decoder.layer_flops(count + shared_text)
-            for layer, count in enumerate(visual_per_layer)
-            if layer < shared_layers
-        )
+        shared = self.decoder.prefill_flops([count + shared_text for count in visual_per_layer[:shared_layers]])
         return self.prefill(visual_per_layer) - shared
 
     def full(self, frames: int) -> int:

@@ -10,21 +10,23 @@ import torch
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, Reduction, StageRecord, VisualTokens, no_attention
-from st_simdiff.models.cache import PrunedLayer, check_cache, held_in, is_pruned
+from st_simdiff.models.account import Account
+from st_simdiff.models.cache import check_cache, is_pruned
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import VideoTokens
+from st_simdiff.models.layer_kinds import DecoderLayers
+from st_simdiff.models.layer_masks import LayerMasks
 from st_simdiff.models.masks import check_left_padding, check_mask
-from st_simdiff.models.packing import Packing, pack
-from st_simdiff.models.sequence import Past, Video, View
+from st_simdiff.models.packing import Packing, gathered, pack
+from st_simdiff.models.sequence import Video, View
 from st_simdiff.models.shared_prefill import SharedPrefill
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.models.transformers_api import (
     Cache,
     DynamicCache,
     TransformersModule,
-    causal_mask,
-    decoder_layers,
-    unknown_version,
+    has_rotary_kinds,
+    rotary_of,
 )
 from st_simdiff.selection.budget import ModelShape
 
@@ -35,44 +37,45 @@ class ForwardPass:
     """Follows one call of the text model from its inputs through its layers to its cache.
 
     embeds: (B, L, D), the new positions. attention_mask: (B, past + L) or None. position_ids: (B or 1, L) or
-    (axes, B or 1, L). cache: None or a `DynamicCache`, pruned or not.
+    (axes, B or 1, L). cache: None or a `DynamicCache`, pruned or not. blocks: int64 (B, L), the block of tokens that
+    see each other in sliding layers, -1 for none.
     """
 
     def __init__(
         self,
         text_model: TransformersModule,
+        layers: DecoderLayers,
         method: Method,
         embeds: torch.Tensor,
         attention_mask: torch.Tensor | None,
         position_ids: torch.Tensor | None,
         cache: Cache | None,
+        blocks: torch.Tensor | None = None,
     ) -> None:
         check_cache(cache)
         check_mask(attention_mask)
-        self.text_model, self.method, self.cache = text_model, method, cache
+        self.text_model, self.layers, self.method, self.cache = text_model, layers, method, cache
         self.batch, self.input_length = embeds.shape[:2]
         self.pruned_past = is_pruned(cache)
         self.past_length = past = cache.get_seq_length() if cache is not None else 0
         if position_ids is None:
             position_ids = torch.arange(past, past + self.input_length, device=embeds.device).unsqueeze(0)
         self.position_ids = position_ids
-        self.given_past_valid, valid, self.row_lengths = _split_validity(
-            attention_mask, past, self.batch, self.input_length
-        )
-        self.view = View(self.input_length, valid, None)
+        past_valid, valid, self.row_lengths = _split_validity(attention_mask, past, self.batch, self.input_length)
+        self.view = View(self.input_length, valid)
         self.packed = False
         self.tail = self.input_length
         self.query = 1
         self.videos: list[Video] = []
         self.deepstack: Deepstack | None = None
-        self.rotary: Rotary | None = None
-        self.kept: torch.Tensor | None = None
+        self.rotaries: dict[str, Rotary] = {}
         self.sharing = self.asked = False
         self.resumed: SharedPrefill | None = None
         self.shared: SharedPrefill | None = None
-        self.scored = frozenset(method.layers(len(decoder_layers(text_model))))
-        self.seen: dict[int, tuple[Past, View]] = {}
-        self._mask: tuple[tuple, torch.Tensor | None] | None = None
+        self.stages = layers.stages(method)
+        self.account = Account(layers, self.batch, past, past_valid, embeds.device)
+        self.masks = LayerMasks(text_model.config, self.account, blocks)
+        self._has_rotary_kinds = has_rotary_kinds(text_model)
 
     # --- videos and their reductions ---
 
@@ -119,7 +122,8 @@ class ForwardPass:
 
         visual_attention: of a row, the places of n of its tokens and their hidden states (n, D): float32 (n,).
         """
-        held = self.seen[index][0].held if self.resumed is None else 0  # what was resumed is part of the sequence
+        # what was resumed is part of the sequence
+        held = self.account.seen[index][0].held if self.resumed is None else 0
 
         def decide(video: Video) -> Reduction | None:
             features = video.of(hidden)
@@ -145,6 +149,7 @@ class ForwardPass:
             attention=attention,
             vision=video.tokens.vision,
             history=tuple(video.trace.stages),
+            stages=self.stages,
         )
 
     def _reduce(self, layer: int, hidden: torch.Tensor, decide: Callable[[Video], Reduction | None]) -> torch.Tensor:
@@ -176,15 +181,19 @@ class ForwardPass:
             if reduction.values is not None:
                 hidden[video.row, video.where] = reduction.values.to(hidden.dtype)
 
-        self.kept = packing.index if self.kept is None else packing.take(self.kept, 1)
         self.position_ids = packing.take_positions(self.position_ids)
         if self.deepstack is not None:
             self.deepstack.pack(packing)
-        if self.rotary is not None:
-            cosines, sines = self.rotary
-            self.rotary = packing.take_rotary(cosines), packing.take_rotary(sines)
+        for kind, (cosines, sines) in self.rotaries.items():
+            self.rotaries[kind] = packing.take_rotary(cosines), packing.take_rotary(sines)
         length = max(self.row_lengths)
-        self.view = View(length, packing.valid if min(self.row_lengths) < length else None, old.shift)
+        self.view = View(
+            length,
+            packing.valid if min(self.row_lengths) < length else None,
+            old.shift,
+            kept=packing.after(old.kept),
+            entered=packing.after(old.entered) if layer >= 0 else None,
+        )
         self.packed = True
         if self.method.renumbers_positions and self.position_ids.dim() == 2:
             self._renumber(hidden, keep, old)
@@ -211,9 +220,9 @@ class ForwardPass:
         dropped = before - keep.sum(1, keepdim=True)
         end = self.position_ids[:, -1:] - dropped
         self.position_ids = end + torch.arange(1 - self.view.length, 1, device=end.device)
-        self.view = View(self.view.length, self.view.valid, dropped if old.shift is None else old.shift + dropped)
-        if self.rotary is not None:
-            self.rotary = self.text_model.rotary_emb(hidden, self.position_ids)
+        self.view = replace(self.view, shift=dropped if old.shift is None else old.shift + dropped)
+        for kind in self.rotaries:
+            self.rotaries[kind] = rotary_of(self.text_model, hidden, self.position_ids, kind)
 
     # --- what each layer is given ---
 
@@ -235,61 +244,53 @@ class ForwardPass:
         cache: the one that the layer is given, which the text model may have made just now.
         """
         self.cache = cache
-        past = self._past(index)
-        held: Any = cache.layers[index] if cache is not None and index < len(cache.layers) else None
-        if isinstance(held, PrunedLayer):
-            held.expected = True
-        self.seen[index] = (past, self.view)
-        if self.rotary is None:
-            self.rotary = rotary
+        past = self.account.enter(index, cache, self.view)
+        kind = self.rotary_kind(index)
+        if kind not in self.rotaries:
+            cosines, sines = rotary
+            self.rotaries[kind] = self.follow(cosines, cosines.dim() - 2), self.follow(sines, sines.dim() - 2)
         if not self.active:
             return {}
-        position_embeddings = self.rotary
+        position_embeddings = self.rotaries[kind]
         if past.shift is not None:
-            position_embeddings = self.text_model.rotary_emb(hidden, self.position_ids - past.shift)
+            position_embeddings = rotary_of(self.text_model, hidden, self.position_ids - past.shift, kind)
+        mask, rows = self.masks.of(index, hidden, cache), hidden.shape[1]
+        if rows < self.view.length:  # layers without keys of their own may be given the last positions alone
+            cosines, sines = position_embeddings
+            position_embeddings = cosines[..., -rows:, :], sines[..., -rows:, :]
+            mask = None if mask is None else mask[..., -rows:, :]
         return {
-            "attention_mask": self._layer_mask(index, hidden),
+            "attention_mask": mask,
             "position_embeddings": position_embeddings,
             "position_ids": None,  # flash attention would read gapped positions as packed sequences
         }
 
+    def take(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
+        """What was made for the sequence that the decoder was given, for what has gone on of it; `dim` as below."""
+        kept = self.view.kept
+        return tensor if kept is None else gathered(tensor, kept, dim, dim - 1)
+
+    def follow(self, tensor: torch.Tensor, dim: int) -> torch.Tensor:
+        """What was made for the sequence that entered the layers (B or 1, L, ...), for what has gone on of it.
+
+        dim: that of L; the batch is the one before it.
+        """
+        entered = self.view.entered
+        return tensor if entered is None else gathered(tensor, entered, dim, dim - 1)
+
+    def rotary_for(self, index: int, hidden: torch.Tensor) -> Rotary:
+        """Cosines and sines of the positions that go on, for layer `index`, which may not have been reached."""
+        kind = self.rotary_kind(index)
+        found = self.rotaries.get(kind)
+        return found if found is not None else rotary_of(self.text_model, hidden, self.position_ids, kind)
+
+    def rotary_kind(self, index: int) -> str:
+        return self.layers.kinds[index] if self._has_rotary_kinds else ""
+
     def text_model_mask(self) -> torch.Tensor:
         """An explicit mask for the text model itself, which builds one that no layer will use. Bool (B, past + L)."""
-        past = self.cache.get_seq_length() if self.cache is not None else 0
-        return torch.ones(self.batch, past + self.view.length, dtype=torch.bool, device=self.position_ids.device)
-
-    def key_validity(self, index: int) -> torch.Tensor | None:
-        """Bool (B, held + L): which keys of layer `index` are tokens. None if all are."""
-        past, view = self.seen[index]
-        if past.valid is None and view.valid is None:
-            return None
-        device = self.position_ids.device
-        old = past.valid if past.valid is not None else _all_valid(self.batch, past.held, device)
-        new = view.valid if view.valid is not None else _all_valid(self.batch, view.length, device)
-        return torch.cat([old, new], dim=1)
-
-    def _layer_mask(self, index: int, hidden: torch.Tensor) -> torch.Tensor | None:
-        past, view = self.seen[index]
-        if view.length == 1 and past.valid is None and view.valid is None:
-            return None  # one token sees all that is held
-        key = (past.held, past.removed, id(past.valid), id(view))
-        if self._mask is None or self._mask[0] != key:  # one at a time: a mask of a long batch is large
-            self._mask = None
-            mask = self.key_validity(index)
-            if mask is not None:
-                mask = torch.cat([_all_valid(self.batch, past.removed, mask.device), mask], dim=1)
-            self._mask = (key, causal_mask(self.text_model.config, hidden, mask, self.cache, index))
-        return self._mask[1]
-
-    def _past(self, index: int) -> Past:
-        if self.cache is None or index >= len(self.cache.layers):
-            return Past()
-        layer: Any = self.cache.layers[index]
-        if self.resumed is not None and index > self.resumed.layer:
-            return Past(removed=self.past_length)
-        if isinstance(layer, PrunedLayer):
-            return Past(layer.held, layer.removed, layer.validity(), layer.shift, layer.fixed)
-        return Past(layer.get_seq_length(), valid=self.given_past_valid)
+        length = self.past_length + self.view.length
+        return torch.ones(self.batch, length, dtype=torch.bool, device=self.position_ids.device)
 
     # --- what the cache remembers ---
 
@@ -298,50 +299,10 @@ class ForwardPass:
 
         returned: the cache in the decoder's output. Raises `InputError` where layers or cache escaped the hooks.
         """
-        self._check_account(returned)
-        if not self.active or self.cache is None:
-            return
-        if (
-            not self.packed
-            and self.view.valid is None
-            and all(isinstance(one, PrunedLayer) for one in self.cache.layers)
-        ):
-            return  # a step of the decoding: the layers' own account still holds
-        validities: dict[tuple[int, int], torch.Tensor | None] = {}
-        layers: list[Any] = self.cache.layers
-        for index, layer in enumerate(layers):
-            past, view = self.seen[index]
-            key = (id(past.valid), id(view))
-            if key not in validities:
-                validities[key] = self.key_validity(index)
-            shift = view.shift if past.shift is None else past.shift if view.shift is None else past.shift + view.shift
-            fixed = past.held + view.length - self.tail if self.videos else past.fixed
-            self.cache.layers[index] = PrunedLayer(
-                layer,
-                removed=past.removed + self.input_length - view.length,
-                valid=validities[key],
-                fixed=fixed,
-                shift=shift,
-                shared=self.shared if index == 0 else None,
-            )
-
-    def _check_account(self, returned: Cache | None) -> None:
-        """Whether every layer was seen, and every layer of the cache has grown by what its layer was given."""
-        unseen = [index for index in range(len(decoder_layers(self.text_model))) if index not in self.seen]
-        if unseen:
-            raise unknown_version(f"its decoder layers {unseen} ran without their hooks")
-        if returned is not None and returned is not self.cache:
-            raise unknown_version("the decoder returned a cache that its layers were not given")
-        if self.cache is None:
-            return
-        for index, (past, view) in self.seen.items():
-            grown, expected = held_in(self.cache, index), past.held + view.length
-            if grown != expected:
-                raise unknown_version(f"layer {index} of the cache holds {grown} positions where {expected} went in")
-
-
-def _all_valid(batch: int, length: int, device: torch.device) -> torch.Tensor:
-    return torch.ones(batch, length, dtype=torch.bool, device=device)
+        self.account.check(self.cache, returned)
+        if self.active and self.cache is not None:
+            tail = self.tail if self.videos else None
+            self.account.close(self.cache, self.packed, self.input_length, tail, self.shared)
 
 
 def _split_validity(

@@ -26,11 +26,12 @@ from st_simdiff.models.attention import KeyTap, last_query_attention, last_token
 from st_simdiff.models.cache import is_pruned
 from st_simdiff.models.clock import stage_of
 from st_simdiff.models.compiled import Uncompiled, check_not_replaced
-from st_simdiff.models.costs import model_shape
+from st_simdiff.models.decoder_shape import model_shape
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.families.base import Compression, Family, VideoTokens
 from st_simdiff.models.forward import ForwardPass
 from st_simdiff.models.front import Front
+from st_simdiff.models.layer_kinds import FULL, decoder_kinds
 from st_simdiff.models.loss import Labels
 from st_simdiff.models.resume import begin, join, keep, new_positions, note
 from st_simdiff.models.trace import Trace
@@ -43,7 +44,6 @@ from st_simdiff.models.transformers_api import (
     check_gathered,
     decoder_layers,
     layer_inputs,
-    layer_kinds,
     unknown_version,
     with_cache,
 )
@@ -60,6 +60,8 @@ class _Call(threading.local):
     compression: Compression | None = None
     announced: list[list[VideoTokens]] | None = None
     answered: int = 0
+    token_mask: torch.Tensor | None = None
+    blocks: torch.Tensor | None = None
     logits_to_keep: int = 1
     labels: Labels | None = None
     forward: ForwardPass | None = None
@@ -79,7 +81,6 @@ class ModelHooks:
         self.model, self.family = model, family
         self.head: TransformersModule = family.head(model)
         self.text_model: TransformersModule = family.text_model(model)
-        self.shape = model_shape(self.text_model)
         self.recorder: SiglipRecorder | None = None
         self.attached: Compression | None = None
         self.users = 0
@@ -90,13 +91,12 @@ class ModelHooks:
         self._handles: list[Any] = []
         check_not_replaced(self.text_model)
         check_decoder(self.text_model, family.decoder_arguments)
-        if layer_kinds(self.text_model) != {"full_attention"}:
-            kinds = sorted(layer_kinds(self.text_model))
-            raise InputError(f"Compression needs full attention in every decoder layer, the model has {kinds}.")
+        self.kinds = decoder_kinds(self.text_model.config)
+        self.shape = model_shape(self.text_model)
         self._layers: list[TransformersModule] = list(decoder_layers(self.text_model))
         try:
-            layers = self._layers
-            parts = {model, self.head, self.text_model, *layers, *(layer.self_attn for layer in layers)}
+            attentions = (layer.self_attn for layer in self._layers if hasattr(layer, "self_attn"))
+            parts = {model, self.head, self.text_model, *self._layers, *attentions}
             self._handles.append(Uncompiled(model, parts))
             self._handles.append(Front(model, family, self.active))
             self._handles += family.watch(model, self)
@@ -115,13 +115,13 @@ class ModelHooks:
 
     def serve(self, method: Method) -> None:
         """Adds the hooks that `method` needs and that are not there yet. Raises `InputError` if there are none."""
+        scored = set(self.kinds.stages(method))
         if method.vision_inputs and self.recorder is None:
             self.recorder = self.family.recorder(self.model, method.vision_inputs)
             self._handles += [Uncompiled(self.model, [self.recorder.attention]), *self.recorder.handles]
-        scored = set(method.layers(self.shape.layers))
         follows_features = "deepstack_visual_embeds" in self.family.decoder_arguments
         for index, layer in enumerate(self._layers):
-            if index in scored and index not in self._tapped:
+            if index in scored and index not in self._tapped and hasattr(layer, "self_attn"):
                 self._tapped.add(index)
                 self._hook(layer.self_attn, self._tap_attention, before=True)
             if (index in scored or follows_features) and index not in self._changed:
@@ -132,6 +132,15 @@ class ModelHooks:
         """Takes every hook off again."""
         while self._handles:
             self._handles.pop().remove()
+
+    def check_sharing(self, share_prefix: bool) -> None:
+        """Raises `InputError` where `share_prefix` is asked of a decoder that cannot go back to an earlier position."""
+        others = sorted(set(self.kinds.kinds) - {FULL})
+        if share_prefix and others:
+            raise InputError(
+                f"share_prefix=True needs full attention in every decoder layer, the model has {', '.join(others)}, "
+                "whose cache cannot be cut back to the video."
+            )
 
     # --- what families report ---
 
@@ -165,6 +174,9 @@ class ModelHooks:
         call = self._call
         call.compression, call.announced, call.answered = compression, videos, answered
 
+    def note_masks(self, token_mask: torch.Tensor | None, blocks: torch.Tensor | None) -> None:
+        self._call.token_mask, self._call.blocks = token_mask, blocks
+
     # --- hooks ---
 
     def _hook(self, module: TransformersModule, hook: Any, *, before: bool, **options: Any) -> None:
@@ -191,7 +203,7 @@ class ModelHooks:
         if labels is None or compression is None:
             return None
         call.labels = Labels(labels, kwargs.get("num_items_in_batch"))
-        if compression.method.layers(self.shape.layers):
+        if self.kinds.stages(compression.method):
             call.logits_to_keep = call.labels.answer_length() + 1
         return args, kwargs | {"labels": None}
 
@@ -204,6 +216,7 @@ class ModelHooks:
     def _enter(self, _module: TransformersModule, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         call, past = self._call, cache_of(kwargs)
         videos, call.announced = call.announced, None
+        token_mask, blocks, call.token_mask, call.blocks = call.token_mask, call.blocks, None, None
         compression = call.compression if videos is not None else self.active()
         call.compression = None
         if compression is None or not compression.open:
@@ -220,8 +233,16 @@ class ModelHooks:
         if kwargs.get("inputs_embeds") is None:
             kwargs["inputs_embeds"] = self.text_model.get_input_embeddings()(kwargs.pop("input_ids"))
         embeds = kwargs["inputs_embeds"]
+        mask = kwargs.get("attention_mask")
         call.forward = forward = ForwardPass(
-            self.text_model, compression.method, embeds, kwargs.get("attention_mask"), kwargs.get("position_ids"), past
+            self.text_model,
+            self.kinds,
+            compression.method,
+            embeds,
+            token_mask if isinstance(mask, dict) else mask,
+            kwargs.get("position_ids"),
+            past,
+            blocks,
         )
         forward.sharing = compression.share_prefix
         if videos:
@@ -233,9 +254,12 @@ class ModelHooks:
             with stage_of(self.head, "selection"):
                 kwargs["inputs_embeds"] = forward.reduce_input(embeds)
         elif compression.share_prefix and begin(forward, call.logits_to_keep):
+            assert forward.resumed is not None
             compression.trace.videos = [video.trace for video in forward.resumed.videos]
         if forward.active:
-            check_gathered(kwargs, embeds.shape[:2])
+            check_gathered(kwargs, embeds.shape[:2], self.family.decoder_arguments)
+            if kwargs.get("per_layer_inputs") is not None:
+                kwargs["per_layer_inputs"] = forward.take(kwargs["per_layer_inputs"], 1)
             kwargs["position_ids"] = forward.position_ids
             kwargs["attention_mask"] = forward.text_model_mask()
         return args, kwargs
@@ -251,7 +275,7 @@ class ModelHooks:
         if forward.resumed is not None:
             return new_positions(output, forward.input_length)
         if call.labels is not None:
-            call.labels.follow(forward.kept, forward.view.valid)
+            call.labels.follow(forward.view.kept, forward.view.valid)
         return None
 
     def _enter_layer(
@@ -260,8 +284,11 @@ class ModelHooks:
         forward = self._call.forward
         if forward is None:
             return None
-        hidden, rotary = layer_inputs(layer, args, kwargs)
-        return args, kwargs | forward.enter_layer(index, hidden, rotary, cache_of(kwargs))
+        hidden, rotary, own = layer_inputs(layer, args, kwargs)
+        changed = forward.enter_layer(index, hidden, rotary, cache_of(kwargs))
+        if own is not None and own.shape[1] != hidden.shape[1]:
+            args = (args[0], forward.follow(own, 1))
+        return args, kwargs | changed
 
     @torch.compiler.disable
     def _tap_attention(self, module: TransformersModule, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
@@ -285,17 +312,18 @@ class ModelHooks:
 
         @cache
         def attention() -> torch.Tensor:
-            return last_query_attention(layer.self_attn, attention_call, forward.key_validity(index), forward.query)
+            if self_attention is None:
+                raise unknown_version(f"{type(layer).__name__} did not call its self_attn")
+            valid = forward.account.key_validity(index)
+            return last_query_attention(layer.self_attn, attention_call, valid, forward.query)
 
         def visual_attention(row: int, where: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
             if index + 1 == len(self._layers):
                 raise InputError("Attention among the visual tokens is that of the next layer, and this is the last.")
-            rotary = rotary_at(forward.rotary if joining else attention_call["position_embeddings"], row, where)
+            rotary = rotary_at(forward.rotary_for(index + 1, hidden[None]), row, where)
             return last_token_attention(self._layers[index + 1], hidden, rotary)
 
-        if index in forward.scored:
-            if self_attention is None:
-                raise unknown_version(f"{type(layer).__name__} did not call its self_attn")
+        if index in forward.stages:
             with stage_of(self.head, "scoring"):
                 before = note(forward, index, reduced)
                 reduced = forward.reduce_after_layer(index, reduced, attention, visual_attention)

@@ -32,20 +32,29 @@ class Packing:
         """Gathers cosines or sines, (B, L, d) or (axes, B, L, d); B may be 1 for all."""
         return self._gather(tensor, tensor.dim() - 2, batch_dim=tensor.dim() - 3)
 
+    def after(self, index: torch.Tensor | None) -> torch.Tensor:
+        """Where the positions that go on stood before an earlier packing too, whose `index` is given, if there was."""
+        return self.index if index is None else self.take(index, 1)
+
     def _gather(self, tensor: torch.Tensor, dim: int, batch_dim: int) -> torch.Tensor:
-        batch, length = self.index.shape
-        if tensor.shape[batch_dim] == 1 or batch == 1:
-            # one row for all: a plain selection is the cheaper gather
-            if batch == 1:
-                return tensor.index_select(dim, self.index[0].to(tensor.device))
-            shape = list(tensor.shape)
-            shape[batch_dim] = batch
-            tensor = tensor.expand(shape)
-        view = [1] * tensor.dim()
-        view[batch_dim], view[dim] = batch, length
+        return gathered(tensor, self.index, dim, batch_dim)
+
+
+def gathered(tensor: torch.Tensor, index: torch.Tensor, dim: int, batch_dim: int) -> torch.Tensor:
+    """The entries of `tensor` along `dim` at `index`, int64 (B, L'). Either may have one row for all."""
+    batch, length = index.shape
+    if tensor.shape[batch_dim] == 1 or batch == 1:
+        # one row for all: a plain selection is the cheaper gather
+        if batch == 1:
+            return tensor.index_select(dim, index[0].to(tensor.device))
         shape = list(tensor.shape)
-        shape[dim] = length
-        return tensor.gather(dim, self.index.to(tensor.device).view(view).expand(shape))
+        shape[batch_dim] = batch
+        tensor = tensor.expand(shape)
+    view = [1] * tensor.dim()
+    view[batch_dim], view[dim] = batch, length
+    shape = list(tensor.shape)
+    shape[dim] = length
+    return tensor.gather(dim, index.to(tensor.device).view(view).expand(shape))
 
 
 def pack(keep: torch.Tensor, length: int | None = None) -> Packing:

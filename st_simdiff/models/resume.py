@@ -33,7 +33,8 @@ def note(forward: ForwardPass, index: int, hidden: torch.Tensor) -> SharedPrefil
 
     Nothing is copied. None where nothing is to be shared, or the question was asked already.
     """
-    if not forward.sharing or forward.asked or forward.rotary is None:
+    rotary = forward.rotaries.get(forward.rotary_kind(index))
+    if not forward.sharing or forward.asked or rotary is None:
         return None
     deepstack = forward.deepstack
     return SharedPrefill(
@@ -41,7 +42,7 @@ def note(forward: ForwardPass, index: int, hidden: torch.Tensor) -> SharedPrefil
         layer=index,
         hidden=hidden,
         position_ids=forward.position_ids,
-        rotary=forward.rotary,
+        rotary=rotary,
         videos=own_videos(forward.videos),
         deepstack=None if deepstack is None else Deepstack(deepstack.features, deepstack.source),
         tail=forward.tail,
@@ -56,7 +57,7 @@ def keep(forward: ForwardPass, before: SharedPrefill | None) -> None:
     """
     if before is None or not forward.asked:
         return
-    if forward.batch > 1 or forward.seen[before.layer][1].valid is not None:
+    if forward.batch > 1 or forward.account.seen[before.layer][1].valid is not None:
         raise InputError(
             f"share_prefix=True takes one prompt at a time, without padding or beams; got {forward.batch} rows."
         )
@@ -82,6 +83,7 @@ def begin(forward: ForwardPass, logits_to_keep: int) -> bool:
     layer: Any = cache.layers[shared.layer]
     forward.resumed = shared.until(layer.held)
     forward.query = logits_to_keep if logits_to_keep <= forward.input_length else 1
+    forward.account.restarts_after = shared.layer
     for index in range(shared.layer + 1, len(cache.layers)):
         cache.layers[index] = DynamicLayer()
     return True
@@ -91,8 +93,8 @@ def join(forward: ForwardPass, hidden: torch.Tensor) -> torch.Tensor:
     """The hidden states of the whole prompt, (1, P + L, D), where the shared ones end. hidden: (1, L, D), new ones."""
     shared = forward.resumed
     assert shared is not None
-    assert forward.rotary is not None
-    past, new_ids, new_rotary = forward.seen[shared.layer][0], forward.position_ids, forward.rotary
+    kind = forward.rotary_kind(shared.layer)
+    past, new_ids, new_rotary = forward.account.seen[shared.layer][0], forward.position_ids, forward.rotaries[kind]
     if past.shift is not None:
         new_ids = new_ids - past.shift
         new_rotary = forward.text_model.rotary_emb(hidden, new_ids)
@@ -100,7 +102,7 @@ def join(forward: ForwardPass, hidden: torch.Tensor) -> torch.Tensor:
     joined = torch.cat([shared.hidden, hidden], dim=1)
     new_ids = new_ids.expand(*shared.position_ids.shape[:-1], -1)  # text alone may have one axis for all
     forward.position_ids = torch.cat([shared.position_ids, new_ids], dim=-1)
-    forward.rotary = cosines, sines
+    forward.rotaries[kind] = cosines, sines
     if shared.deepstack is not None:
         source = shared.deepstack.source
         nothing = source.new_full((1, hidden.shape[1]), -1)

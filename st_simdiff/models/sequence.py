@@ -40,19 +40,27 @@ class Video:
 @dataclass(frozen=True)
 class View:
     """What one layer sees of the new positions. valid: bool (B, L), None if none is padding. shift: int64 (B, 1), how
-    far renumbering moved the positions back, None if they are the original ones."""
+    far renumbering moved the positions back, None if they are the original ones.
+
+    kept, entered: int64 (B, L), where each position stood in what the decoder was given, and in what its first layer
+    was; None if it is the same.
+    """
 
     length: int
     valid: torch.Tensor | None
-    shift: torch.Tensor | None
+    shift: torch.Tensor | None = None
+    kept: torch.Tensor | None = None
+    entered: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Past:
-    """What one layer's cache holds already."""
+    """What one layer's cache holds already. places: int64 (B or 1, held), where in the whole sequence each position
+    stood; known of sliding-window layers."""
 
     held: int = 0
     removed: int = 0
     valid: torch.Tensor | None = None
     shift: torch.Tensor | None = None
     fixed: int = 0
+    places: torch.Tensor | None = None

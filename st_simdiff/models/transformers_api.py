@@ -17,13 +17,19 @@ from typing import Any, TypeAlias
 import torch
 import transformers
 from torch import nn
-from transformers import AttentionInterface
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers import AttentionInterface, cache_utils
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionLayer,
+)
 from transformers.masking_utils import create_causal_mask
 
 from st_simdiff.errors import InputError
 
-__all__ = ["Cache", "DynamicCache", "DynamicLayer"]
+__all__ = ["Cache", "DynamicCache", "DynamicLayer", "DynamicSlidingWindowLayer", "LinearAttentionLayer"]
 
 TESTED = "5.17 to 5.24"
 
@@ -81,6 +87,11 @@ def cache_in(output: Any) -> Cache | None:
     return next((value for value in values if isinstance(value, Cache)), None)
 
 
+def holds_keys(layer: Any) -> bool:
+    """Whether a layer of a cache stores keys of its own: linear layers and those that use another's do not."""
+    return not isinstance(layer, (LinearAttentionLayer, getattr(cache_utils, "DummyLayer", LinearAttentionLayer)))
+
+
 # --- masks and attention ---
 
 
@@ -91,6 +102,24 @@ def causal_mask(config: Any, embeds: torch.Tensor, valid: torch.Tensor | None, c
     """
     arguments = {"config": config, "inputs_embeds": embeds, "attention_mask": valid, "layer_idx": layer}
     return create_causal_mask(**with_cache(create_causal_mask, arguments, cache))
+
+
+def mask_for(config: Any, visible: torch.Tensor, embeds: torch.Tensor) -> torch.Tensor:
+    """A mask that is ready, bool (B, 1, Q, K), in the form of the attention implementation.
+
+    Raises `InputError` for an implementation that takes none.
+    """
+    implementation = config._attn_implementation
+    if implementation not in ("sdpa", "eager"):
+        raise InputError(
+            f"Sliding windows under compression need attn_implementation 'sdpa' or 'eager', got {implementation!r}, "
+            "which counts the window in the tokens that are left."
+        )
+    visible = visible.to(embeds.device)
+    if implementation == "sdpa":
+        return visible
+    least = torch.finfo(embeds.dtype).min
+    return torch.zeros_like(visible, dtype=embeds.dtype).masked_fill(~visible, least)
 
 
 def register_attention(name: str, function: Callable[..., Any]) -> None:
@@ -110,9 +139,20 @@ def attending_by(name: str, attention: TransformersModule) -> Callable[..., Any]
     return type(attention).forward.__get__(other)
 
 
-def layer_kinds(text_model: TransformersModule) -> set[str]:
-    """The kinds of attention in the decoder's layers, by transformers' names."""
-    return set(getattr(text_model.config, "layer_types", None) or ["full_attention"])
+def takes(module: TransformersModule, argument: str) -> bool:
+    """Whether the module's forward has the argument."""
+    return argument in _parameters(type(module).forward)
+
+
+def has_rotary_kinds(text_model: TransformersModule) -> bool:
+    """Whether the rotary embedding differs between kinds of layers."""
+    return takes(text_model.rotary_emb, "layer_type")
+
+
+def rotary_of(text_model: TransformersModule, hidden: torch.Tensor, positions: torch.Tensor, kind: str) -> Any:
+    """Cosines and sines of the decoder for layers of `kind`."""
+    options = {"layer_type": kind} if has_rotary_kinds(text_model) else {}
+    return text_model.rotary_emb(hidden, positions, **options)
 
 
 def decoder_layers(text_model: TransformersModule) -> list[nn.Module]:
@@ -134,28 +174,36 @@ def check_decoder(text_model: TransformersModule, extra: Iterable[str] = ()) -> 
     _parts(text_model, "rotary_emb")
     for kind in {type(layer) for layer in layers}:
         _check(kind.forward, _LAYER_ARGUMENTS)
-    for kind in {type(_parts(layer, "self_attn")) for layer in layers}:
+    for kind in {type(layer.self_attn) for layer in layers if hasattr(layer, "self_attn")}:
         _check(kind.forward, _ATTENTION_ARGUMENTS)
 
 
-def check_gathered(arguments: Mapping[str, Any], shape: torch.Size) -> None:
+def check_gathered(arguments: Mapping[str, Any], shape: torch.Size, followed: Iterable[str] = ()) -> None:
     """Raises `InputError` if the decoder is given something for each of its (B, L) positions that hooks do not know.
 
-    Tokens could be taken out of the sequence, but not out of that.
+    Tokens could be taken out of the sequence, but not out of that. followed: what hooks know beside the usual.
     """
+    names = _DECODER_ARGUMENTS.union(_CACHE_NAMES, followed)
     for name, value in arguments.items():
-        known = name in _DECODER_ARGUMENTS or name in _CACHE_NAMES
+        known = name in names
         if not known and isinstance(value, torch.Tensor) and value.shape[:2] == shape:
             raise unknown_version(f"the decoder is given {name}, one entry for each token")
 
 
-def layer_inputs(layer: TransformersModule, args: tuple, arguments: Mapping[str, Any]) -> tuple[torch.Tensor, tuple]:
-    """Hidden states (B, L, D) and rotary embedding that a decoder layer is called with."""
+def layer_inputs(
+    layer: TransformersModule, args: tuple, arguments: Mapping[str, Any]
+) -> tuple[torch.Tensor, tuple, torch.Tensor | None]:
+    """Hidden states (B, L, D) and rotary embedding that a decoder layer is called with, and its own input (B, L, d).
+
+    The last, None in most models, comes second (Gemma 4, whose embeddings have a part for every layer).
+    """
     hidden = args[0] if args else arguments.get("hidden_states")
     rotary = arguments.get("position_embeddings")
-    if len(args) > 1 or hidden is None or rotary is None:
+    own = args[1] if len(args) > 1 else None
+    known = len(args) < 2 or (len(args) == 2 and takes(layer, "per_layer_input"))
+    if not known or hidden is None or rotary is None:
         raise unknown_version(f"{type(layer).__name__} is called with other arguments")
-    return hidden, rotary
+    return hidden, rotary, own
 
 
 def named_arguments(function: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -37,8 +37,38 @@ def compute_target(retention: float | Fraction, count: int, entering: int, full_
 
 
 @dataclass(frozen=True)
+class LayerShape:
+    """The sizes of one decoder layer that its cost depends on.
+
+    weights: of the matrices that every token goes through; of experts, as many as a token is sent to. pair:
+    multiply-adds of one query-key pair, all heads. window: how many positions a token sees, itself included; None for
+    all before it. stored: numbers that the cache keeps of a token; 0 in a layer that has a state, or uses the keys of
+    another.
+    """
+
+    weights: int
+    pair: int
+    window: int | None
+    stored: int
+
+    def flops(self, tokens: int) -> int:
+        """Of a prefill over `tokens` positions (a multiply-add is two; causal attention)."""
+        seen = tokens if self.window is None else min(tokens, self.window)
+        pairs = seen * (seen + 1) // 2 + (tokens - seen) * seen
+        return 2 * (tokens * self.weights + pairs * self.pair)
+
+    def kept(self, tokens: int) -> int:
+        """Numbers that the cache keeps of so many positions: of a window, those that the next token will see."""
+        return self.stored * (tokens if self.window is None else min(tokens, self.window - 1))
+
+
+@dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a decoder that its cost depends on."""
+    """The sizes of a decoder that its cost depends on.
+
+    each: those of every layer, where layers differ, or have experts, windows, a state or latents; empty where all are
+    full attention and a gated MLP.
+    """
 
     layers: int
     hidden: int
@@ -47,17 +77,35 @@ class ModelShape:
     kv_heads: int
     head_dim: int
     kv_itemsize: int = 2
+    each: tuple[LayerShape, ...] = ()
 
-    def layer_flops(self, tokens: int) -> int:
-        """FLOPs of one decoder layer's prefill over `tokens` positions (a multiply-add is two; causal attention)."""
+    def layer(self, index: int) -> LayerShape:
+        """The sizes of decoder layer `index`."""
+        if self.each:
+            return self.each[index]
         projections = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-        mlp = 3 * self.hidden * self.intermediate
-        attention = tokens * (tokens + 1) // 2 * 2 * self.heads * self.head_dim
-        return 2 * (tokens * (projections + mlp) + attention)
+        return LayerShape(
+            weights=projections + 3 * self.hidden * self.intermediate,
+            pair=2 * self.heads * self.head_dim,
+            window=None,
+            stored=2 * self.kv_heads * self.head_dim,
+        )
+
+    def prefill_flops(self, tokens_per_layer: Sequence[int]) -> int:
+        """FLOPs of the layers, given how many positions each of them processes."""
+        costs: dict[tuple[LayerShape, int], int] = {}
+        total = 0
+        for index, tokens in enumerate(tokens_per_layer):
+            layer = self.layer(index)
+            if (layer, tokens) not in costs:
+                costs[layer, tokens] = layer.flops(tokens)
+            total += costs[layer, tokens]
+        return total
 
     def kv_bytes(self, tokens_per_layer: Sequence[int]) -> int:
-        """Bytes of keys and values, given how many positions each layer stores."""
-        return sum(tokens_per_layer) * 2 * self.kv_heads * self.head_dim * self.kv_itemsize
+        """Bytes of keys and values, given how many positions each layer has seen."""
+        kept = sum(self.layer(index).kept(tokens) for index, tokens in enumerate(tokens_per_layer))
+        return kept * self.kv_itemsize
 
 
 def layer_averaged_share(tokens_per_layer: Sequence[int], count: int) -> float:

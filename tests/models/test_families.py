@@ -1,23 +1,66 @@
 """Every family, one matrix: identity, detaching, exact counts, brute force, batches, attention implementations."""
 
+import functools
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from helpers import STEPS, close, generate, hooks_of, logits_of, options_for
-from reference import attention, decoder_of, entering, masked_greedy, st_simdiff_masks
+from reference import (
+    attention,
+    decoder_of,
+    entering,
+    kinds_of,
+    masked_greedy,
+    pruning_layer,
+    rotary_of,
+    st_simdiff_masks,
+)
 from zoo import ZOO, Image, Text, Video
+from zoo_more import MORE
 
 from st_simdiff import STSimDiff, compress
 from st_simdiff.selection.budget import target_count
 
-METHOD = STSimDiff(retention=0.3, tau_sim=0.8, tau_diff=0.4)
+
+def method_of(zoo):
+    return STSimDiff(retention=0.3, tau_sim=0.8, tau_diff=0.4, entry=zoo.entry)
+
+
 ONE_VIDEO = [Text(5), Video(5), Text(7, 1)]
+TWO = [Video(4, 3), Video(3, 2)]
 TWO_VIDEOS = [Text(3), Video(4, 1), Text(4, 2), Video(4, 2), Text(6, 3)]
-families = pytest.mark.parametrize("zoo", ZOO.values(), ids=list(ZOO))
+FAST = {"Qwen3.5", "Gemma 4 26B-A4B"}
+"""Of the families in `MORE`, those whose matrix is not slow: linear layers; windows, blocks and experts."""
+families = pytest.mark.parametrize(
+    "zoo",
+    [
+        pytest.param(zoo, id=name, marks=[pytest.mark.slow] if name in MORE and name not in FAST else [])
+        for name, zoo in (ZOO | MORE).items()
+    ],
+)
+
+
+def row_of(zoo, row):
+    if zoo.one_video_a_row and row is TWO_VIDEOS:
+        pytest.skip("the family takes one video a row")
+    return row
+
+
+def served_rows(zoo, rows):
+    """The rows, changed to what the family takes."""
+    if zoo.same_length:
+        rows = [[Video(4, s.seed) if isinstance(s, Video) else s for s in row] for row in rows]
+    if zoo.one_video_a_row:
+        rows = [[s for s in row if s not in TWO[1:]] for row in rows]
+    return rows
 
 
 @families
 @pytest.mark.parametrize("row", [ONE_VIDEO, TWO_VIDEOS], ids=["one video", "two videos"])
 def test_retention_one_is_bit_identical(zoo, row):
+    row = row_of(zoo, row)
     prompt = zoo.prompt(row)
     plain = generate(zoo, prompt.inputs)
     with compress(zoo.model, STSimDiff(retention=1.0), **options_for(zoo, row)) as trace:
@@ -32,7 +75,7 @@ def test_leaving_the_block_restores_the_model(zoo):
     prompt = zoo.prompt(ONE_VIDEO)
     plain = generate(zoo, prompt.inputs)
     before = hooks_of(zoo.model)
-    with compress(zoo.model, METHOD, **zoo.options):
+    with compress(zoo.model, method_of(zoo), **zoo.options):
         assert hooks_of(zoo.model) != before
         generate(zoo, prompt.inputs, steps=2)
     assert hooks_of(zoo.model) == before
@@ -42,8 +85,9 @@ def test_leaving_the_block_restores_the_model(zoo):
 @families
 @pytest.mark.parametrize("retention", [0.07, 0.3, 0.55])
 def test_exactly_the_target_is_kept_of_every_video(zoo, retention):
-    prompt = zoo.prompt(TWO_VIDEOS)
-    with compress(zoo.model, STSimDiff(retention=retention), **options_for(zoo, TWO_VIDEOS)) as trace:
+    row = ONE_VIDEO if zoo.one_video_a_row else TWO_VIDEOS
+    prompt = zoo.prompt(row)
+    with compress(zoo.model, STSimDiff(retention=retention), **options_for(zoo, row)) as trace:
         generate(zoo, prompt.inputs, steps=2)
     assert [video.kept for video in trace.videos] == [
         target_count(retention, video.grid.count) for video in prompt.videos[0]
@@ -57,11 +101,12 @@ def test_exactly_the_target_is_kept_of_every_video(zoo, retention):
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 @pytest.mark.parametrize("row", [ONE_VIDEO, TWO_VIDEOS], ids=["one video", "two videos"])
 def test_pruned_generation_equals_masking_by_brute_force(zoo, row, implementation):
+    row = row_of(zoo, row)
     prompt = zoo.prompt(row)
     sequence = entering(zoo.model, prompt.inputs)
-    masks, kept = st_simdiff_masks(zoo.model, sequence, prompt.videos[0], METHOD)
+    masks, kept = st_simdiff_masks(zoo.model, sequence, prompt.videos[0], method_of(zoo))
     tokens, logits = masked_greedy(zoo.model, sequence, masks, STEPS)
-    with attention(zoo.model, implementation), compress(zoo.model, METHOD, **options_for(zoo, row)) as trace:
+    with attention(zoo.model, implementation), compress(zoo.model, method_of(zoo), **options_for(zoo, row)) as trace:
         output = generate(zoo, prompt.inputs)
     assert [video.offsets.tolist() for video in trace.videos] == kept
     assert all(video.kept < video.stages[0].after < video.grid.count for video in trace.videos)
@@ -71,15 +116,13 @@ def test_pruned_generation_equals_masking_by_brute_force(zoo, row, implementatio
 
 @families
 def test_a_row_of_a_batch_is_its_own_batch_of_one(zoo):
-    rows = [[Text(9, 4), Video(4, 1), Text(2, 2)], ONE_VIDEO, [Text(3), Video(4, 3), Video(3, 2), Text(6, 5)]]
-    if zoo.name == "LLaVA-OneVision":  # takes videos of one length only
-        rows = [[Video(4, s.seed) if isinstance(s, Video) else s for s in row] for row in rows]
+    rows = served_rows(zoo, [[Text(9, 4), Video(4, 1), Text(2, 2)], ONE_VIDEO, [Text(3), *TWO, Text(6, 5)]])
     together = zoo.prompt(*rows)
-    with compress(zoo.model, METHOD, **options_for(zoo, *rows)) as trace:
+    with compress(zoo.model, method_of(zoo), **options_for(zoo, *rows)) as trace:
         output = generate(zoo, together.inputs)
     offsets = [(video.row, video.offsets.tolist()) for video in trace.videos]
     for index, row in enumerate(rows):
-        with compress(zoo.model, METHOD, **options_for(zoo, row)) as trace:
+        with compress(zoo.model, method_of(zoo), **options_for(zoo, row)) as trace:
             alone = generate(zoo, zoo.prompt(row).inputs)
         assert output.sequences[index, -STEPS:].tolist() == alone.sequences[0, -STEPS:].tolist()
         close(logits_of(output)[index], logits_of(alone)[0])
@@ -92,11 +135,11 @@ def test_images_beside_videos_pass_and_text_alone_is_untouched(zoo):
     row = [segment for segment in row if zoo.takes_images or not isinstance(segment, Image)]
     prompt = zoo.prompt(row)
     sequence = entering(zoo.model, prompt.inputs)
-    masks, kept = st_simdiff_masks(zoo.model, sequence, prompt.videos[0], METHOD)
+    masks, kept = st_simdiff_masks(zoo.model, sequence, prompt.videos[0], method_of(zoo))
     tokens, logits = masked_greedy(zoo.model, sequence, masks, STEPS)
     text = zoo.prompt([Text(12, 6)])
     plain = generate(zoo, text.inputs)
-    with compress(zoo.model, METHOD, **options_for(zoo, row)) as trace:
+    with compress(zoo.model, method_of(zoo), **options_for(zoo, row)) as trace:
         output = generate(zoo, prompt.inputs)
         assert [video.offsets.tolist() for video in trace.videos] == kept
         assert torch.equal(logits_of(generate(zoo, text.inputs)), logits_of(plain))
@@ -105,19 +148,28 @@ def test_images_beside_videos_pass_and_text_alone_is_untouched(zoo):
 
 
 @families
-@pytest.mark.parametrize("variant", ["contiguous positions", "worst tokens", "a layer later"])
+@pytest.mark.parametrize("variant", ["contiguous positions", "worst tokens", "a layer later", "wider", "masked"])
 def test_a_wrong_variant_does_not_pass(zoo, variant):
+    kinds = kinds_of(decoder_of(zoo.model))
+    missing = {"wider": "sliding_attention", "masked": "linear_attention"}.get(variant)
+    if missing is not None and missing not in kinds:
+        pytest.skip(f"no {missing}")
     prompt = zoo.prompt(ONE_VIDEO)
     sequence = entering(zoo.model, prompt.inputs)
-    masks, _ = st_simdiff_masks(zoo.model, sequence, prompt.videos[0], METHOD)
+    masks, _ = st_simdiff_masks(zoo.model, sequence, prompt.videos[0], method_of(zoo))
     where = torch.tensor(prompt.videos[0][0].positions)
     if variant == "worst tokens":
         swapped = masks[-1].clone()
         swapped[where] = masks[0][where] & ~masks[-1][where]
-        masks = [*masks[:2], *[swapped] * (len(masks) - 2)]
+        masks = [swapped if torch.equal(mask, masks[-1]) else mask for mask in masks]
     elif variant == "a layer later":
-        masks = [*masks[:2], masks[0], *masks[3:]]
-    with compress(zoo.model, METHOD, **zoo.options):
+        prune_layer = pruning_layer(zoo.model, method_of(zoo))
+        masks = [*masks[: prune_layer + 1], masks[0], *masks[prune_layer + 2 :]]
+    elif variant == "wider":  # as if the window were counted in the tokens that are left
+        sequence = replace(sequence, wider=int((~masks[-1]).sum()) // 2)
+    elif variant == "masked":  # as if what is dropped went into the state of a linear layer
+        masks = [torch.ones_like(mask) if kind == missing else mask for mask, kind in zip(masks, kinds, strict=True)]
+    with compress(zoo.model, method_of(zoo), **zoo.options):
         output = generate(zoo, prompt.inputs)
         if variant == "contiguous positions":
             output = generate_with_contiguous_positions(zoo, prompt.inputs)
@@ -129,16 +181,22 @@ def test_a_wrong_variant_does_not_pass(zoo, variant):
 def generate_with_contiguous_positions(zoo, inputs):
     """Numbers what is left in the decoder's first layer from 0 on, as a careless implementation would."""
     decoder = decoder_of(zoo.model)
+    positions = entering(zoo.model, inputs).positions[0]
+    axes = positions.shape[0] if positions.dim() == 3 else 1
 
-    def renumber(_module, args, kwargs):
+    def renumber(index, _module, args, kwargs):
         length = kwargs["hidden_states"].shape[1] if not args else args[0].shape[1]
         positions = torch.arange(length)[None]
-        positions = positions.expand(3, 1, -1) if zoo.mrope else positions
+        positions = positions.expand(3, 1, -1) if axes == 3 else positions
         if length > 1:
-            kwargs["position_embeddings"] = decoder.rotary_emb(kwargs["position_embeddings"][0], positions)
+            sequence = SimpleNamespace(positions={index: positions})
+            kwargs["position_embeddings"] = rotary_of(decoder, kwargs["position_embeddings"][0], sequence, index)
         return args, kwargs
 
-    handles = [layer.register_forward_pre_hook(renumber, with_kwargs=True) for layer in decoder.layers]
+    handles = [
+        layer.register_forward_pre_hook(functools.partial(renumber, index), with_kwargs=True)
+        for index, layer in enumerate(decoder.layers)
+    ]
     try:
         return generate(zoo, inputs)
     finally:

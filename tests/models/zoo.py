@@ -109,12 +109,22 @@ def stretched(model: torch.nn.Module, factor: float) -> torch.nn.Module:
 
 
 class Zoo:
-    """One family. name: as the product calls it. options: what compress needs to know about its videos."""
+    """One family. name: as the product calls it. options: what compress needs to know about its videos.
+
+    has_types: whether its prompts say of every token what it is. same_length: all videos of a call have as many frames.
+    one_video_a_row: the model is not told which frames are a video. entry: a setting of ST-SimDiff at which all its
+    stages drop tokens of this model.
+    """
 
     name: str
+    text: ClassVar[dict] = TEXT
     options: ClassVar[dict] = {}
     mrope = False
+    has_types = False
     takes_images = True
+    same_length = False
+    entry = 1.0
+    one_video_a_row = False
     prompt_argument = "input_ids"
 
     @functools.cached_property
@@ -160,7 +170,7 @@ class Zoo:
                 [[0] * pad + [1] * len(row.ids) for pad, row in zip(pads, built, strict=True)]
             ),
         }
-        if self.mrope:
+        if self.mrope or self.has_types:
             inputs["mm_token_type_ids"] = torch.tensor(
                 [[0] * pad + row.types for pad, row in zip(pads, built, strict=True)]
             )
@@ -272,6 +282,7 @@ class LlavaOnevision(Zoo):
     """4 x 4 tokens a frame (7 x 7 patches, pooled) and one at the end; an image is seen whole and as one tile."""
 
     name = "LLaVA-OneVision"
+    same_length = True
     side = 7
 
     def build(self) -> torch.nn.Module:
@@ -316,7 +327,7 @@ class InternVL(Zoo):
         vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
         config = transformers.InternVLConfig(
             vision_config=vision | {"image_size": [12, 12], "patch_size": [2, 2]},
-            text_config=TEXT | {"model_type": "qwen2"},
+            text_config={"model_type": "qwen2"} | self.text,
             image_token_id=IMAGE,
             downsample_ratio=0.5,
         )

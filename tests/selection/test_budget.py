@@ -31,6 +31,6 @@ def test_retention_outside_its_range_is_refused(retention):
 def test_costs_of_a_small_decoder():
     shape = ModelShape(layers=2, hidden=4, intermediate=8, heads=2, kv_heads=1, head_dim=2, kv_itemsize=4)
     # q, k, v, o: 4x4 + 4x2 + 4x2 + 4x4; gate, up, down: 3 x 4x8; attention: 1 + 2 + 3 pairs, 2 x 4 each
-    assert shape.layer_flops(3) == 2 * (3 * (48 + 96) + 6 * 2 * 4)
+    assert shape.layer(0).flops(3) == 2 * (3 * (48 + 96) + 6 * 2 * 4)
     assert shape.kv_bytes([3, 2]) == (3 + 2) * 2 * 1 * 2 * 4
     assert layer_averaged_share([10, 5], 10) == 0.75

@@ -11,15 +11,25 @@ from typing import Any
 
 from st_simdiff.errors import InputError
 from st_simdiff.models.families.base import Family, ImagesAsFrames, VideoTokens
+from st_simdiff.models.families.exaone4_5 import Exaone45Family
+from st_simdiff.models.families.gemma4 import Gemma4Family
+from st_simdiff.models.families.glm4v import Glm4vFamily
 from st_simdiff.models.families.internvl import InternVLFamily
+from st_simdiff.models.families.kimi import KimiFamily
+from st_simdiff.models.families.llava_next_video import LlavaNextVideoFamily
 from st_simdiff.models.families.llava_onevision import LlavaOnevisionFamily
 from st_simdiff.models.families.llava_video import LlavaVideoFamily
+from st_simdiff.models.families.minicpmv import MiniCPMVFamily
 from st_simdiff.models.families.nvila import NvilaFamily
 from st_simdiff.models.families.placeholders import Visual, video
 from st_simdiff.models.families.qwen2_5_vl import Qwen25VLFamily
 from st_simdiff.models.families.qwen2_vl import Qwen2VLFamily
+from st_simdiff.models.families.qwen3_5 import Qwen35Family
 from st_simdiff.models.families.qwen3_vl import Qwen3VLFamily
+from st_simdiff.models.families.qwen_omni import Qwen3OmniFamily, Qwen25OmniFamily
+from st_simdiff.models.families.smolvlm import SmolVLMFamily
 from st_simdiff.models.families.transformers_family import TransformersFamily
+from st_simdiff.models.families.video_llama_3 import VideoLlama3Family
 from st_simdiff.plugins import FAMILIES_GROUP, declared, load_class, package_of
 
 __all__ = [
@@ -41,7 +51,18 @@ FAMILIES: tuple[Family, ...] = (
     Qwen2VLFamily(),
     Qwen25VLFamily(),
     Qwen3VLFamily(),
+    Qwen35Family(),
+    Qwen25OmniFamily(),
+    Qwen3OmniFamily(),
+    Gemma4Family(),
     InternVLFamily(),
+    Glm4vFamily(),
+    LlavaNextVideoFamily(),
+    VideoLlama3Family(),
+    SmolVLMFamily(),
+    MiniCPMVFamily(),
+    Exaone45Family(),
+    KimiFamily(),
 )
 
 

@@ -48,8 +48,18 @@ class Family(ABC):
     """One model family. Adding one: a file with such a class, and a line in `families/__init__.py`."""
 
     name: ClassVar[str]
+    checkpoints: ClassVar[str] = ""
+    """Published models, as their makers call them."""
+    layers: ClassVar[str] = "full"
+    """The kinds of the decoder's layers, in words."""
+    since: ClassVar[str] = "5.17"
+    """The first version of transformers with which the family was tested."""
+    note: ClassVar[str] = ""
+    """What a user has to know, or what is refused."""
     decoder_arguments: ClassVar[frozenset[str]] = frozenset()
     """What the decoder takes beside embeddings, mask, positions and cache, and hooks must follow."""
+    records: ClassVar[frozenset[VisionInput]] = frozenset()
+    """What its vision tower can record."""
 
     @abstractmethod
     def matches(self, model: TransformersModule) -> bool:
@@ -81,7 +91,10 @@ class Family(ABC):
 
     def recorder(self, model: TransformersModule, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:  # noqa: ARG002
         """Records in the vision tower. Raises `InputError` if the family cannot record one of `vision_inputs`."""
-        raise InputError(
+        raise self.no_record(vision_inputs)
+
+    def no_record(self, vision_inputs: frozenset[VisionInput]) -> InputError:
+        return InputError(
             f"This method needs the vision tower's {' and '.join(sorted(vision_inputs))}, which can be recorded in "
             f"SigLIP towers (LLaVA-Video, LLaVA-OneVision, NVILA) but not in the one of {self.name}."
         )
@@ -120,6 +133,13 @@ class Prompts(Protocol):
 
     def starting(self) -> Compression | None:
         """The same, for a prompt with a video."""
+
+    def note_masks(self, token_mask: torch.Tensor | None, blocks: torch.Tensor | None) -> None:
+        """Called by the same thread before the decoder is: what masks are made of, where the base model makes them.
+
+        token_mask: (B, past + L), 0 where padding is. blocks: int64 (B, L), the block of tokens that see each other in
+        sliding-window layers, -1 for none. None if there is none.
+        """
 
     def report(self, compression: Compression, videos: list[list[VideoTokens]], after: int = 0) -> None:
         """Called by the same thread before the decoder is: the videos of every row of the batch.

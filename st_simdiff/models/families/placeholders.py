@@ -25,12 +25,12 @@ def video(grid: TokenGrid, vision: VisionRecord | None = None) -> Visual:
     return Visual(grid.count, grid, vision)
 
 
-def placeholder_rows(input_ids: torch.Tensor, token_id: int, encoded: int) -> list[torch.Tensor]:
+def placeholder_rows(input_ids: torch.Tensor, token_id: int, encoded: int, mismatch: str = "") -> list[torch.Tensor]:
     """Positions of the placeholders in every row of the prompt, int64 (n,) each.
 
     input_ids: (B, L). encoded: how many visual tokens the model has encoded. Beams and return sequences repeat each
     prompt k times in a row: then every k-th row is returned. A prompt without placeholders has no rows. Raises
-    `InputError` if the numbers do not fit.
+    `InputError` if the numbers do not fit, with what else there is to say about it (`mismatch`).
     """
     mask = input_ids == token_id
     counts = mask.sum(1).tolist()
@@ -40,7 +40,7 @@ def placeholder_rows(input_ids: torch.Tensor, token_id: int, encoded: int) -> li
     if encoded < 1 or repeats < 1 or sum(counts) != repeats * encoded or len(counts) % repeats:
         raise InputError(
             f"The prompt has {sum(counts)} visual placeholder tokens, but {encoded} visual tokens were encoded: pass "
-            "the whole prompt at once (no chunked prefill), as its processor made it."
+            f"the whole prompt at once (no chunked prefill), as its processor made it.{mismatch and ' ' + mismatch}"
         )
     rows = list(mask.nonzero()[:, 1].split(counts))
     return rows[::repeats]

@@ -34,6 +34,12 @@ class TransformersFamily(Family):
     model_types: ClassVar[frozenset[str]]
     modality: ClassVar[str] = "video"
     """What transformers calls the features: it names the encoder method and the placeholder's id."""
+    placeholder: ClassVar[str | None] = None
+    """What transformers calls the placeholder, where it is another: glm4v puts images into a video's frames."""
+    decoder: ClassVar[str] = "language_model"
+    """The attribute of the base model that is the decoder."""
+    mismatch: ClassVar[str] = ""
+    """A sentence for users whose prompt has another number of placeholders than was encoded."""
 
     @abstractmethod
     def visuals(
@@ -45,13 +51,24 @@ class TransformersFamily(Family):
     def encoded_tokens(self, base: TransformersModule, given: dict[str, Any]) -> int:
         """How many visual tokens the encoder method makes of what it was `given`."""
 
+    def blocks(self, base: TransformersModule, given: dict[str, Any]) -> torch.Tensor | None:  # noqa: ARG002
+        """The block of every token, int64 (B, L), -1 for none, where tokens of a block see each other.
+
+        given: the keyword arguments of the base model.
+        """
+        return None
+
     def matches(self, model: TransformersModule) -> bool:
         if getattr(getattr(model, "config", None), "model_type", None) not in self.model_types:
             return False
-        return hasattr(getattr(model, "base_model", None), "language_model")
+        return hasattr(self.base(model), self.decoder)
+
+    def base(self, model: TransformersModule) -> TransformersModule:
+        """The module that encodes videos and calls the decoder."""
+        return getattr(model, "base_model", None)
 
     def text_model(self, model: TransformersModule) -> TransformersModule:
-        return model.base_model.language_model
+        return getattr(self.base(model), self.decoder)
 
     def brings_video(self, arguments: Mapping[str, Any]) -> bool:
         return (
@@ -64,21 +81,21 @@ class TransformersFamily(Family):
         if ids is None:
             raise InputError(_NO_IDS)
         check_left_padding(arguments.get("attention_mask"))
-        base = model.base_model
+        base = self.base(model)
         wanted = signature(getattr(base, f"get_{self.modality}_features")).parameters
         given = {name: arguments[name] for name in wanted if arguments.get(name) is not None}
         complete = all(name in given for name, one in wanted.items() if one.default is one.empty and one.kind < 2)
         first = begins(cache_of(arguments)) and arguments.get("use_cache") is not False
         if complete and first:  # else the ids may hold earlier videos, or an answer
-            rows = placeholder_rows(ids, self._token_id(base), self.encoded_tokens(base, given))
+            rows = placeholder_rows(ids, self._token_id(base), self.encoded_tokens(base, given), self.mismatch)
             if rows:
                 assign(rows, self.visuals(base, given, rows, None))
 
     def _token_id(self, base: TransformersModule) -> int:
-        return getattr(base.config, f"{self.modality}_token_id")
+        return getattr(base.config, f"{self.placeholder or self.modality}_token_id")
 
     def watch(self, model: TransformersModule, prompts: Prompts) -> list[Removable]:
-        base = model.base_model
+        base = self.base(model)
         token_id = self._token_id(base)
         encoder = f"get_{self.modality}_features"
         own = _Own()
@@ -92,6 +109,7 @@ class TransformersFamily(Family):
 
         @torch.compiler.disable
         def enter_base(_module: TransformersModule, args: tuple, kwargs: dict[str, Any]) -> None:
+            prompts.note_masks(kwargs.get("attention_mask"), self.blocks(base, kwargs))
             own.prompt = _Prompt(
                 ids=args[0] if args else kwargs.get("input_ids"),
                 features=(kwargs.get("mm_encoder_outputs") or {}).get(self.modality),
@@ -117,7 +135,7 @@ class TransformersFamily(Family):
             if prompt.ids is None:
                 raise InputError(_NO_IDS)
             given, family = encoded[1], cast(TransformersFamily, compression.family)
-            rows = placeholder_rows(prompt.ids, token_id, family.encoded_tokens(base, given))
+            rows = placeholder_rows(prompt.ids, token_id, family.encoded_tokens(base, given), self.mismatch)
             if rows:
                 recorder = prompts.recorder if compression.method.vision_inputs else None
                 videos = assign(rows, family.visuals(base, given, rows, recorder))
@@ -129,7 +147,7 @@ class TransformersFamily(Family):
         return [
             EncoderCall(base, encoder, enter_encoder),
             base.register_forward_pre_hook(enter_base, with_kwargs=True),
-            base.language_model.register_forward_pre_hook(enter_decoder),
+            self.text_model(model).register_forward_pre_hook(enter_decoder),
         ]
 
 

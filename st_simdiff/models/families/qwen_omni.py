@@ -1,0 +1,35 @@
+"""The thinkers of Qwen2.5-Omni and Qwen3-Omni: grids as in Qwen2-VL. Audio passes, also between a video's tokens."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from st_simdiff.models.families.qwen2_vl import Qwen2VLFamily
+from st_simdiff.models.transformers_api import TransformersModule
+
+
+class Qwen25OmniFamily(Qwen2VLFamily):
+    """Up to transformers 5.17 the thinker itself encodes, and its base model is the decoder."""
+
+    name: ClassVar[str] = "Qwen2.5-Omni"
+    checkpoints: ClassVar[str] = "Qwen2.5-Omni (the thinker)"
+    model_types: ClassVar[frozenset[str]] = frozenset({"qwen2_5_omni_thinker"})
+
+    def base(self, model: TransformersModule) -> TransformersModule:
+        return model.base_model if hasattr(model.base_model, self.decoder) else model
+
+    def matches(self, model: TransformersModule) -> bool:
+        return getattr(getattr(model, "config", None), "model_type", None) in self.model_types
+
+    def text_model(self, model: TransformersModule) -> TransformersModule:
+        return getattr(model.base_model, self.decoder, model.base_model)
+
+
+class Qwen3OmniFamily(Qwen25OmniFamily):
+    """With deepstack features, as in Qwen3-VL."""
+
+    name: ClassVar[str] = "Qwen3-Omni"
+    checkpoints: ClassVar[str] = "Qwen3-Omni (the thinker)"
+    layers: ClassVar[str] = "full, MoE"
+    model_types: ClassVar[frozenset[str]] = frozenset({"qwen3_omni_moe_thinker"})
+    decoder_arguments: ClassVar[frozenset[str]] = frozenset({"deepstack_visual_embeds", "visual_pos_masks"})
