@@ -12,6 +12,8 @@ from st_simdiff.models.flops import ModelCost, Speed
 from st_simdiff.vocabulary import FULL
 
 ENCODING = ("vision", "projector")
+NOISY = 1.25
+"""Greatest over least speed-up of the rounds from which on a row is called noisy."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,14 @@ class Row:
     losses: Mapping[str, float] | None = None
     peak_bytes: int | None = None
     note: str = ""
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the machine was too busy to compare with the limit: rounds differ by more than `NOISY`, or the
+        speed-up exceeds the limit by more."""
+        if self.speedup is None or self.reached is None or self.method == FULL:
+            return False
+        return self.speedup.high > NOISY * self.speedup.low or self.reached > NOISY
 
     @property
     def place(self) -> tuple[int, int, str, float]:

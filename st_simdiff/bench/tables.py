@@ -39,10 +39,10 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
                 None if speedup is None else speedup.median,
                 None if speedup is None else (speedup.low, speedup.high),
                 None if is_full else row.limit,
-                None if is_full or row.reached is None else 100 * row.reached,
+                None if is_full or row.reached is None or row.is_noisy else 100 * row.reached,
                 None if row.peak_bytes is None else row.peak_bytes / 1e6,
                 saved,
-                row.note,
+                row.note or ("noisy" if row.is_noisy else ""),
             )
         )
     return Table("end_to_end", title, columns, tuple(table_rows))
@@ -121,14 +121,16 @@ def _notes(entry: Mapping[str, Any]) -> tuple[str, ...]:
     notes = [
         f"{where}, torch {machine['torch']}, {conditions['dtype']}; {conditions['clock']} time from pixels to the "
         f"first token, medians; {conditions['candidates']:.0%} of the tokens are candidates at 30 %. Limit: the ratio "
-        "of FLOPs. Lost: milliseconds beyond the full model's time divided by the limit, by cause. What is computed "
+        "of FLOPs. Noisy: rounds differ too much to be compared with it. Lost: "
+        "milliseconds beyond the full model's time divided by the limit, by cause. What is computed "
         "follows from the measured speed of the full model's prefill and the measured overhead."
     ]
     for found in entry.get("break_even_frames", ()):
         count = found["frames"]
         frames = f"from {count} frame{'s' * (count > 1)} on" if count else "at no number of frames"
         notes.append(
-            f"At {found['retention']:.0%}, batch {found['batch']}, compression would save time {frames} (computed)."
+            f"At {found['retention']:.0%}, batch {found['batch']}, compression would save time {frames} "
+            "(estimated, not measured)."
         )
     for found in entry.get("matched_frames", ()):
         notes.append(

@@ -10,6 +10,9 @@ from st_simdiff.report.reading import Document, TaskRun
 from st_simdiff.report.render import Column, Sheet, Table
 from st_simdiff.vocabulary import FULL
 
+NOISY = 1.25
+"""How far above the limit a speed-up may lie before it says more about a busy machine than about the method."""
+
 STAGES = ("decode", "preprocess", "vision", "projector", "selection", "prefill", "scoring", "decoding", "other")
 COMPUTING = ("vision", "projector", "selection", "prefill", "scoring")
 """From pixels to the first token, which the FLOPs are of."""
@@ -102,7 +105,7 @@ def time_sheet(name: str, model: str, runs: Iterable[TaskRun]) -> Sheet | None:
                 *(one.run.task, condition.frames, condition.label, condition.retention, one.questions),
                 *(one.milliseconds[stage] for stage in STAGES),
                 *(one.total, reference.total / one.total if compared and one.total else None, computing, limit),
-                None if computing is None or limit is None else 100 * computing / limit,
+                None if computing is None or limit is None or computing > NOISY * limit else 100 * computing / limit,
                 *(None if peak is None else peak / 1e9 for peak in (one.device, one.host)),
             )
         )
