@@ -22,7 +22,7 @@ class Qwen25OmniFamily(Qwen2VLFamily):
         return getattr(getattr(model, "config", None), "model_type", None) in self.model_types
 
     def text_model(self, model: TransformersModule) -> TransformersModule:
-        return getattr(model.base_model, self.decoder, model.base_model)
+        return getattr(self.base(model), self.decoder, None) or model.model
 
 
 class Qwen3OmniFamily(Qwen25OmniFamily):
