@@ -54,6 +54,8 @@ class Family(ABC):
     """Published models, as their makers call them."""
     layers: ClassVar[str] = "full"
     """The kinds of the decoder's layers, in words."""
+    full_every: ClassVar[tuple[int, ...]] = (1,)
+    """Every so many layers there is one of full attention; several numbers where checkpoints differ."""
     since: ClassVar[str] = "5.17"
     """The first version of transformers with which the family was tested."""
     note: ClassVar[str] = ""

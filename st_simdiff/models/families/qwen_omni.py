@@ -13,6 +13,7 @@ class Qwen25OmniFamily(Qwen2VLFamily):
 
     name: ClassVar[str] = "Qwen2.5-Omni"
     checkpoints: ClassVar[str] = "Qwen2.5-Omni (the thinker)"
+    note: ClassVar[str] = "audio passes, also between a video's tokens"
     model_types: ClassVar[frozenset[str]] = frozenset({"qwen2_5_omni_thinker"})
 
     def base(self, model: TransformersModule) -> TransformersModule:
