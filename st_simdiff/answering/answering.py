@@ -21,8 +21,8 @@ from st_simdiff.answering.turns import Answer, Counts, Likelihood, Prompt, Turn
 from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
 from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo
-from st_simdiff.checkpoints.llava_video.prompt import TEMPLATES, build_prompt, tokenize_prompt
-from st_simdiff.errors import InputError, unknown
+from st_simdiff.checkpoints.llava_video.prompt import build_prompt, tokenize_prompt
+from st_simdiff.errors import InputError
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.costs import flop_counts, model_cost
 from st_simdiff.models.flops import ModelCost
@@ -51,8 +51,6 @@ class VideoAnswerer:
     tells_times = False
 
     def __init__(self, arguments: LlavaVideoArguments, device: str) -> None:
-        if arguments.conv_template not in TEMPLATES:
-            raise unknown("conv_template", arguments.conv_template, TEMPLATES)
         self.tells_times = arguments.add_time_instruction
         sample = partial(
             sample_frames,

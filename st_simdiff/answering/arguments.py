@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from st_simdiff.checks import is_number
+from st_simdiff.checks import check_frames, check_range, is_number
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
 from st_simdiff.model_args import read_value
 from st_simdiff.videos.decoders import check_decoder
+from st_simdiff.videos.sampling import FPS
 from st_simdiff.videos.settings import Decoder, FrameChoice, ReadSettings
 from st_simdiff.vocabulary import LLAVA_VIDEO_DEFAULTS
 
@@ -22,7 +23,12 @@ AttentionImplementation = Literal["sdpa", "eager", "flash_attention_2"]
 PoolMode = Literal["bilinear", "average", "max"]
 NewlinePosition = Literal["grid", "frame", "one_token", "no_token"]
 ModelName = Literal["llava_qwen"]
+Template = Literal["qwen_1_5"]
+"""Of conversations: the only one that these checkpoints were trained with."""
 VideoPath = Literal["tsp", "frames"]
+
+CACHE_GB = (1e-6, 1e6)
+MOST_AHEAD = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +91,8 @@ class AnsweringArguments(ReadingArguments):
             raise InputError(f"device is auto, cpu, cuda or cuda:<index>, got {self.device!r}.")
         if self.batch_size != 1:
             raise InputError(f"The model answers one question at a time: batch_size is 1, got {self.batch_size}.")
-        if not 0 < self.video_cache_gb < float("inf"):
-            raise InputError(f"video_cache_gb is how much the folder may hold, above 0, got {self.video_cache_gb}.")
-        if self.decode_ahead < 0:
-            raise InputError(f"decode_ahead is how many videos to read ahead, 0 or more, got {self.decode_ahead}.")
+        check_range("video_cache_gb", self.video_cache_gb, *CACHE_GB, meaning="how much the folder may hold")
+        check_range("decode_ahead", self.decode_ahead, 0, MOST_AHEAD, meaning="how many videos to read ahead")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +107,7 @@ class LlavaVideoArguments(AnsweringArguments):
     """
 
     model_name: ModelName = "llava_qwen"
-    conv_template: str = LLAVA_VIDEO_DEFAULTS["conv_template"]
+    conv_template: Template = LLAVA_VIDEO_DEFAULTS["conv_template"]
     max_frames_num: int = LLAVA_VIDEO_DEFAULTS["max_frames_num"]
     fps: float = LLAVA_VIDEO_DEFAULTS["fps"]
     force_sample: bool = LLAVA_VIDEO_DEFAULTS["force_sample"]
@@ -113,9 +117,8 @@ class LlavaVideoArguments(AnsweringArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_frames(self.max_frames_num)
-        if not 0 < self.fps < float("inf"):
-            raise InputError(f"fps is the frames to take a second, above 0, got {self.fps}.")
+        check_frames("max_frames_num", self.max_frames_num)
+        check_range("fps", self.fps, *FPS, meaning="the frames to take a second")
 
     @property
     def overwrite_config(self) -> dict[str, str]:
@@ -141,12 +144,7 @@ class NvilaArguments(AnsweringArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.max_frames_num is not None:
-            _check_frames(self.max_frames_num)
-
-
-def _check_frames(count: int) -> None:
-    if count < 1:
-        raise InputError(f"max_frames_num must be at least 1, got {count}.")
+            check_frames("max_frames_num", self.max_frames_num)
 
 
 Arguments = TypeVar("Arguments", bound=AnsweringArguments)

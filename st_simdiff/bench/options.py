@@ -9,6 +9,9 @@ from st_simdiff.errors import InputError, unknown
 
 MODELS = ("scaled", "7b", "smallest")
 CLOCKS = ("wall", "cpu")
+MOST_VALUES = 100
+"""Of one option."""
+MOST_BATCH = 10_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,15 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def numbers(text: str, name: str, kind: type) -> list:
-    """A comma-separated list of positive numbers. Raises `InputError`."""
+def numbers(text: str, name: str, kind: type, most: float) -> list:
+    """A comma-separated list of positive numbers, each at most `most`. Raises `InputError`."""
     try:
         values = [kind(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if not values or min(values) <= 0:
+    if not 1 <= len(values) <= MOST_VALUES or not all(0 < value <= most for value in values):
         what = "whole numbers from 1 on" if kind is int else "numbers above 0"
-        raise InputError(f"--{name} takes comma-separated {what}, got {text!r}.")
+        given = text if len(text) < 100 else f"{text[:100]}..."
+        raise InputError(
+            f"--{name} takes comma-separated {what}, got {given!r}; at most {MOST_VALUES} of them, each up to {most:,}."
+        )
     return values
 
 

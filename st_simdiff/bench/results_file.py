@@ -14,7 +14,7 @@ import torch
 from st_simdiff.bench.random_models import RANDOM_MODELS
 from st_simdiff.bench.rows import Row, entering_share, machine_speed
 from st_simdiff.errors import InputError
-from st_simdiff.files import write_whole
+from st_simdiff.files import read_regular, write_whole
 from st_simdiff.models.flops import ModelCost, break_even, break_even_retention, match_budget
 from st_simdiff.vocabulary import FULL, OURS
 
@@ -54,8 +54,14 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["entries"])
-    except (ValueError, KeyError, TypeError) as error:
+        entries = list(json.loads(read_regular(path))["entries"])
+        for entry in entries:
+            if entry["conditions"]["model"] not in RANDOM_MODELS:
+                raise KeyError(entry["conditions"]["model"])
+            for row in entry["rows"]:
+                Row.from_json(row)
+        return entries
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a results file of `st-simdiff bench`.") from error
 
 

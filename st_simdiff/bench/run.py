@@ -13,11 +13,12 @@ from typing import TextIO
 import torch
 
 from st_simdiff.bench.measure import TEXT, Bench, Configuration
-from st_simdiff.bench.options import CLOCKS, MODELS, choice, numbers
+from st_simdiff.bench.options import CLOCKS, MODELS, MOST_BATCH, choice, numbers
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results_file import Conditions, add_rows, hardware, read_entries, what_follows
 from st_simdiff.bench.rows import Row, entering_share
 from st_simdiff.bench.tables import entry_markdown
+from st_simdiff.checks import MOST_FRAMES, MOST_REPEATS
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.costs import model_cost
@@ -36,14 +37,16 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
     device = _device(options.device)
     name = _model(options.model, device, options.match_budget)
     dtype = _dtype(options.dtype, device)
-    frames, batches = numbers(options.frames, "frames", int), numbers(options.batch, "batch", int)
-    retentions = numbers(options.retention, "retention", float)
+    frames = numbers(options.frames, "frames", int, MOST_FRAMES)
+    batches = numbers(options.batch, "batch", int, MOST_BATCH)
+    retentions = numbers(options.retention, "retention", float, 1)
     candidates = _candidates(options.candidates)
     if options.match_budget:
         _print_matches(name, frames, retentions, candidates, out)
         return
     configurations = _configurations(options.methods, retentions)
-    repeats, chunk = _one(options.repeats, "repeats"), _one(options.frames_per_chunk, "frames_per_chunk")
+    repeats = _one(options.repeats, "repeats", MOST_REPEATS)
+    chunk = _one(options.frames_per_chunk, "frames_per_chunk", MOST_FRAMES)
     clock = choice(options.clock, "clock", CLOCKS)
     _check_figure(options.figure)
     _check_results(options.json)
@@ -116,15 +119,15 @@ def _dtype(asked: str, device: torch.device) -> torch.dtype:
     return getattr(torch, asked)
 
 
-def _one(text: str, name: str) -> int:
-    values = numbers(text, name, int)
+def _one(text: str, name: str, most: int) -> int:
+    values = numbers(text, name, int, most)
     if len(values) != 1:
         raise InputError(f"--{name} takes one whole number from 1 on, got {text!r}.")
     return values[0]
 
 
 def _candidates(text: str) -> float:
-    value = numbers(text, "candidates", float)[0]
+    value = numbers(text, "candidates", float, 1)[0]
     if not 0.3 <= value <= 1:
         raise InputError(f"--candidates is a share of the tokens, in [0.3, 1], got {text!r}.")
     return value

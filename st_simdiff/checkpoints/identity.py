@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from st_simdiff.files import write_whole
+from st_simdiff.files import USER_CACHE, write_whole
 
-REMEMBERED = Path(os.path.expanduser("~")) / ".cache" / "st_simdiff" / "digests.json"
+REMEMBERED = USER_CACHE / "digests.json"
 CHUNK = 2**22
 SETTLED = 2.0
 """Seconds. A file that changed later than so long before it is hashed may change again under the same times."""

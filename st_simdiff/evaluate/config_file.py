@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,13 @@ from typing import Any
 
 import yaml
 
+try:
+    from yaml import CSafeLoader as _Loader
+except ImportError:
+    from yaml import SafeLoader as _Loader
+
 from st_simdiff.errors import InputError, unknown
+from st_simdiff.files import read_regular
 
 PRESETS = Path(__file__).parent / "configs"
 """The runs of the paper's tables and figures."""
@@ -17,6 +24,7 @@ GRID_KEYS = ("model", "tasks", "method", "retention", "sweep", "model_args")
 """Each may have one value or a list; sweep and model_args are mappings."""
 FILE_KEYS = (*GRID_KEYS, "model_paths", "limit", "grids")
 MAPPINGS = ("sweep", "model_args", "model_paths")
+MOST_BYTES, MOST_NODES = 1_000_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -122,8 +130,34 @@ def _refuse_unknown(path: Path, given: Mapping[str, Any], valid: tuple[str, ...]
 
 def _load(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.is_file() and path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path} has more than {MOST_BYTES:,} bytes: it is no config file.")
+        text = read_regular(path)
+        if _size(yaml.compose(text, _Loader)) > MOST_NODES:
+            raise InputError(f"{path} has more than {MOST_NODES:,} entries, with what its aliases stand for.")
+        return yaml.load(text, _Loader)
     except FileNotFoundError:
         raise InputError(f"There is no config file {path}.") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except RecursionError:
+        raise InputError(f"{path} is nested too deeply.") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{path} is not readable as YAML: {' '.join(str(error).split())}.") from error
+
+
+def _size(top: yaml.Node | None) -> float:
+    """Entries of a document, each as often as aliases repeat it; infinite where one is inside itself."""
+    sizes: dict[int, float] = {}
+
+    def size(node: Any) -> float:
+        if isinstance(node, tuple):
+            return sum(map(size, node))
+        if not isinstance(node, yaml.CollectionNode):
+            return 1
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf
+            sizes[id(node)] = 1 + sum(map(size, node.value))
+        return sizes[id(node)]
+
+    return 0 if top is None else size(top)

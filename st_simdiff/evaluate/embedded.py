@@ -9,13 +9,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from filelock import FileLock
+
 from st_simdiff.errors import InputError
+from st_simdiff.files import USER_CACHE
 from st_simdiff.lmms.task_names import refuse_unknown_tasks
 from st_simdiff.synth.dataset import TASK
 from st_simdiff.synth.embedded import CHECKPOINT, prepare
 
 RETENTIONS = (0.5, 0.3)
-CACHE_FOLDER = Path(".cache") / "embedded"
+CACHE_FOLDER = USER_CACHE / "embedded"
 QUESTIONS, ALL_QUESTIONS = 300, 1000
 """About the clips of SynthEvents: of a usual run, and of one with `--full`."""
 TASKS_FOLDER = Path(__file__).parents[1] / "lmms" / "tasks"
@@ -67,7 +70,8 @@ def tasks_folder(tasks: str, questions: int, cache: Path = CACHE_FOLDER) -> Path
         return TASKS_FOLDER
     if len(names) > 1:
         raise InputError(f"{TASK} is asked by itself, as its clips lie in a folder of their own, got {tasks}.")
-    return prepare(cache, questions)[1]
+    with _claimed(cache):
+        return prepare(cache, questions)[1]
 
 
 def random_checkpoint(cache: Path = CACHE_FOLDER) -> Path:
@@ -76,13 +80,18 @@ def random_checkpoint(cache: Path = CACHE_FOLDER) -> Path:
     from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 
     folder = cache / "llava-video-random"
-    cache.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=cache) as scratch:
+    with _claimed(cache), TemporaryDirectory(dir=cache) as scratch:
         fresh = write_tiny_checkpoint(Path(scratch) / "fresh", seed=0, image_size=224)
         if _contents(fresh) != _contents(folder):
             shutil.rmtree(folder, ignore_errors=True)
             fresh.rename(folder)
     return folder
+
+
+def _claimed(cache: Path) -> FileLock:
+    """Keeps other commands of this user from writing there at the same time."""
+    cache.mkdir(parents=True, exist_ok=True)
+    return FileLock(cache / "lock")
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

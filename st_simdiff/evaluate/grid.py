@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from st_simdiff.checks import MOST_RUNS, check_retention
 from st_simdiff.errors import InputError
 from st_simdiff.methods.settings import method_keys, resolve_names
+from st_simdiff.model_args import read_value
 from st_simdiff.vocabulary import DEFAULT_METHOD, DEFAULT_RETENTION, FULL
 
 NOT_SWEPT = {"method": "--method", "retention": "--retention", "pretrained": "--model_path"}
@@ -37,22 +40,33 @@ class Grid:
 @dataclass(frozen=True)
 class Combination:
     """One entry of each list. settings: `--model_args` under our own names, without the checkpoint's. varied: those of
-    the model that are swept.
+    the model that are swept. swept: all that are.
     """
 
     model: str
     task: str
     settings: Settings
     varied: Settings = field(default_factory=dict)
+    swept: tuple[str, ...] = ()
 
 
 def expand(grids: Iterable[Grid]) -> Iterator[Combination]:
     """Every combination, those of one model and task together. Raises `InputError` where two entries contradict."""
+    grids = tuple(grids)
+    count = sum(map(_count, grids))
+    if count > MOST_RUNS:
+        raise InputError(f"{count:,} runs are asked for, and one command takes at most {MOST_RUNS:,}: divide them.")
     for grid in grids:
         for model, task in itertools.product(grid.models, grid.tasks):
             for settings in _settings(grid):
                 varied = {key: settings[key] for key in grid.sweep if key not in method_keys()}
-                yield Combination(model, task, settings, varied)
+                yield Combination(model, task, settings, varied, tuple(resolve_names(grid.sweep)))
+
+
+def _count(grid: Grid) -> int:
+    """Combinations, without writing them out."""
+    lists = (grid.models, grid.tasks, grid.methods, grid.retentions or (None,), *grid.sweep.values())
+    return math.prod(map(len, lists))
 
 
 def _settings(grid: Grid) -> Iterator[Settings]:
@@ -95,6 +109,8 @@ def with_method(settings: Mapping[str, Any]) -> Settings:
     """
     named = {"method": DEFAULT_METHOD, **settings}
     if named["method"] == FULL:
+        if "retention" in named:
+            check_retention(read_value(named["retention"]))
         return {key: value for key, value in named.items() if key not in method_keys()}
     if "max_tokens" not in named:
         named.setdefault("retention", DEFAULT_RETENTION)

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from st_simdiff.checks import MOST_PROCESSES
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate.processes import run_to_the_end
 from st_simdiff.runs.batch import LOADED, PLAN, Batch
@@ -41,6 +42,13 @@ class Machines:
                 f"--num_processes counts the processes of all machines, the same number on each, got {self.processes} "
                 f"on {self.machines}."
             )
+        if self.processes > MOST_PROCESSES * self.machines:
+            raise InputError(
+                f"--num_processes is at most {MOST_PROCESSES:,} on each machine, got {self.processes} on "
+                f"{self.machines}."
+            )
+        if self.main_port is not None and not 1 <= self.main_port <= 65_535:
+            raise InputError(f"--main_process_port is a port, from 1 to 65535, got {self.main_port}.")
         if not 0 <= self.rank < self.machines:
             raise InputError(f"--machine_rank is from 0 to {self.machines - 1}, got {self.rank}.")
         if self.machines > 1 and not (self.main_ip and self.main_port):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from st_simdiff.parsing import whole
+
 MODELS_HELP = (
     "llava_video, nvila, or one of lmms-eval's own wrappers, compressed: st_simdiff_qwen2_5_vl, "
     "st_simdiff_qwen3_vl, st_simdiff_llava_hf (LLaVA-OneVision); default: llava_video"
@@ -48,11 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--output_path", default="logs", help="where results go; default: logs")
 
     place = parser.add_argument_group("where it is run")
-    place.add_argument("--num_processes", type=int, default=1, help="processes that share the questions; default: 1")
-    place.add_argument("--num_machines", type=int, default=1, help="machines that share the processes; default: 1")
-    place.add_argument("--machine_rank", type=int, default=0, help="which of them this is; default: 0")
+    place.add_argument("--num_processes", type=whole, default=1, help="processes that share the questions; default: 1")
+    place.add_argument("--num_machines", type=whole, default=1, help="machines that share the processes; default: 1")
+    place.add_argument("--machine_rank", type=whole, default=0, help="which of them this is; default: 0")
     place.add_argument("--main_process_ip", help="of machine 0")
-    place.add_argument("--main_process_port", type=int, help="of machine 0")
+    place.add_argument("--main_process_port", type=whole, help="of machine 0")
 
     dry = parser.add_argument_group("what it would take")
     dry.add_argument(

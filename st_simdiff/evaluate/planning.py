@@ -12,26 +12,28 @@ import torch
 
 from st_simdiff.answering.arguments import AnsweringArguments
 from st_simdiff.answering.checkpoints import earlier_fingerprint, given_checkpoint, is_here, locate_checkpoint
+from st_simdiff.checks import check_frames
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.estimate import Entry
 from st_simdiff.evaluate.grid import Combination, expand
 from st_simdiff.evaluate.launch import Machines
+from st_simdiff.evaluate.passed_on import check_passed_on
 from st_simdiff.evaluate.request import EMBEDDED, Checkpoint, Request, read_request
+from st_simdiff.files import check_folder
 from st_simdiff.lmms.models import find_model
 from st_simdiff.lmms.task_names import refuse_unknown_tasks
 from st_simdiff.lmms.video_folders import hf_home, refuse_empty
 from st_simdiff.methods.base import Method
-from st_simdiff.methods.settings import changed_settings, describe_method, take_method
-from st_simdiff.model_args import join_model_args
+from st_simdiff.methods.settings import as_data, changed_settings, describe_method, take_method
+from st_simdiff.model_args import join_model_args, read_value
 from st_simdiff.runs.batch import Batch
 from st_simdiff.runs.protocol import as_earlier, plan_protocol, run_code, short_hash
 from st_simdiff.runs.run import Evaluation, Run
 from st_simdiff.vocabulary import FULL
 
-OWN_OPTIONS = ("model", "model_args", "tasks", "limit", "output_path")
-NOT_TAKEN = ("config", "wandb_args", "swanlab_args", "hf_hub_log_args", "power_analysis")
-"""Options of lmms-eval's command line that its evaluator does not have."""
+FRAME_COUNTS = ("max_num_frames", "max_frames_num")
+"""Settings of lmms-eval's wrappers that say how many frames a model is given."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,20 @@ def make_plan(options: argparse.Namespace, extra: Sequence[str], environment: Ma
 
     Raises `InputError` in one sentence for whatever cannot be run.
     """
-    return _plan(read_request(options, environment, _included(extra)), options, extra, environment)
+    check_folder(Path(options.output_path), "--output_path")
+    own_tasks = check_passed_on(extra)
+    request = read_request(options, environment, _listed(own_tasks))
+    return _plan(request, options, extra, _listed(own_tasks), environment)
 
 
 def list_entries(options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> list[Entry]:
     """What `--dry_run` lists: the runs of the plan and how far they have come; of a config file without checkpoints,
     or where one would have to be fetched first, the evaluations alone. Raises `InputError` as `make_plan`."""
-    request = read_request(options, environment, _included(extra))
+    included = _listed(check_passed_on(extra))
+    request = read_request(options, environment, included)
     if request.checkpoints and all(is_here(model, one.path) for model, one in request.checkpoints.items()):
         trained_here = any(checkpoint.name == EMBEDDED for checkpoint in request.checkpoints.values())
-        runs = _plan(request, options, extra, environment).runs
+        runs = _plan(request, options, extra, included, environment).runs
         shown = [replace(run, model=EMBEDDED) if trained_here else run for run in runs]
         return [Entry(one, _state(run), request.limit) for one, run in zip(shown, runs, strict=True)]
     evaluations: dict[str, Evaluation] = {}
@@ -71,7 +77,7 @@ def list_entries(options: argparse.Namespace, extra: Sequence[str], environment:
         key = short_hash({"model": one.model, "task": one.task, **one.settings}, describe_method(one.method))
         evaluations.setdefault(key, one)
     tasks = {one.task for one in evaluations.values()}
-    refuse_unknown_tasks(tasks, [embedded.TASKS_FOLDER, *_included(extra)])
+    refuse_unknown_tasks(tasks, [embedded.TASKS_FOLDER, *included])
     return [Entry(one, limit=request.limit) for one in evaluations.values()]
 
 
@@ -80,8 +86,17 @@ def _state(run: Run) -> str:
     return "finished" if run.results() else f"{answers} answers" if answers else ""
 
 
-def _plan(request: Request, options: argparse.Namespace, extra: Sequence[str], environment: Mapping[str, str]) -> Plan:
-    check_extra(extra)
+def _listed(folder: Path | None) -> list[Path]:
+    return [] if folder is None else [folder]
+
+
+def _plan(
+    request: Request,
+    options: argparse.Namespace,
+    extra: Sequence[str],
+    included: Sequence[Path],
+    environment: Mapping[str, str],
+) -> Plan:
     machines = Machines(
         options.num_processes,
         options.num_machines,
@@ -92,7 +107,7 @@ def _plan(request: Request, options: argparse.Namespace, extra: Sequence[str], e
     combinations = list(expand(request.grids))
     tasks = tuple(dict.fromkeys(one.task for one in combinations))
     folders = _tasks_folders(tasks, options.full)
-    refuse_unknown_tasks(tasks, [*folders, *_included(extra)])
+    refuse_unknown_tasks(tasks, [*folders, *included])
     drawn = tuple(folder.name for folder in folders[:-1])
     # All are read first: wrong settings are refused before a checkpoint is fetched.
     # Methods come before the full model, which has no settings: a misspelt one is explained by those of the method.
@@ -116,16 +131,6 @@ def _plan(request: Request, options: argparse.Namespace, extra: Sequence[str], e
     return Plan(tuple(runs), tuple(batches), machines, request.meaningful, request.stand_in)
 
 
-def check_extra(extra: Sequence[str]) -> None:
-    """Raises `InputError` for an argument of lmms-eval that would not do what it says."""
-    for argument in extra:
-        name = argument.partition("=")[0].removeprefix("--")
-        if name in OWN_OPTIONS and argument.startswith("--"):
-            raise InputError(f"{argument} comes before the lone --, where st-simdiff can see it.")
-        if name in NOT_TAKEN and argument.startswith("--"):
-            raise InputError(f"{argument} works with lmms-eval's own command line only, `python -m lmms_eval`.")
-
-
 Read = tuple[Evaluation, AnsweringArguments | None]
 
 
@@ -139,8 +144,12 @@ def read_evaluation(combination: Combination, checkpoint: str) -> Read:
     for key, value in given.items():
         if "," in str(value):
             raise InputError(f"lmms-eval splits its arguments at commas, so {key} can have none, got {value}.")
+    if model.arguments is None:
+        for key in FRAME_COUNTS:
+            if (frames := read_value(given.get(key))) is not None:
+                check_frames(key, frames)
     method, settings = take_method(given, model.keys)
-    label = describe(method, combination.varied)
+    label = describe(method, combination.varied, combination.swept)
     evaluation = Evaluation(
         model=combination.model, task=combination.task, method=method, settings=settings, label=label
     )
@@ -170,7 +179,8 @@ def make_runs(
             protocols[key] = planned | {name: value for name, value in asked.items() if value}
         code = run_code(protocols[key], one.method)
         if code not in runs:
-            folder = output.joinpath(checkpoint.name, Path(one.task).stem, f"{_file_name(one.label)}-{code}")
+            place = output.joinpath(checkpoint.name, Path(one.task).stem)
+            folder = next(place.glob(f"*-{code}"), place / f"{_file_name(one.label)}-{code}")
             run = Run(**vars(one), number=len(runs) + 1, folder=folder, protocol=protocols[key])
             runs[code] = run if folder.is_dir() else _begun_earlier(run) or run
     return list(runs.values())
@@ -182,8 +192,8 @@ def _begun_earlier(run: Run) -> Run | None:
     if not place.is_dir():
         return None
     protocol = as_earlier(run.protocol, earlier_fingerprint(place))
-    folder = run.folder.with_name(f"{_file_name(run.label)}-{run_code(protocol, run.method)}")
-    return replace(run, folder=folder, protocol=protocol) if folder.is_dir() else None
+    folder = next(run.folder.parent.glob(f"*-{run_code(protocol, run.method)}"), None)
+    return None if folder is None else replace(run, folder=folder, protocol=protocol)
 
 
 def pinned(model: str, checkpoint: Checkpoint) -> Checkpoint:
@@ -196,9 +206,10 @@ def pinned(model: str, checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint if located.commit is None else replace(checkpoint, path=located.pinned)
 
 
-def describe(method: Method, varied: Mapping[str, Any]) -> str:
-    """`fastv, retention 0.3`, and whatever is not as it is by default."""
-    differing = changed_settings(method)
+def describe(method: Method, varied: Mapping[str, Any], swept: Iterable[str] = ()) -> str:
+    """`fastv, retention 0.3`, and whatever is not as it is by default, or one of several values."""
+    own = as_data(method)
+    differing = changed_settings(method) | {key: own[key] for key in swept if key in own and method.name != FULL}
     differing.pop("retention", None)
     parts = [f"{key} {value}" for key, value in {**differing, **varied}.items()]
     kept = [] if method.name == FULL else [f"retention {method.retention:g}"]
@@ -223,11 +234,3 @@ def _tasks_folders(tasks: Iterable[str], full: bool) -> tuple[Path, ...]:
     questions = embedded.ALL_QUESTIONS if full else embedded.QUESTIONS
     drawn = [embedded.tasks_folder(task, questions) for task in tasks]
     return tuple(dict.fromkeys([*(one for one in drawn if one != embedded.TASKS_FOLDER), embedded.TASKS_FOLDER]))
-
-
-def _included(extra: Sequence[str]) -> list[Path]:
-    """The folder of the user's own tasks."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--include_path", type=Path)
-    folder = parser.parse_known_args(list(extra))[0].include_path
-    return [folder] if folder else []

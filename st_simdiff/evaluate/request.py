@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from st_simdiff.answering.checkpoints import checkpoint_name
+from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.config_file import ConfigFile, find_config, join, read_config_file
 from st_simdiff.evaluate.grid import Grid
 from st_simdiff.lmms.models import find_model
 from st_simdiff.methods.settings import method_keys, resolve_names
-from st_simdiff.model_args import split_model_args
+from st_simdiff.model_args import read_value, split_model_args
 from st_simdiff.vocabulary import DEFAULT_MODEL, FULL
 
 DEFAULT_TASKS = ("videomme_local",)
+MOST_QUESTIONS = 10**9
 EMBEDDED = "embedded"
 """The folder of the embedded checkpoints' results."""
 
@@ -56,7 +58,7 @@ def read_request(options: argparse.Namespace, environment: Mapping[str, str], in
     """
     config = read_config_file(find_config(options.config)) if options.config else ConfigFile()
     flags = read_flags(options)
-    limit = _limit(options.limit or config.limit)
+    limit = _limit(config.limit if options.limit is None else options.limit)
     models = _models(config.blocks, flags)
     paths = _paths(options.model_path, config, flags, models, environment)
     if not paths and options.config and options.dry_run:
@@ -71,11 +73,11 @@ def read_request(options: argparse.Namespace, environment: Mapping[str, str], in
 
 
 def _limit(given: str | None) -> str | None:
-    try:
-        if given is None or float(given) > 0:
-            return given
-    except ValueError:
-        pass
+    if given is None:
+        return None
+    value = read_value(given)
+    if is_number(value) and (0 < value < 1 or (1 <= value < MOST_QUESTIONS and value == int(value))):
+        return given
     raise InputError(f"--limit is a number of questions, or a share of them below 1, got {given!r}.")
 
 

@@ -9,13 +9,14 @@ Methods hold settings, never state: what happened earlier in the prefill reaches
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 
-from st_simdiff.checks import check_retention
+from st_simdiff.checks import check_names, check_retention
 from st_simdiff.errors import InputError
 from st_simdiff.selection.budget import target_count
 from st_simdiff.selection.grid import TokenGrid
@@ -116,6 +117,16 @@ class Method:
     """Whether exactly ceil(r N) tokens are left in the end."""
     renumbers_positions: ClassVar[bool] = False
     """Whether the kept tokens get contiguous position ids; otherwise they keep their original ones."""
+
+    def __new__(cls, *values: Any, **settings: Any) -> Self:
+        """Raises `InputError` for a setting that the method does not have, or without its name."""
+        taken = [*inspect.signature(cls.__init__).parameters.values()][1:]
+        kinds = {parameter.kind for parameter in taken}
+        if values and kinds == {inspect.Parameter.KEYWORD_ONLY}:
+            raise InputError(f"Settings are given by name, as {cls.__name__}(retention=0.3), got {values[0]!r}.")
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            check_names(f"setting of {cls.__name__}", settings, [parameter.name for parameter in taken])
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         check_retention(self.retention)

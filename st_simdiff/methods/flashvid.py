@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import torch
 
-from st_simdiff.checks import check_range, check_whole
+from st_simdiff.checks import check_flag, check_range, check_whole
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Reduction, VisionInput, VisualTokens
 from st_simdiff.methods.budgeted import even_quotas
@@ -50,6 +50,7 @@ class FlashVID(PatchMethod):
         check_range("tau", self.tau, -1, 1, "a cosine similarity")
         check_range("chosen", self.chosen, 0, 1, "a share of the kept patches")
         check_range("linked", self.linked, -1, 1, "a cosine similarity")
+        check_flag("relevance", self.relevance)
         check_range("expansion", self.expansion, 1, 10, "how many times the budget enters the language model")
 
     @property

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch.nn.functional import embedding_bag
 
-from st_simdiff.checks import check_range, check_whole
+from st_simdiff.checks import check_flag, check_range, check_whole
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Reduction, VisualTokens
 from st_simdiff.methods.budgeted import Budgeted, between, nearest_threshold
@@ -56,8 +56,9 @@ class STTM(Budgeted):
     def __post_init__(self) -> None:
         super().__post_init__()
         tasks = {task for task, _ in PUBLISHED}
-        if self.task not in tasks:
+        if not isinstance(self.task, str) or self.task not in tasks:
             raise unknown("task of STTM's published thresholds", self.task, tasks)
+        check_flag("weighted", self.weighted)
         if self.published and self.retention != 1 and (self.task, self.retention) not in PUBLISHED:
             raise InputError(f"STTM published thresholds for a retention of 0.3 and 0.5, got {self.retention!r}.")
         check_range("gap", self.gap, 0, 2, "a difference of cosine similarities")

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from st_simdiff.errors import InputError
+from st_simdiff.files import read_regular
 from st_simdiff.report.names import display_name
 from st_simdiff.report.published import FIGURE_3_SAVINGS, HARDWARE
 from st_simdiff.report.style import FULL_LOOK, GREEN, GREY, INK, RC, looks
@@ -49,13 +50,17 @@ def read_points(path: Path, model: str | None = None) -> tuple[str, list[Point]]
 
     Raises `InputError` where the file has none.
     """
-    entries = json.loads(Path(path).read_text(encoding="utf-8"))["entries"] if Path(path).exists() else []
-    found = [entry for entry in entries if model in (None, entry["conditions"]["model"])]
-    points = [_point(row) for row in found[0]["rows"] if row["batch"] == 1 and "limit" in row] if found else []
+    try:
+        entries = json.loads(read_regular(Path(path)))["entries"] if Path(path).exists() else []
+        found = [entry for entry in entries if model in (None, entry["conditions"]["model"])]
+        points = [_point(row) for row in found[0]["rows"] if row["batch"] == 1 and "limit" in row] if found else []
+        machine = found[0]["conditions"]["hardware"] if found else {}
+        name = (machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread") if machine else ""
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path} is not a results file of `st-simdiff bench`.") from error
     if not points:
         raise InputError(f"{path} has no measured rows of {model or 'any model'} at batch 1: run `st-simdiff bench`.")
-    machine = found[0]["conditions"]["hardware"]
-    return machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread", sorted(points, key=lambda p: p.frames)
+    return name, sorted(points, key=lambda p: p.frames)
 
 
 def draw(path: Path, out: Path, model: str | None = None) -> None:

@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from st_simdiff.errors import unknown
-from st_simdiff.files import write_whole
+from st_simdiff.files import check_folder, write_whole
 from st_simdiff.report.caveats import has_random_weights
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
 from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
@@ -43,8 +43,9 @@ def write_plots(logs: Path, out: Path, format_name: str = "png") -> Written:
     """
     if format_name not in FORMATS:
         raise unknown("plot format", format_name, FORMATS)
-    read = read_logs(Path(logs))
     out = Path(out)
+    check_folder(out, "--output_path")
+    read = read_logs(Path(logs))
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     with matplotlib.rc_context(RC):

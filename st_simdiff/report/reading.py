@@ -16,7 +16,15 @@ from st_simdiff.report.mvbench import join_mvbench
 from st_simdiff.report.records import Document, Logs, TaskRun
 from st_simdiff.report.scoring import Scored, score_row
 from st_simdiff.report.settings import Condition, read_condition
-from st_simdiff.runs.results import check_rows, find_results, read_results_file, read_rows, samples_file, tasks_of
+from st_simdiff.runs.results import (
+    check_rows,
+    covered,
+    find_results,
+    read_results_file,
+    read_rows,
+    samples_file,
+    tasks_of,
+)
 from st_simdiff.vocabulary import stock_task
 
 logger = logging.getLogger(__name__)
@@ -94,8 +102,7 @@ def _read_task(path: Path, results: Mapping[str, Any], task: str) -> TaskRun:
 
 def _stated_questions(results: Mapping[str, Any], task: str) -> int | None:
     """How many questions the task has, as the harness wrote it beside the protocol."""
-    stated = (results.get("protocol") or {}).get("coverage") or {}
-    number = stated.get(task, stated).get("in_all")
+    number = covered(results, task).get("in_all")
     return number if isinstance(number, int) else None
 
 
@@ -132,7 +139,10 @@ def _metric(path: Path, task: str, results: Mapping[str, Any]) -> tuple[str, flo
         name, separator, _ = key.partition(",")
         if separator and "_stderr" not in name:
             values.setdefault(name, value)
-    listed = ((results.get("configs") or {}).get(task) or {}).get("metric_list") or []
+    config = (results.get("configs") or {}).get(task)
+    listed = (config.get("metric_list") if isinstance(config, dict) else None) or []
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise InputError(f"{path} is damaged: the metrics of the task {task} are no list.")
     for name in (*(str(entry.get("metric")) for entry in listed), *values):
         if name in values:
             value = values[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -122,10 +123,13 @@ def _bullets(notes: Sequence[str]) -> list[str]:
     return ["", *(f"- {_escape_markdown(note)}" for note in notes)] if notes else []
 
 
+_MARKDOWN = re.compile(r"[\\`*_|]|\](?=\()|<(?=[A-Za-z/!?])")
+"""What is marked up: emphasis, code, a cell's end, a link, HTML."""
+
+
 def _escape_markdown(text: str) -> str:
-    for character in ("|", "*", "_"):
-        text = text.replace(character, f"\\{character}")
-    return text
+    """`text` as it is read: no markup, no HTML, on one line."""
+    return _MARKDOWN.sub(r"\\\g<0>", " ".join(text.split()))
 
 
 def to_latex(sheet: Sheet) -> str:

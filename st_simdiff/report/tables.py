@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from st_simdiff.files import write_whole
+from st_simdiff.files import check_folder, write_whole
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
 from st_simdiff.report.figures import (
@@ -49,7 +49,9 @@ class Written:
 
 def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:  # noqa: ARG001
     """`st-simdiff tables`."""
-    write_tables(options.logs, options.output_path).tell(out)
+    written = write_tables(options.logs, options.output_path)
+    written.tell(out)
+    out.write(f"Start with {options.output_path / 'runs.md'}: it lists the runs, and what was not read.\n")
 
 
 def write_tables(logs: Path, out: Path, formats: Iterable[str] = FORMATS) -> Written:
@@ -57,6 +59,7 @@ def write_tables(logs: Path, out: Path, formats: Iterable[str] = FORMATS) -> Wri
 
     formats: of md, tex, csv. Raises `InputError` for another format, and when `logs` holds no results.
     """
+    check_folder(Path(out), "--output_path")
     formats = tuple(formats)
     for format_name in formats:
         render(Sheet("", ()), format_name)

@@ -53,7 +53,7 @@ def steady(documents: Sequence[Document]) -> Sequence[Document]:
 
 def whole(documents: Sequence[Document]) -> Sequence[Document]:
     """The documents whose questions went through tower and decoder whole, which is what the FLOPs are of."""
-    shared = ("reused_features", "reused_tokens")
+    shared = ("reused_features", "reused_tokens", "reused_layers")
     return [each for each in documents if not any(each.counts.get(key) for key in shared)]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.files import write_whole
+from st_simdiff.files import read_regular, write_whole
 from st_simdiff.runs.protocol import difference
 
 RECORD = "run.json"
@@ -17,12 +17,12 @@ RECORD = "run.json"
 def refuse_other_protocol(folder: Path, protocol: Mapping[str, Any], method: Mapping[str, Any]) -> None:
     """Raises `InputError` if `folder` holds answers given under other conditions."""
     record = folder / RECORD
-    if not record.is_file():
+    if not record.exists():
         return
     try:
-        written = json.loads(record.read_text(encoding="utf-8"))
+        written = json.loads(read_regular(record))
         other = difference(protocol, written["protocol"]) or difference(method, written["method"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{record} is damaged ({error}): remove {folder} to run it again.") from error
     if other:
         raise InputError(

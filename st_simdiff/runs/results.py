@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.files import digest_of_file
+from st_simdiff.files import digest_of_file, read_regular
 
 UNFINISHED = "unfinished"
 """Folder, within a run's, of results that are being written."""
 DIGESTS = "samples_sha256"
 """Entry of the results: by task, the SHA-256 of its samples file."""
+
+
+MAPPINGS = ("configs", "config", "protocol", "group_subtasks", "n-samples", "method", "changed_settings", DIGESTS)
+"""Entries of the results that are mappings where they are there."""
 
 
 def find_results(folder: Path) -> list[Path]:
@@ -35,13 +39,23 @@ def samples_file(results_file: Path, task: str) -> Path:
 def read_results_file(path: Path) -> dict[str, Any]:
     """The aggregated results. Raises `InputError`, naming the file, if it is unusable."""
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = json.loads(read_regular(path))
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path} does not exist.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable as JSON: {error}.") from error
     if not isinstance(results, dict) or not isinstance(results.get("results"), dict):
         raise InputError(f"{path} has no 'results': it is not a results file of lmms-eval.")
+    for entry in MAPPINGS:
+        if not isinstance(results.get(entry) or {}, dict):
+            raise InputError(f"{path} is damaged: its {entry} is no mapping.")
+    for task, scores in results["results"].items():
+        if not isinstance(scores, dict):
+            raise InputError(f"{path} is damaged: it has no scores of the task {task}.")
+    if not tasks_of(results):
+        raise InputError(f"{path} has the results of no task.")
     return results
 
 
@@ -54,7 +68,7 @@ def tasks_of(results: Mapping[str, Any]) -> list[str]:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a samples file. Raises `InputError`, naming the file, if one is damaged or there is none."""
     try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        lines = read_regular(path).removesuffix("\n").split("\n")
     except FileNotFoundError:
         raise InputError(f"{path} is missing: lmms-eval writes it with --log_samples.") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -73,10 +87,15 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def covered(results: Mapping[str, Any], task: str) -> Mapping[str, Any]:
+    """What the results say of how much of `task` was asked, see `runs.coverage`; empty where they say nothing."""
+    told = _mapping(_mapping(results.get("protocol")).get("coverage"))
+    return _mapping(told.get(task, told))
+
+
 def check_rows(path: Path, task: str, results: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Raises `InputError` unless `rows`, of the samples file `path`, are all that the results of `task` are of."""
-    covered = _mapping(_mapping(results.get("protocol")).get("coverage"))
-    asked = _mapping(covered.get(task, covered)).get("asked")
+    asked = covered(results, task).get("asked")
     there = len({row["doc_id"] for row in rows})
     if isinstance(asked, int) and there != asked:
         raise InputError(f"{path} has the rows of {there} questions, and {asked} were asked.")
@@ -89,13 +108,12 @@ def why_not_whole(path: Path) -> str:
     """A sentence where the results file `path` or its tasks' rows are missing, damaged or disagree; empty otherwise."""
     try:
         results = read_results_file(path)
-        tasks = tasks_of(results)
-        for task in tasks:
+        for task in tasks_of(results):
             samples = samples_file(path, task)
             check_rows(samples, task, results, read_rows(samples))
     except InputError as error:
         return str(error)
-    return "" if tasks else f"{path} has the results of no task."
+    return ""
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

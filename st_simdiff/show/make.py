@@ -12,6 +12,7 @@ from typing import TextIO
 import torch
 from tqdm import tqdm
 
+from st_simdiff.checks import check_frames
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.files import write_whole
 from st_simdiff.methods.base import Method
@@ -46,7 +47,7 @@ def make_pictures(options: argparse.Namespace) -> list[Path]:
     patches = _patches(options.patches)
     _refuse_contradictions(options)
     folder = writable(output_folder(options))
-    with tqdm(total=2 * options.frames + len(methods) + 6, unit="step", leave=False) as bar:
+    with tqdm(total=2 * options.frames + len(methods) + 6, unit="step", leave=False, disable=None) as bar:
 
         def progress(words: str) -> None:
             bar.set_description(words)
@@ -182,8 +183,7 @@ def _patches(text: str | None) -> tuple[int, int] | None:
 
 
 def _refuse_contradictions(options: argparse.Namespace) -> None:
-    if options.frames < 1:
-        raise InputError(f"--frames is the number of frames to look at, at least 1, got {options.frames}.")
+    check_frames("--frames", options.frames)
     if options.model_path is None:
         for name in ("question", "model_args"):
             if getattr(options, name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from st_simdiff.parsing import number, whole
 from st_simdiff.vocabulary import DEFAULT_METHOD, DEFAULT_RETENTION, TAU_DIFF, TAU_SIM
 
 DEFAULT_FRAMES = 32
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--compare", help="comma-separated methods, shown side by side; instead of --method")
     add(
         "--retention",
-        type=float,
+        type=number,
         default=DEFAULT_RETENTION,
         help=f"share of tokens to keep, in (0, 1]; default: {DEFAULT_RETENTION}",
     )
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number_or_name,
         help=f"a temporal edge of cosine below it ends in an event; default: {TAU_DIFF}",
     )
-    add("--frames", type=int, default=DEFAULT_FRAMES, help="evenly spaced frames to look at; default: 32")
+    add("--frames", type=whole, default=DEFAULT_FRAMES, help="evenly spaced frames to look at; default: 32")
     add("--patches", help="rows x columns of a frame, such as 14x14 (LLaVA-Video's); default: about 196 square ones")
     add(
         "--model_path",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from st_simdiff.checks import check_frames
 from st_simdiff.errors import InputError
 from st_simdiff.videos.frames import sample_frames
 from st_simdiff.videos.workers import VideoWorkers
@@ -40,8 +41,7 @@ def read_clip(path: str | Path, count: int, *, repeat: bool = False) -> Clip:
     Raises `InputError` for a file that is missing, damaged or has no picture.
     """
     path = Path(path)
-    if count < 1:
-        raise InputError(f"frames is the number of frames to look at, at least 1, got {count}.")
+    check_frames("frames", count)
     if path.is_dir():
         raise InputError(f"{path} is a folder; a video file is needed.")
     try:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from st_simdiff.errors import InputError
+from st_simdiff.checks import check_frames, check_names, check_range
 from st_simdiff.videos.decoders import read_here
 from st_simdiff.videos.record import SampledVideo
-from st_simdiff.videos.sampling import Sampling, frame_indices
+from st_simdiff.videos.sampling import FPS, Sampling, frame_indices
 from st_simdiff.videos.settings import Decoder, ReadSettings
 
 if TYPE_CHECKING:
     from st_simdiff.videos.workers import VideoWorkers
+
+SETTINGS = frozenset(field.name for field in dataclasses.fields(ReadSettings))
 
 
 def sample_frames(
@@ -32,8 +34,9 @@ def sample_frames(
     harm; None decodes in this one. Raises `VideoError` for a file that is missing, is no video, has no frames or is
     damaged; `InputError`, a ValueError, for a setting out of range or a missing package.
     """
-    if max_frames < 1 or not 0 < fps < math.inf:
-        raise InputError(f"max_frames must be at least 1 and fps above 0, got {max_frames} and {fps}.")
+    check_frames("max_frames", max_frames)
+    check_range("fps", fps, *FPS, "the frames to take a second")
+    check_names("setting of sample_frames", settings, SETTINGS - {"decoder"})
     reading = ReadSettings(decoder=decoder, **settings)
     return read_frames(
         path, lambda total, rate: frame_indices(total, rate, max_frames, fps, force_sample), reading, workers

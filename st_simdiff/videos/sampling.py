@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+FPS = (1e-4, 1e4)
+"""Frames a second that can be asked for."""
+
 Sampling = Callable[[int, float], tuple[list[int], list[float]]]
 """From the number of frames and the frames a second to the numbers of those wanted, ascending, and their times in
 seconds."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from st_simdiff.errors import InputError, unknown
+from st_simdiff.checks import check_range
+from st_simdiff.errors import unknown
 
 Decoder = Literal["auto", "pyav", "decord", "torchcodec"]
 FrameChoice = Literal["exact", "nearest_key_frame"]
+
+TIME_LIMIT = (0.01, 1e6)
+"""Seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +43,7 @@ class ReadSettings:
         for name, value, kind in (("decoder", self.decoder, Decoder), ("frame choice", self.frame_choice, FrameChoice)):
             if value not in get_args(kind):
                 raise unknown(f"video {name}", value, get_args(kind))
-        if self.threads < 1:
-            raise InputError(f"threads is the number of the decoder's threads, at least 1, got {self.threads}.")
-        if not 0 <= self.damaged_share <= 1:
-            raise InputError(f"damaged_share is a share between 0 and 1, got {self.damaged_share}.")
-        if self.max_frame_pixels < 1:
-            raise InputError(
-                f"max_frame_pixels is the most pixels of a frame, at least 1, got {self.max_frame_pixels}."
-            )
-        if not 0 < self.video_time_limit < math.inf:
-            raise InputError(
-                f"video_time_limit is the seconds that a video may take, above 0, got {self.video_time_limit}."
-            )
+        check_range("threads", self.threads, 1, 1024, "the number of the decoder's threads")
+        check_range("damaged_share", self.damaged_share, 0, 1, "a share of a video's frames")
+        check_range("max_frame_pixels", self.max_frame_pixels, 1, 2**31, "the most pixels of a frame")
+        check_range("video_time_limit", self.video_time_limit, *TIME_LIMIT, "the seconds that a video may take")

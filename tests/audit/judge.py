@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 LONGEST = 20.0
 """Seconds that a refusal may take."""
+MOST_MEMORY = 4 * 2**30
+"""Bytes that a refusal may take beside what the process has."""
 REFUSALS = (ValueError, OSError, SystemExit)
 
 
@@ -18,6 +24,17 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Inside the block more than `MOST_MEMORY` is a MemoryError."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + MOST_MEMORY, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
 def faults_of(act: Callable[[], object], untouched: Path, names: Path | None = None) -> list[str]:
     """What is wrong with how `act` refuses its input; empty if nothing is.
 
@@ -25,7 +42,8 @@ def faults_of(act: Callable[[], object], untouched: Path, names: Path | None = N
     """
     before, started, said, faults = contents(untouched), time.monotonic(), "", []
     try:
-        act()
+        with little_memory():
+            act()
         faults.append("accepted in silence")
     except REFUSALS as error:
         said = str(error)

@@ -251,7 +251,7 @@ def test_frames_that_cost_the_same():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--frames", "64,x"], "--frames takes comma-separated whole numbers from 1 on, got '64,x'."),
+        (["--frames", "64,x"], "--frames takes comma-separated whole numbers from 1 on, got '64,x'; at"),
         (["--batch", "0"], "--batch takes comma-separated whole numbers"),
         (["--methods", "fastw"], "fastv"),
         (["--retention", "1.5"], "retention"),

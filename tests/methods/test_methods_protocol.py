@@ -272,8 +272,10 @@ def test_settings_are_named_and_fixed(name: str) -> None:
     method = make_method(name, retention=0.5)
     with pytest.raises(FrozenInstanceError):
         method.retention = 0.3
-    with pytest.raises(TypeError):
+    with pytest.raises(InputError, match=r"Settings are given by name, as \w+\(retention=0.3\), got 0.5"):
         METHODS[name](0.5)
+    with pytest.raises(InputError, match="Did you mean 'retention'"):
+        METHODS[name](retentoin=0.5)
 
 
 @pytest.mark.parametrize("name", ["fastv", "importance", "sttm"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tiny_checkpoints import QWEN_IMAGE, QWEN_VIDEO, VISION_END, VISION_START, save, template, tokenizer_with
 
 HIDDEN = 128
@@ -68,8 +69,9 @@ def write_qwen2_5_vl(folder: Path) -> Path:
 
 
 def qwen3_processor(tokenizer: transformers.PreTrainedTokenizerFast, chat: str) -> transformers.ProcessorMixin:
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # vLLM normalises images and videos alike
     return transformers.Qwen3VLProcessor(
-        transformers.Qwen2VLImageProcessor(**sizes(16, 64)),
+        transformers.Qwen2VLImageProcessor(**sizes(16, 64), **half),
         tokenizer,
         transformers.Qwen3VLVideoProcessor(**sizes(16, 4096)),
         chat_template=chat,
@@ -93,6 +95,7 @@ def write_qwen3_vl_moe(folder: Path) -> Path:
     tokenizer, special, chat = qwen_parts()
     vision = QWEN3_VISION | {"deepstack_visual_indexes": [0, 1, 2]}
     experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "decoder_sparse_step": 1}
+    experts["norm_topk_prob"] = True  # of published checkpoints; transformers has no such setting, vLLM reads it
     text = text_config(len(tokenizer), head_dim=32, rope_parameters=QWEN3_ROPE, **experts)
     config = transformers.Qwen3VLMoeConfig(vision_config=vision, text_config=text, tie_word_embeddings=False, **special)
     model = transformers.Qwen3VLMoeForConditionalGeneration(config)
@@ -125,7 +128,12 @@ def write_llava_onevision(folder: Path) -> Path:
     )
     model = stretch(transformers.LlavaOnevisionForConditionalGeneration(config))
     model.model.image_newline.data.normal_(0, 0.5)
-    return save(folder, model, processor)
+    save(folder, model, processor)
+    weights = folder / "model.safetensors"
+    tower = "vision_tower."  # published checkpoints have one level more there
+    renamed = {name.replace(tower, f"{tower}vision_model."): value for name, value in load_file(weights).items()}
+    save_file(renamed, weights, {"format": "pt"})
+    return folder
 
 
 WRITERS: dict[str, Callable[[Path], Path]] = {

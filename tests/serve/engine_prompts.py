@@ -17,7 +17,9 @@ PROMPTS = {
     "text": (SYSTEM + "Hello.", (), ()),
 }
 """By name: the text, the seeds of its videos, and those of its images."""
-FRAMES = {0: 16, 1: 16, 2: 10, 3: 16, 5: 12}
+LONG = {"long video": (SYSTEM + "VIDEO What happens?", (7,), ())}
+FRAMES = {0: 16, 1: 16, 2: 10, 3: 16, 5: 12, 7: 128}
+"""Of each video; LLaVA-OneVision's have 16, since transformers wants equally many in one prompt."""
 QWEN = {"VIDEO": "<|vision_start|><|video_pad|><|vision_end|>", "IMAGE": "<|vision_start|><|image_pad|><|vision_end|>"}
 PLACEHOLDERS = {"llava_onevision": {"VIDEO": "<video>", "IMAGE": "<image>"}}
 
@@ -34,6 +36,10 @@ def draw_clip(seed: int, frames: int, height: int = 112, width: int = 160) -> np
     return np.clip(clip + random.integers(-6, 7, clip.shape), 0, 255).astype(np.uint8)
 
 
+def draw_video(family: str, seed: int) -> np.ndarray:
+    return draw_clip(seed, 16 if family == "llava_onevision" else FRAMES[seed])
+
+
 def draw_picture(seed: int, side: int = 112) -> Image.Image:
     return Image.fromarray(draw_clip(seed, 1, side, side)[0])
 
@@ -44,9 +50,12 @@ def video_metadata(frames: int, rate: float) -> dict:
     return {"fps": rate, "video_backend": "opencv", **indices}
 
 
-def frame_rate(family: str) -> float:
-    """transformers and vLLM count text behind a Qwen2.5-VL video alike only where it is shorter than it is wide."""
-    return 8.0 if family == "qwen2_5_vl" else 2.0
+def frame_rate(family: str, name: str) -> float:
+    """Frames a second of a prompt's videos. transformers and vLLM count text behind a Qwen2.5-VL video alike only where
+    it is shorter than it is wide; temporal positions above 256 need a slow one."""
+    if family != "qwen2_5_vl":
+        return 2.0
+    return 0.5 if name in LONG else 8.0
 
 
 def prompt_text(family: str, text: str) -> str:

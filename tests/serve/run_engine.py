@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine_prompts import FRAMES, PROMPTS, draw_clip, draw_picture, frame_rate, prompt_text, video_metadata
+from engine_prompts import LONG, PROMPTS, draw_picture, draw_video, frame_rate, prompt_text, video_metadata
 from vllm import LLM, SamplingParams
 
 TOKENS = 8
@@ -27,11 +27,11 @@ DEFAULTS = {
 
 
 def request(family: str, name: str, retention: float | None) -> dict[str, Any]:
-    text, videos, images = PROMPTS[name]
+    text, videos, images = (PROMPTS | LONG)[name]
     data: dict[str, Any] = {}
     if videos:
-        clips = [draw_clip(seed, FRAMES[seed]) for seed in videos]
-        rate = frame_rate(family)
+        clips = [draw_video(family, seed) for seed in videos]
+        rate = frame_rate(family, name)
         with_metadata = [(clip, video_metadata(len(clip), rate) | {"do_sample_frames": False}) for clip in clips]
         data["video"] = clips if family == "llava_onevision" else with_metadata
     if images:
@@ -42,12 +42,11 @@ def request(family: str, name: str, retention: float | None) -> dict[str, Any]:
     return asked
 
 
-def record_reductions() -> list[dict[str, Any]]:
-    """Where every reduction of this process is written down from now on."""
+def record_reductions(records: list[dict[str, Any]], positions: list[list[list[int]]]) -> None:
+    """Writes every reduction of this process down from now on, and the last positions of a prompt with media."""
     from st_simdiff.serve.vllm import model
 
-    records: list[dict[str, Any]] = []
-    reduce_video = model.reduce_video
+    reduce_video, place_items = model.reduce_video, model.place_items
 
     def recording(method: Any, features: Any, grid: Any, num_layers: int) -> Any:
         reduction = reduce_video(method, features, grid, num_layers)
@@ -58,13 +57,20 @@ def record_reductions() -> list[dict[str, Any]]:
         records.append({"grid": shape, "count": grid.count, "kept": reduction.kept.tolist(), "same": same})
         return reduction
 
-    model.reduce_video = recording
-    return records
+    def placing(*arguments: Any) -> Any:
+        embeddings, placed = place_items(*arguments)
+        positions[:] = placed.tolist()
+        return embeddings, placed
+
+    model.reduce_video, model.place_items = recording, placing
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     family = job["family"]
-    records = record_reductions() if job.get("record") else []
+    records: list[dict[str, Any]] = []
+    positions: list[list[list[int]]] = []
+    if job.get("record"):
+        record_reductions(records, positions)
     llm = LLM(model=job["checkpoint"], **(DEFAULTS | job.get("options", {})))
     records.clear()  # those of the dummy videos with which memory was measured
     parameters = SamplingParams(temperature=0, max_tokens=TOKENS, logprobs=5, ignore_eos=True, detokenize=False)
@@ -75,7 +81,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         batches = [requests] if one.get("together") else [[asked] for asked in requests]
         outputs = [output for batch in batches for output in llm.generate(batch, parameters, use_tqdm=False)]
         rounds.append({name: answer(output) for name, output in zip(names, outputs, strict=True)})
-    return {"rounds": rounds, "reductions": records}
+    return {"rounds": rounds, "reductions": records, "positions": positions}
 
 
 def answer(output: Any) -> dict[str, Any]:

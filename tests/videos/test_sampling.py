@@ -136,9 +136,9 @@ def test_files_that_are_no_videos(decoder: str, write_clip, tmp_path: Path) -> N
 def test_settings_out_of_range(real_clips: list[Path]) -> None:
     with pytest.raises(ValueError, match=r"Unknown video decoder 'decrod'\. Did you mean 'decord'\? Valid: auto, "):
         sample_frames(real_clips[0], 8, decoder="decrod")
-    with pytest.raises(ValueError, match="max_frames must be at least 1"):
+    with pytest.raises(ValueError, match="max_frames is a number of frames, a whole number from 1"):
         sample_frames(real_clips[0], 0)
-    with pytest.raises(ValueError, match="fps above 0"):
+    with pytest.raises(ValueError, match="fps is the frames to take a second"):
         sample_frames(real_clips[0], 8, fps=0)
 
 

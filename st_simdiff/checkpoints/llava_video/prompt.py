@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from st_simdiff.checkpoints.llava_video.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
+from st_simdiff.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -15,18 +16,17 @@ ASSISTANT = "<|im_start|>assistant"
 END_OF_TURN = "<|im_end|>"
 
 
-TEMPLATES = ("qwen_1_5",)
-"""Names of the conversation template, the only one that these checkpoints were trained with."""
-
-
 def build_prompt(
     question: str, instruction: str | None = None, *, video: bool = True, answer: str | None = None
 ) -> str:
     """The text that asks `question` about a video and leaves the answer to the assistant.
 
     instruction: a line before the question, such as `st_simdiff.videos.time_instruction`. video: False for a
-    plain question. answer: the assistant's turn, closed; None leaves it open.
+    plain question. answer: the assistant's turn, closed; None leaves it open. Raises `InputError` for a text with
+    `<image>` in it.
     """
+    if any(DEFAULT_IMAGE_TOKEN in text for text in (question, answer or "")):
+        raise InputError(f"{DEFAULT_IMAGE_TOKEN} stands for the video in a prompt: a question cannot contain it.")
     lines = [DEFAULT_IMAGE_TOKEN] if video else []
     lines += [line for line in (instruction, question) if line is not None]
     turns = (SYSTEM, f"{USER}\n" + "\n".join(lines))

@@ -6,6 +6,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
+from st_simdiff.errors import InputError
 
 VIDEO_TOKEN = "<vila/video>"
 SYSTEM = "You are a helpful assistant"
@@ -13,7 +14,12 @@ SYSTEM = "You are a helpful assistant"
 
 
 def build_prompt(question: str, *, video: bool = True) -> str:
-    """The text that asks `question` about a video and leaves the answer to the assistant."""
+    """The text that asks `question` about a video and leaves the answer to the assistant.
+
+    Raises `InputError` for a question with `<vila/video>` in it.
+    """
+    if VIDEO_TOKEN in question:
+        raise InputError(f"{VIDEO_TOKEN} stands for the video in a prompt: a question cannot contain it.")
     turns = (("system", SYSTEM), ("user", (VIDEO_TOKEN if video else "") + question))
     return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + "<|im_start|>assistant\n"
 

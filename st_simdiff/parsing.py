@@ -1,0 +1,54 @@
+"""A command line whose mistakes are told in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from st_simdiff.errors import InputError, unknown
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes options by their full names alone. Raises `InputError` for whatever it does not understand."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **settings})
+
+    def error(self, message: str) -> NoReturn:
+        told = message.removeprefix("argument ")
+        raise InputError(f"{self.prog}: {told[:1]}{told[1:]}.")
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        """As the base class, but that nothing may be left over."""
+        for argument in args or ():
+            name, _, value = argument.partition("=")
+            if name.startswith("-") and value == "--":  # argparse would make it a list
+                raise InputError(f"{self.prog}: {name} needs a value, got '--'.")
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            raise self._not_understood(left[0])
+        return found, left
+
+    def _not_understood(self, argument: str) -> InputError:
+        name = argument.partition("=")[0]
+        if name.startswith("-"):
+            options = [option for option in self._option_string_actions if option.startswith("--")]
+            return unknown(f"option of {self.prog}", name, options)
+        return InputError(f"{self.prog} does not understand {argument!r}: it takes no such argument.")
+
+
+def whole(text: str) -> int:
+    """A type of options."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a whole number is needed, got {text!r}") from None
+
+
+def number(text: str) -> float:
+    """A type of options."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"a number is needed, got {text!r}") from None
