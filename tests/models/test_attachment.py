@@ -15,6 +15,7 @@ from reference import decoder_of
 from zoo import ZOO, Image, Text, Video
 
 from st_simdiff import InputError, STSimDiff, attach, compress, make_method
+from st_simdiff.models.memory import resident_bytes
 
 METHOD = STSimDiff(retention=0.3)
 ROW = [Text(5), Video(5), Text(7, 1)]
@@ -256,6 +257,27 @@ def test_the_hooks_and_the_memory_do_not_grow():
         attachment.detach()
 
 
+@pytest.mark.slow
+def test_a_thousand_requests_take_no_more_memory():
+    """Resident memory of the last quarter within 1 % of the second's."""
+    zoo = ZOO["LLaVA-OneVision"]
+    methods = [METHODS[name] or make_method("full") for name in METHODS]
+    attachment = attach(zoo.model, METHOD)
+    resident, hooks = [], []
+    try:
+        for request in range(1000):
+            with attachment.using(methods[request % len(methods)]):
+                answer(zoo, ROWS[request % len(ROWS)], steps=2)
+            resident.append(resident_bytes("VmRSS"))
+            if request % 100 == 99:
+                hooks.append(hooks_of(zoo.model))
+    finally:
+        attachment.detach()
+    second, last = (sum(resident[start : start + 250]) / 250 for start in (250, 750))
+    assert abs(last / second - 1) < 0.01
+    assert all(one == hooks[0] for one in hooks)
+
+
 # --- the trace ---
 
 
@@ -333,10 +355,12 @@ def test_an_adapter_and_a_wrapper_are_looked_into():
         tokens = adapted.generate(**inputs, max_new_tokens=3, do_sample=False)
     assert tokens.tolist() == expected
     assert trace.last.kept == 18
-    with (
-        pytest.raises(InputError, match=r"compress the one inside \(.module\)"),
-        compress(torch.nn.DataParallel(zoo.model), METHOD),
-    ):
+    parallel = torch.nn.DataParallel(zoo.model)
+    with compress(parallel, METHOD) as trace:  # without a GPU, and with one, it calls the module itself
+        parallel(**inputs)
+    assert trace.last.kept == 18
+    parallel.device_ids = [0, 1]
+    with pytest.raises(InputError, match=r"compress the one inside \(.module\)"), compress(parallel, METHOD):
         pass
 
 

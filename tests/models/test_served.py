@@ -87,3 +87,14 @@ def test_the_table_of_families_is_up_to_date():
         assert row.startswith(f"| {family.name} | {family.checkpoints} |")
     with pytest.raises(InputError, match="needs the lines"):
         with_table(f"{END}\n{BEGIN}")
+
+
+def test_a_function_that_somebody_has_put_on_the_model_stays():
+    model = ZOO["Qwen2-VL"].model
+    vars(model)["generate"] = own = model.generate
+    try:
+        with compress(model, STSimDiff(retention=0.5)):
+            assert vars(model)["generate"] is not own
+        assert vars(model)["generate"] is own
+    finally:
+        del model.generate

@@ -94,12 +94,31 @@ def write_qwen3_vl(folder: Path) -> Path:
 def write_qwen3_vl_moe(folder: Path) -> Path:
     tokenizer, special, chat = qwen_parts()
     vision = QWEN3_VISION | {"deepstack_visual_indexes": [0, 1, 2]}
-    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "decoder_sparse_step": 1}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "decoder_sparse_step": 1}
     experts["norm_topk_prob"] = True  # of published checkpoints; transformers has no such setting, vLLM reads it
     text = text_config(len(tokenizer), head_dim=32, rope_parameters=QWEN3_ROPE, **experts)
     config = transformers.Qwen3VLMoeConfig(vision_config=vision, text_config=text, tie_word_embeddings=False, **special)
     model = transformers.Qwen3VLMoeForConditionalGeneration(config)
-    return save(folder, stretch(model), qwen3_processor(tokenizer, chat))
+    save(folder, stretch(model), qwen3_processor(tokenizer, chat))
+    weights = folder / "model.safetensors"  # published experts are (experts, in, out)
+    loaded = {
+        name: value.mT.contiguous() if ".experts." in name else value for name, value in load_file(weights).items()
+    }
+    save_file(loaded, weights, {"format": "pt"})
+    return folder
+
+
+def write_qwen3_5(folder: Path) -> Path:
+    tokenizer, special, chat = qwen_parts()
+    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 32}
+    linear |= {"linear_value_head_dim": 32, "layer_types": ["linear_attention", "full_attention"] * 2}
+    rope = QWEN3_ROPE | {"partial_rotary_factor": 1.0}
+    text = text_config(len(tokenizer), head_dim=32, rope_parameters=rope, **linear)
+    config = transformers.Qwen3_5Config(
+        vision_config=QWEN3_VISION, text_config=text, tie_word_embeddings=False, **special
+    )
+    model = transformers.Qwen3_5ForConditionalGeneration(config)
+    return save(folder, stretch(model, 2), qwen3_processor(tokenizer, chat))
 
 
 def write_llava_onevision(folder: Path) -> Path:
@@ -140,6 +159,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "qwen2_5_vl": write_qwen2_5_vl,
     "qwen3_vl": write_qwen3_vl,
     "qwen3_vl_moe": write_qwen3_vl_moe,
+    "qwen3_5": write_qwen3_5,
     "llava_onevision": write_llava_onevision,
 }
 

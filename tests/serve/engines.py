@@ -18,28 +18,29 @@ PRUNED = {"video_pruning_rate": 0.7, "hf_overrides": {"st_simdiff": {"method": "
 RETENTION = 0.3
 
 
+def engine_environment(cpu_plugin: Path) -> dict[str, str]:
+    """The environment of an engine in one process, on one thread. cpu_plugin: as `write_cpu_plugin` made it."""
+    paths = [str(cpu_plugin), str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+
+
 class Engines:
     """folder: where checkpoints and results go."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.cpu_plugin = write_cpu_plugin(folder / "cpu_plugin")
+        self.environment = engine_environment(write_cpu_plugin(folder / "cpu_plugin"))
         self.checkpoint = cache(lambda family: write_checkpoint(family, folder / family))
         self.run = cache(self._run)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        paths = [str(self.cpu_plugin), str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-        return os.environ | {
-            "PYTHONPATH": os.pathsep.join(paths),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "VLLM_LOGGING_LEVEL": "ERROR",
-            "VLLM_NO_USAGE_STATS": "1",
-        }
 
     def _run(self, name: str, family: str, job: str, environment: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
         """The result of a job, given as JSON without family and checkpoint."""

@@ -53,6 +53,7 @@ def load_llava_video(
     vision_tower: str | Path | Mapping[str, Any] | SiglipVisionConfig | None = None,
     overwrite_config: Mapping[str, Any] | None = None,
     frames_per_chunk: int = 16,
+    quantization_config: Any = None,
 ) -> LoadedLlavaVideo:
     """Load the checkpoint `path`, in the layout that LLaVA-Video was published in.
 
@@ -62,10 +63,12 @@ def load_llava_video(
     module names to devices; None is the CPU. vision_tower: the shape of the tower where config.json does not tell, see
     `config.read_config`. overwrite_config: entries of config.json to replace. frames_per_chunk: frames that go through
     the tower at once.
+    quantization_config: None, there is no 4- or 8-bit loading.
     The weights go straight to their device and dtype, the vocabulary is cut to the tokenizer's.
     Raises FileNotFoundError or ValueError, in one sentence, for a folder that is no such checkpoint or not a whole one,
     and for a device that is not there.
     """
+    check_not_quantised(quantization_config)
     if dtype not in DTYPES:
         raise unknown("dtype", str(dtype), map(str, DTYPES))
     if attn_implementation not in get_args(AttnImplementation):
@@ -104,6 +107,15 @@ def load_llava_video(
         )
     max_length = config.text.max_position_embeddings
     return LoadedLlavaVideo(tokenizer, model.eval(), build_image_processor(config.vision), max_length)
+
+
+def check_not_quantised(quantization_config: Any) -> None:
+    """Raises ValueError for any quantization_config but None."""
+    if quantization_config is not None:
+        raise ValueError(
+            f"This loader reads weights in float32, float16 or bfloat16 and does not quantise them: leave out "
+            f"quantization_config, got {type(quantization_config).__name__}."
+        )
 
 
 def check_layers(config: LlavaVideoConfig, weights: CheckpointFiles) -> None:

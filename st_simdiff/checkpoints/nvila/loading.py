@@ -20,7 +20,7 @@ from transformers import (
 from st_simdiff.checkpoints.code import report_code
 from st_simdiff.checkpoints.hub import NVILA, locate
 from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
-from st_simdiff.checkpoints.llava_video.loading import load_tokenizer, read_generation_config
+from st_simdiff.checkpoints.llava_video.loading import check_not_quantised, load_tokenizer, read_generation_config
 from st_simdiff.checkpoints.nvila.config import PART, VideoPath, read_config
 from st_simdiff.checkpoints.nvila.modeling import Nvila
 from st_simdiff.checkpoints.tensors import check_dtype, check_finite, stored_tensors
@@ -46,6 +46,7 @@ def load_nvila(
     attn_implementation: AttnImplementation = "sdpa",
     video: VideoPath | None = None,
     frames_per_chunk: int = 16,
+    quantization_config: Any = None,
 ) -> LoadedNvila:
     """Load the checkpoint `path`: config.json, llm/, vision_tower/ and mm_projector/.
 
@@ -53,9 +54,11 @@ def load_nvila(
     `owner/name@revision`. A folder is loaded without looking for a network.
     video: "tsp" averages every 8 frames after the projector, "frames" makes every frame an image of its own (the newest
     code of the official repository); else as the checkpoint says. frames_per_chunk: frames that go through the tower at
-    once. Raises FileNotFoundError or ValueError, in one sentence, for a folder that is no such checkpoint, or whose
-    weights are not exactly the model's.
+    once. quantization_config: None, there is no 4- or 8-bit loading.
+    Raises FileNotFoundError or ValueError, in one sentence, for a folder that is no such checkpoint, or whose weights
+    are not exactly the model's.
     """
+    check_not_quantised(quantization_config)
     folder = locate(path, NVILA).folder
     report_code(folder)
     config = read_config(folder, video)

@@ -109,6 +109,8 @@ def unwrapped(model: Any) -> Any:
     if kind == "OptimizedModule":
         return unwrapped(model._orig_mod)
     if kind == "DataParallel":
+        if len(model.device_ids) < 2:  # then it calls the module itself
+            return unwrapped(model.module)
         raise InputError("DataParallel runs copies of the model: compress the one inside (.module) and call that.")
     return model
 

@@ -18,6 +18,8 @@ def load_pretrained_model(
     model_path: str | Path,
     model_base: str | None,
     model_name: str,
+    load_8bit: bool = False,
+    load_4bit: bool = False,
     *,
     device_map: DeviceMap = "auto",
     torch_dtype: str | torch.dtype = "float16",
@@ -29,6 +31,10 @@ def load_pretrained_model(
     model_base: None, these checkpoints are whole. model_name: not used, the checkpoint's config says what it is.
     """
     del model_name
+    if load_8bit or load_4bit:
+        raise ValueError(
+            "LLaVA-Video is loaded in float32, float16 or bfloat16, not quantised: leave out load_8bit and load_4bit."
+        )
     if model_base is not None:
         raise ValueError(f"LLaVA-Video checkpoints are whole, without a base model; got model_base={model_base!r}.")
     if isinstance(torch_dtype, str):
