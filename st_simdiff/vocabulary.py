@@ -53,7 +53,7 @@ LLAVA_VIDEO_DEFAULTS = {
 
 WITHOUT_EFFECT = frozenset(
     {"pretrained", "device", "device_map", "journal", "batch_size", "max_batch_size"}
-    | {"decode_ahead", "video_cache", "video_cache_gb", "video_time_limit"}
+    | {"decode_ahead", "frames_per_read", "video_cache", "video_cache_gb", "video_time_limit"}
 )
 """model_args that say where and not what is computed, and the checkpoint's."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -71,7 +72,7 @@ class VideoAnswerer:
         self.tokenizer = loaded.tokenizer
         self.image_processor = loaded.image_processor
         self.model = loaded.model.eval()
-        self.reader = FrameReader(sample, self.image_processor, self.dtype, VideoWorkers())
+        self.reader = FrameReader(sample, self.image_processor, self.dtype, VideoWorkers(), arguments.frames_per_read)
         self.viewer = Viewer(self.model, self._preparer(), device, arguments.decode_ahead)
         self.warm = False
 
@@ -129,7 +130,7 @@ class VideoAnswerer:
         """The prompt for `question`, with the frames of `video` sampled and preprocessed anew."""
         if video is None:
             return self._prompt(question, None)
-        pixels = self.reader(video)
+        pixels = replace(self.reader, frames_per_read=sys.maxsize)(video)
         question = self._instructed(question, pixels)
         return self._prompt(question, video, [pixels.values.to(self.device)])
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from st_simdiff.checks import check_frames, check_range, is_number
+from st_simdiff.checks import check_frames, check_range, is_number, is_whole
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
 from st_simdiff.model_args import read_value
 from st_simdiff.videos.decoders import check_decoder
+from st_simdiff.videos.reading import FRAMES_PER_READ
 from st_simdiff.videos.sampling import FPS
 from st_simdiff.videos.settings import Decoder, FrameChoice, ReadSettings
 from st_simdiff.vocabulary import LLAVA_VIDEO_DEFAULTS
@@ -70,6 +71,8 @@ class AnsweringArguments(ReadingArguments):
     video_cache: folder in which the features of every video are kept for other processes and later runs, at most
         video_cache_gb of them; None keeps those of the last video alone, in memory.
     decode_ahead: videos that are read while the model works on another one.
+    frames_per_read: a video of more frames is read and encoded in parts of so many, a multiple of 16; features and
+        kept tokens are the same.
     share_prefix: go on from the keys and values of an earlier prompt about the same video, where the method allows it.
     """
 
@@ -83,6 +86,7 @@ class AnsweringArguments(ReadingArguments):
     video_cache: str | None = None
     video_cache_gb: float = 20
     decode_ahead: int = 2
+    frames_per_read: int = FRAMES_PER_READ
     share_prefix: bool = LLAVA_VIDEO_DEFAULTS["share_prefix"]
 
     def __post_init__(self) -> None:
@@ -93,6 +97,10 @@ class AnsweringArguments(ReadingArguments):
             raise InputError(f"The model answers one question at a time: batch_size is 1, got {self.batch_size}.")
         check_range("video_cache_gb", self.video_cache_gb, *CACHE_GB, meaning="how much the folder may hold")
         check_range("decode_ahead", self.decode_ahead, 0, MOST_AHEAD, meaning="how many videos to read ahead")
+        if not is_whole(self.frames_per_read, 1) or self.frames_per_read % 16:
+            raise InputError(
+                f"frames_per_read is how many frames to read at a time, a multiple of 16, got {self.frames_per_read!r}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

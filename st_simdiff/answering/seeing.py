@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
+
 from st_simdiff.answering.decode_ahead import DecodeAhead
 from st_simdiff.answering.plain import moved
 from st_simdiff.answering.preparing import Features, FileIdentity, Prepared, Preparer, chooses, identify
@@ -15,6 +17,7 @@ from st_simdiff.methods.base import Method
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.families.llava_video import encode_video
 from st_simdiff.models.prefix import ChoosesOnce, Prefix
+from st_simdiff.videos.reading import Pixels
 from st_simdiff.videos.video_cache import Claim
 from st_simdiff.vocabulary import Counts
 
@@ -109,20 +112,39 @@ class Viewer:
         self._claim = prepared.claim
         with clock.stage("preprocess"):
             features = moved(prepared.features, self.device)
-            pixels = None if features is not None else prepared.pixels.values.to(self.device)
+        seconds = 0.0
         if features is None:
-            with clock.stage("projector"):
-                video = encode_video(self.model, pixels, method.vision_inputs)
-            read = prepared.pixels
-            features = Features(video, read.times, read.duration, method.vision_inputs, read.reading)
+            features, seconds = self._encode(prepared.pixels, method, clock)
         self.last = self._under(method, prepared.identity, features, prepared.key)
         self.last.features_stored = prepared.features is not None
         return self.last, {
             "reused_features": int(prepared.features is not None),
             "waited_ms": round(1e3 * waited, 3),
-            "read_ms": round(1e3 * prepared.pixels.seconds, 3) if prepared.pixels is not None else 0.0,
+            "read_ms": round(1e3 * seconds, 3),
             **_told(features),
         }
+
+    def _encode(self, pixels: Pixels, method: Method, clock: StageClock) -> tuple[Features, float]:
+        """The features of a video, part by part where it is read in parts, and the seconds that reading took."""
+        times, record, seconds = pixels.times, pixels.record, pixels.seconds
+
+        def parts() -> Iterator[torch.Tensor]:
+            nonlocal times, record, seconds
+            with clock.stage("preprocess"):
+                first = pixels.values.to(self.device)
+            yield first
+            rest = pixels.rest() if pixels.rest is not None else iter(())
+            while True:
+                with clock.stage("decode"):
+                    part = next(rest, None)
+                if part is None:
+                    return
+                times, record, seconds = times + part.times, record.followed_by(part.record), seconds + part.seconds
+                yield part.values.to(self.device)
+
+        with clock.stage("projector"):
+            video = encode_video(self.model, parts(), method.vision_inputs, frames=pixels.frames)
+        return Features(video, times, pixels.duration, method.vision_inputs, record.as_plain()), seconds
 
     def settle(self) -> None:
         """Stores what is new, and lets other processes read the video. After every question."""

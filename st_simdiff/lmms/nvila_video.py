@@ -61,14 +61,16 @@ class NvilaVideo(LlavaVideo):
     answerer_kind: ClassVar[type[VideoAnswerer]] = NvilaAnswerer
 
 
-def sample_evenly(path: str, count: int, *, workers: VideoWorkers | None = None, **settings: Any) -> SampledVideo:
+def sample_evenly(
+    path: str, count: int, *, workers: VideoWorkers | None = None, part: slice | None = None, **settings: Any
+) -> SampledVideo:
     """`count` frames of the video file from the first to the last, some twice if it has fewer.
 
-    workers, settings, errors: as in `st_simdiff.videos.sample_frames`.
+    workers, part, settings, errors: as in `st_simdiff.videos.sample_frames`.
     """
 
     def sampling(total: int, rate: float) -> tuple[list[int], list[float]]:
         indices = frame_indices(total, count)
         return indices, [index / rate for index in indices]
 
-    return read_frames(path, sampling, ReadSettings(**settings), workers)
+    return read_frames(path, sampling, ReadSettings(**settings), workers, part)

@@ -65,6 +65,11 @@ class ModelCost:
         """N, the visual tokens of so many frames."""
         return -(-frames // self.step_frames) * self.step_tokens
 
+    @property
+    def logits(self) -> int:
+        """FLOPs of the logits of one position."""
+        return 2 * self.decoder.hidden * self.vocabulary
+
     def encoding(self, frames: int) -> int:
         """FLOPs of vision tower and projector, which compression inside the decoder does not change."""
         return self.vision.tower_flops(frames) + self.vision.projector_flops(frames)
@@ -72,7 +77,17 @@ class ModelCost:
     def prefill(self, visual_per_layer: Sequence[int]) -> int:
         """FLOPs of the decoder, given how many visual tokens each of its layers processes."""
         layers = self.decoder.prefill_flops([count + self.text for count in visual_per_layer])
-        return layers + 2 * self.decoder.hidden * self.vocabulary
+        return layers + self.logits
+
+    def another(self, visual_per_layer: Sequence[int], shared_text: int, shared_layers: int) -> int:
+        """FLOPs of the decoder for another question about a video whose prefill is there in the first layers.
+
+        visual_per_layer: as for `prefill`. shared_text: how many of the `text` tokens the prompts share. shared_layers:
+        layers in which the video and those are there: only the new text goes through them. The others see the whole
+        prompt, as the question decides which tokens reach them.
+        """
+        shared = self.decoder.prefill_flops([count + shared_text for count in visual_per_layer[:shared_layers]])
+        return self.prefill(visual_per_layer) - shared
 
     def full(self, frames: int) -> int:
         """FLOPs without compression."""

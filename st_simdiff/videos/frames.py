@@ -26,20 +26,22 @@ def sample_frames(
     decoder: Decoder = "auto",
     *,
     workers: VideoWorkers | None = None,
+    part: slice | None = None,
     **settings: Any,
 ) -> SampledVideo:
     """Decode the frames that `frame_indices` chooses from the video file `path`.
 
     decoder, settings: see `ReadSettings`. workers: processes in which a file that makes a decoder crash or hang does no
-    harm; None decodes in this one. Raises `VideoError` for a file that is missing, is no video, has no frames or is
-    damaged; `InputError`, a ValueError, for a setting out of range or a missing package.
+    harm; None decodes in this one. part: decode only these of the chosen frames. Raises `VideoError` for a file that is
+    missing, is no video, has no frames or is damaged; `InputError`, a ValueError, for a setting out of range or a
+    missing package.
     """
     check_frames("max_frames", max_frames)
     check_range("fps", fps, *FPS, "the frames to take a second")
     check_names("setting of sample_frames", settings, SETTINGS - {"decoder"})
     reading = ReadSettings(decoder=decoder, **settings)
     return read_frames(
-        path, lambda total, rate: frame_indices(total, rate, max_frames, fps, force_sample), reading, workers
+        path, lambda total, rate: frame_indices(total, rate, max_frames, fps, force_sample), reading, workers, part
     )
 
 
@@ -48,7 +50,17 @@ def read_frames(
     sampling: Sampling,
     settings: ReadSettings | None = None,
     workers: VideoWorkers | None = None,
+    part: slice | None = None,
 ) -> SampledVideo:
     """Decode the frames that `sampling` chooses from the video file `path`; the rest as in `sample_frames`."""
     read = read_here if workers is None else workers.read
-    return read(path, sampling, settings or ReadSettings())
+    chosen = 0
+
+    def some(total: int, rate: float) -> tuple[list[int], list[float]]:
+        nonlocal chosen
+        numbers, times = sampling(total, rate)
+        chosen = len(numbers)
+        return (numbers, times) if part is None else (numbers[part], times[part])
+
+    video = read(path, some, settings or ReadSettings())
+    return dataclasses.replace(video, chosen=chosen)

@@ -32,13 +32,27 @@ class ReadRecord:
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return plain | {"taken_at": [round(time, 4) for time in self.taken_at]}
 
+    def followed_by(self, later: ReadRecord) -> ReadRecord:
+        """The record of both parts of one video, of which `later` was read after this one."""
+        return ReadRecord(
+            decoder=self.decoder,
+            shown=self.shown,
+            numbers=self.numbers + later.numbers,
+            taken_at=self.taken_at + later.taken_at,
+            skipped=max(self.skipped, later.skipped),
+            rescaled=self.rescaled + later.rescaled,
+            largest_offset=max(self.largest_offset, later.largest_offset),
+            remarks=tuple(dict.fromkeys(self.remarks + later.remarks)),
+        )
+
 
 @dataclass(frozen=True)
 class SampledVideo:
     """frames: uint8 RGB (T, H, W, 3). times: where each lies for the prompt, seconds. duration: of the whole video,
-    seconds. record: how it was read."""
+    seconds. record: how it was read. chosen: frames that the sampling chose, of which these may be a part."""
 
     frames: np.ndarray
     times: list[float]
     duration: float
     record: ReadRecord
+    chosen: int = 0

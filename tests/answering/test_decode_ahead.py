@@ -17,6 +17,7 @@ from st_simdiff.answering.preparing import Prepared
 from st_simdiff.lmms.llava_video import LlavaVideo
 from st_simdiff.videos import VideoError
 from st_simdiff.videos.reading import FrameReader, Pixels
+from st_simdiff.videos.record import ReadRecord
 from st_simdiff.videos.video_cache import VideoCache
 from st_simdiff.vocabulary import UNREADABLE_ANSWER
 
@@ -24,7 +25,8 @@ LIMIT = 10
 
 
 def pixels_of(path):
-    return Pixels(torch.full((1, 3, 2, 2), float(path)), (0.0,), 1.0, 0.0)
+    record = ReadRecord("none", 1, (0,), (0.0,))
+    return Pixels(torch.full((1, 3, 2, 2), float(path)), (0.0,), 1.0, 0.0, record, 1)
 
 
 def prepared(path):

@@ -6,15 +6,13 @@ from typing import ClassVar
 
 import pytest
 import torch
-from helpers import close, generate, logits_of, options_for
+from helpers import close, generate, logits_of
+from shared_questions import METHOD, PREFIX, QUESTIONS, follow_up, shared_length, together_and_alone
 from toy_methods import Stepwise
 from zoo import LAYERS, ZOO, Text, Video
 
 from st_simdiff import InputError, STSimDiff, attach, compress
 
-METHOD = STSimDiff(retention=0.3, tau_sim=0.8, tau_diff=0.4)
-PREFIX = [Text(5), Video(5), Text(3, 2)]
-QUESTIONS = [Text(7, 1), Text(4, 3), Text(9, 4)]
 FAMILIES = [name for name in ZOO if name not in ("LLaVA-Video", "NVILA")]  # see tests/answering/test_ask_many.py
 
 
@@ -24,42 +22,6 @@ class RenumberedSteps(Stepwise):
 
     name: ClassVar[str] = "renumbered_steps"
     renumbers_positions: ClassVar[bool] = True
-
-
-def shared_length(zoo, prefix=PREFIX):
-    return zoo.prompt(prefix).inputs["input_ids"].shape[1]
-
-
-def follow_up(zoo, question, cache, prefix=PREFIX, **options):
-    """Another question on a cache that is cut back to the prefix."""
-    cache.crop(shared_length(zoo, prefix) - cache.get_seq_length())
-    ids = zoo.prompt([*prefix, question]).inputs["input_ids"]
-    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return generate(zoo, inputs, steps=4, past_key_values=cache, **options)
-
-
-def together_and_alone(zoo, method, prefix=PREFIX):
-    """The logits and kept tokens of three questions on one cache, and of each alone. And how much was fed."""
-    options = options_for(zoo, prefix)
-    lengths, kept = [], ([], [])
-    layer = zoo.model.get_decoder().layers[0]
-    with compress(zoo.model, method, share_prefix=True, **options) as trace:
-        handle = layer.register_forward_pre_hook(
-            lambda _, args, kwargs: lengths.append((args[0] if args else kwargs["hidden_states"]).shape[1]),
-            with_kwargs=True,
-        )
-        outputs = [generate(zoo, zoo.prompt([*prefix, QUESTIONS[0]]).inputs, steps=4)]
-        kept[0].append([video.offsets.tolist() for video in trace.videos])
-        for question in QUESTIONS[1:]:
-            outputs.append(follow_up(zoo, question, outputs[-1].past_key_values, prefix))
-            kept[0].append([video.offsets.tolist() for video in trace.videos])
-        handle.remove()
-    alone = []
-    for question in QUESTIONS:
-        with compress(zoo.model, method, **options) as trace:
-            alone.append(generate(zoo, zoo.prompt([*prefix, question]).inputs, steps=4))
-        kept[1].append([video.offsets.tolist() for video in trace.videos])
-    return outputs, alone, kept, lengths
 
 
 @pytest.mark.parametrize("name", FAMILIES)

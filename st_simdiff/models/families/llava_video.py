@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -99,23 +99,45 @@ class _Prompt(threading.local):
 
 
 def encode_video(
-    model: LlavaVideo, pixels: torch.Tensor, vision_inputs: frozenset[VisionInput] = frozenset()
+    model: LlavaVideo,
+    pixels: torch.Tensor | Iterable[torch.Tensor],
+    vision_inputs: frozenset[VisionInput] = frozenset(),
+    *,
+    frames: int | None = None,
 ) -> EncodedVideo:
     """The frames (T, 3, S, S) through the vision tower once, with what methods ask it to record.
 
     For several prompts about one video: it stands in for the pixels in each of them. Call it outside `compress`.
+    pixels: all frames, or parts of them one after the other, of which one is held at a time; then `frames` is T.
     """
     from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo
 
     if not vision_inputs:
-        return EncodedVideo(model.encode_video(pixels))
+        return EncodedVideo(_encode(model, pixels, frames))
     recorder = SiglipRecorder(model.vision_layers[-1].self_attn)
     try:
         recorder.start(vision_inputs)
-        return EncodedVideo(model.encode_video(pixels), recorder.take())
+        return EncodedVideo(_encode(model, pixels, frames), recorder.take())
     finally:
         for handle in recorder.handles:
             handle.remove()
+
+
+def _encode(model: LlavaVideo, pixels: torch.Tensor | Iterable[torch.Tensor], frames: int | None) -> torch.Tensor:
+    if isinstance(pixels, torch.Tensor):
+        return model.encode_video(pixels)
+    tokens, done = None, 0
+    for part in pixels:
+        encoded = model.encode_video(part)
+        if frames is None or len(part) == frames:
+            return encoded
+        if tokens is None:
+            tokens = encoded.new_empty(frames * len(encoded) // len(part), *encoded.shape[1:])
+        tokens[done : done + len(encoded)] = encoded
+        done += len(encoded)
+    if tokens is None or done != len(tokens):
+        raise InputError(f"The parts of a video of {frames} frames hold other frames than it has.")
+    return tokens
 
 
 def _noted(video: EncodedVideo) -> FrameRecord:
