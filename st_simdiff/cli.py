@@ -21,13 +21,15 @@ class Command:
     """One subcommand. Its modules are imported when it is asked for.
 
     options: module that has `add_arguments(parser)`. module: has `run(options, extra, out)`. needs: what cannot be
-    done where a package is missing, as the subject of a sentence, and the extra that has the package.
+    done where a package is missing, as the subject of a sentence, and the extra that has the package. takes_extra:
+    whether what follows a lone `--` is for it to pass on.
     """
 
     help: str
     options: str
     module: str
     needs: tuple[str, str]
+    takes_extra: bool = False
 
 
 COMMANDS = {
@@ -36,6 +38,7 @@ COMMANDS = {
         "st_simdiff.evaluate.options",
         "st_simdiff.evaluate.evaluation",
         ("An evaluation", "eval"),
+        takes_extra=True,
     ),
     "tables": Command(
         "tables in Markdown, LaTeX and CSV of results, beside the published figures",
@@ -66,6 +69,7 @@ COMMANDS = {
         "st_simdiff.serve.options",
         "st_simdiff.serve.launch",
         ("A server", "vllm"),
+        takes_extra=True,
     ),
     "methods": Command(
         "list the compression methods and their settings",
@@ -112,7 +116,7 @@ def _read(own: Sequence[str], extra: Sequence[str]) -> argparse.Namespace:
     if asked and asked not in COMMANDS:
         raise unknown("command", asked, COMMANDS)
     options = build_parser(asked).parse_args(list(own))
-    if extra and options.command != "eval":
+    if extra and not COMMANDS[options.command].takes_extra:
         raise InputError(f"`st-simdiff {options.command}` takes nothing after --, got {extra[0]!r}.")
     return options
 

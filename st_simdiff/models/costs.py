@@ -20,8 +20,8 @@ def model_cost(model: TransformersModule, *, patches: Side | None = None, text: 
     """What a video costs in `model`, one of the supported families.
 
     patches: rows and columns of a frame's patches, for the Qwen families, whose frames have any size; even numbers.
-    text: tokens of the prompt beside the video. Raises `InputError` for an unsupported model, or where `patches` are
-    needed and not given.
+    text: tokens of the prompt beside the video. Raises `InputError` for an unsupported model, one whose vision tower is
+    not known, or where `patches` are needed and not given.
     """
     family = find_family(model)
     modules: dict[str, TransformersModule] = {}
@@ -32,8 +32,10 @@ def model_cost(model: TransformersModule, *, patches: Side | None = None, text: 
         vision, tokens = _qwen(tower, family.name, patches)
     elif hasattr(tower.config, "downsample_ratio") or "internvl" in tower.config.model_type:
         vision, tokens = _internvl(tower, projector)
-    else:
+    elif tower.config.model_type == "siglip_vision_model":
         vision, tokens = _siglip(model, tower, projector)
+    else:
+        raise InputError(f"The FLOPs of the vision tower of {family.name} are not known.")
     text_model: TransformersModule = family.text_model(model)
     return ModelCost(
         vision=vision,
@@ -109,7 +111,10 @@ def _internvl(tower: TransformersModule, projector: TransformersModule) -> tuple
 
 
 def _qwen(tower: TransformersModule, family: str, patches: Side | None) -> tuple[VisionShape, int]:
-    """Qwen2-VL, Qwen2.5-VL (attention in windows, but for some layers) and Qwen3-VL (a merger for every deepstack)."""
+    """Qwen2-VL, Qwen2.5-VL (attention in windows, but for some layers) and Qwen3-VL (a merger for every deepstack).
+
+    And towers like them: Qwen3.5, the thinkers, EXAONE 4.5, GLM-V.
+    """
     config = tower.config
     merge = config.spatial_merge_size
     if patches is None or any(side < 1 or side % merge for side in patches):
@@ -124,6 +129,7 @@ def _qwen(tower: TransformersModule, family: str, patches: Side | None) -> tuple
         inside = math.prod(sum(part**2 for part in _parts(side, window)) for side in patches)
         pairs = [count**2 if index in config.fullatt_block_indexes else inside for index in range(len(pairs))]
     mergers = [tower.merger, *getattr(tower, "deepstack_merger_list", ())]
+    mergers += [tower.downsample] if hasattr(tower, "downsample") else []
     shape = VisionShape(
         frames=config.temporal_patch_size,
         patches=count,

@@ -13,7 +13,10 @@ from st_simdiff.selection.budget import LayerShape, ModelShape
 
 
 def model_shape(text_model: TransformersModule) -> ModelShape:
-    """The decoder's sizes. Raises `InputError` for layers that cannot be compressed."""
+    """The decoder's sizes. Raises `InputError` for layers that cannot be compressed.
+
+    Of a linear layer the recurrent rule is counted: what kernels that work in chunks do beyond it depends on them.
+    """
     kinds, config = decoder_kinds(text_model.config), _of_layer(text_model.config, 0)
     heads = config.num_attention_heads
     shape = ModelShape(

@@ -89,6 +89,7 @@ class ModelHooks:
         self._tapped: set[int] = set()
         self._changed: set[int] = set()
         self._handles: list[Any] = []
+        family.check_version()
         check_not_replaced(self.text_model)
         check_decoder(self.text_model, family.decoder_arguments)
         self.kinds = decoder_kinds(self.text_model.config)

@@ -152,6 +152,8 @@ def has_rotary_kinds(text_model: TransformersModule) -> bool:
 def rotary_of(text_model: TransformersModule, hidden: torch.Tensor, positions: torch.Tensor, kind: str) -> Any:
     """Cosines and sines of the decoder for layers of `kind`."""
     options = {"layer_type": kind} if has_rotary_kinds(text_model) else {}
+    if positions.dim() == 2 and hasattr(text_model.rotary_emb, "mrope_section"):  # text alone: all axes are the same
+        positions = positions.expand(3, *positions.shape)
     return text_model.rotary_emb(hidden, positions, **options)
 
 

@@ -44,7 +44,7 @@ def decoder_of(model):
     if isinstance(model, LlavaVideo):
         return model.language_model.model
     base = model.base_model
-    return getattr(base, "language_model", None) or getattr(base, "text_model", base)
+    return getattr(base, "language_model", None) or getattr(base, "text_model", None) or model.model
 
 
 def kinds_of(decoder):
@@ -142,7 +142,10 @@ def parameters(module):
 
 def rotary_of(decoder, hidden, sequence, index):
     kind = {"layer_type": kinds_of(decoder)[index]} if "layer_type" in parameters(decoder.rotary_emb) else {}
-    return decoder.rotary_emb(hidden, sequence.positions[index], **kind)
+    positions = sequence.positions[index]
+    if positions.dim() == 2 and hasattr(decoder.rotary_emb, "mrope_section"):
+        positions = positions.expand(3, *positions.shape)
+    return decoder.rotary_emb(hidden, positions, **kind)
 
 
 def mask_of(decoder, hidden, sequence, alive, index):

@@ -109,7 +109,8 @@ def stretched(model: torch.nn.Module, factor: float) -> torch.nn.Module:
 
 
 class Zoo:
-    """One family. name: as the product calls it. options: what compress needs to know about its videos.
+    """One family. name: as the product calls it. options: what compress needs to know about its videos. since: the
+    first version of transformers that has it.
 
     has_types: whether its prompts say of every token what it is. same_length: all videos of a call have as many frames.
     one_video_a_row: the model is not told which frames are a video. entry: a setting of ST-SimDiff at which all its
@@ -123,6 +124,7 @@ class Zoo:
     has_types = False
     takes_images = True
     same_length = False
+    since = "5.17"
     entry = 1.0
     one_video_a_row = False
     prompt_argument = "input_ids"

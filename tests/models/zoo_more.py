@@ -111,6 +111,7 @@ class Gemma4E(Zoo):
     name = "Gemma 4 E"
     takes_images = False
     has_types = True
+    since = "5.23"
     entry = 0.5
     extra: ClassVar[dict] = {
         "hidden_size_per_layer_input": 8,
@@ -479,4 +480,5 @@ MORE: dict[str, Zoo] = {
         *(Glm4v(), Glm46v(), Glm4vMoe(), Qwen25Omni(), Qwen3Omni(), LlavaNextVideo(), VideoLlama3(), SmolVLM()),
         *(MiniCPMV(), Exaone45(), Kimi()),
     )
+    if zoo.since <= transformers.__version__
 }

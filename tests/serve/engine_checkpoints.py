@@ -110,8 +110,8 @@ def write_qwen3_vl_moe(folder: Path) -> Path:
 
 def write_qwen3_5(folder: Path) -> Path:
     tokenizer, special, chat = qwen_parts()
-    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 32}
-    linear |= {"linear_value_head_dim": 32, "layer_types": ["linear_attention", "full_attention"] * 2}
+    linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 128}
+    linear |= {"linear_value_head_dim": 128, "layer_types": ["linear_attention", "full_attention"] * 2}
     rope = QWEN3_ROPE | {"partial_rotary_factor": 1.0}
     text = text_config(len(tokenizer), head_dim=32, rope_parameters=rope, **linear)
     config = transformers.Qwen3_5Config(

@@ -14,6 +14,7 @@ from accelerate import PartialState
 from lmms_eval.api.instance import GenerationResult, Instance, unwrap_generation_output
 from lmms_eval.tasks import TaskManager
 from loguru import logger
+from transformers import AutoConfig
 
 from st_simdiff import compress
 from st_simdiff.answering.arguments import ReadingArguments, merge_settings, take_reading
@@ -29,6 +30,7 @@ from st_simdiff.lmms.wrappers.videos import WrapperVideos, videos_of
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
 from st_simdiff.model_args import read_value, split_model_args
+from st_simdiff.models.families import check_served
 from st_simdiff.runs.journal import Journal, file_state, fingerprint
 from st_simdiff.runs.protocol import NOT_OF_IT
 from st_simdiff.runs.unreadable import UNREADABLE_COUNTS
@@ -63,6 +65,8 @@ class CompressedWrapper:
         with one_sentence(self.name(), InputError, ValueError, OSError):
             folder = locate_checkpoint(self.name(), given_checkpoint(named), code=trusted).folder
             check_checkpoint(self.name(), folder, None, trusted=trusted)
+            if not trusted:  # else the config may be code
+                check_served(AutoConfig.from_pretrained(folder), method)
             with nullcontext(folder) if trusted else without_code(folder) as seen, checked_loading(folder):
                 super().__init__(**passed | {"pretrained": str(seen)})
         self.videos = WrapperVideos(self.reading)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +12,15 @@ import torch
 from transformers import PreTrainedModel
 
 from st_simdiff import compress
+from st_simdiff.errors import InputError
 from st_simdiff.lmms.refusal import nothing_swallowed
 from st_simdiff.methods.base import Method
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.costs import flop_counts, model_cost
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.vocabulary import Counts
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -77,7 +81,10 @@ def count_rows(videos: Sequence[VideoTrace], ids: torch.Tensor, inputs: dict[str
 
 
 def count_flops(model: PreTrainedModel, videos: Sequence[VideoTrace], counts: Sequence[Counts]) -> list[Counts]:
-    """FLOPs of every prompt of a batch, full and as it is; nothing for a prompt without a video or with several."""
+    """FLOPs of every prompt of a batch, full and as it is; nothing for a prompt without a video or with several.
+
+    Nothing either for a model with a vision tower whose FLOPs are not known.
+    """
     merge = getattr(getattr(model.config, "vision_config", None), "spatial_merge_size", 1)
     found: list[Counts] = []
     for row, count in enumerate(counts):
@@ -85,7 +92,12 @@ def count_flops(model: PreTrainedModel, videos: Sequence[VideoTrace], counts: Se
         if len(own) != 1:
             found.append({})
             continue
-        cost = model_cost(model, patches=(own[0].grid.height * merge, own[0].grid.width * merge))
+        try:
+            cost = model_cost(model, patches=(own[0].grid.height * merge, own[0].grid.width * merge))
+        except InputError as error:
+            logger.info(str(error))
+            found.append({})
+            continue
         found.append(flop_counts(cost, own[0], int(count["input_tokens"]) - own[0].grid.count))
     return found
 

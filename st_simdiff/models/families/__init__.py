@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from st_simdiff.errors import InputError
+from st_simdiff.methods.base import Method
 from st_simdiff.models.families.base import Family, ImagesAsFrames, VideoTokens
 from st_simdiff.models.families.exaone4_5 import Exaone45Family
 from st_simdiff.models.families.gemma4 import Gemma4Family
@@ -30,6 +31,7 @@ from st_simdiff.models.families.qwen_omni import Qwen3OmniFamily, Qwen25OmniFami
 from st_simdiff.models.families.smolvlm import SmolVLMFamily
 from st_simdiff.models.families.transformers_family import TransformersFamily
 from st_simdiff.models.families.video_llama_3 import VideoLlama3Family
+from st_simdiff.models.layer_kinds import decoder_kinds
 from st_simdiff.plugins import FAMILIES_GROUP, declared, load_class, package_of
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "TransformersFamily",
     "VideoTokens",
     "Visual",
+    "check_served",
     "declared_families",
     "family_of",
     "find_family",
@@ -91,7 +94,8 @@ _ENGINES = {"vllm": "vLLM", "sglang": "SGLang"}
 
 
 def unwrapped(model: Any) -> Any:
-    """The transformers model inside an adapter (PEFT), DistributedDataParallel, or torch.compile(model).
+    """The transformers model inside an adapter (PEFT), DistributedDataParallel, torch.compile(model), or the thinker of
+    a Qwen-Omni.
 
     Calls of either reach the hooks inside. Raises `InputError` for a wrapper whose calls do not.
     """
@@ -100,6 +104,8 @@ def unwrapped(model: Any) -> Any:
         return unwrapped(model.get_base_model())
     if kind == "DistributedDataParallel":
         return unwrapped(model.module)
+    if kind in ("Qwen2_5OmniForConditionalGeneration", "Qwen3OmniMoeForConditionalGeneration"):
+        return model.thinker
     if kind == "OptimizedModule":
         return unwrapped(model._orig_mod)
     if kind == "DataParallel":
@@ -107,6 +113,21 @@ def unwrapped(model: Any) -> Any:
             return unwrapped(model.module)
         raise InputError("DataParallel runs copies of the model: compress the one inside (.module) and call that.")
     return model
+
+
+def check_served(config: Any, method: Method) -> None:
+    """Raises `InputError` where no model with this config can serve `method`: before its weights are loaded.
+
+    config: a transformers config. One of no family here passes: the model itself is asked.
+    """
+    config = getattr(config, "thinker_config", None) or config
+    family = next((one for one in FAMILIES if config.model_type in getattr(one, "model_types", ())), None)
+    if family is None:
+        return
+    family.check_version()
+    decoder_kinds(config.get_text_config(decoder=True)).stages(method)
+    if not method.vision_inputs <= family.records:
+        raise family.no_record(method.vision_inputs)
 
 
 def family_of(model: Any, images_as_frames: ImagesAsFrames = False) -> Family:

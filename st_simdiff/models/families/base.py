@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import torch
+import transformers
+from packaging.version import Version
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, VisionInput, VisionRecord
@@ -52,6 +54,8 @@ class Family(ABC):
     """Published models, as their makers call them."""
     layers: ClassVar[str] = "full"
     """The kinds of the decoder's layers, in words."""
+    full_every: ClassVar[tuple[int, ...]] = (1,)
+    """Every so many layers there is one of full attention; several numbers where checkpoints differ."""
     since: ClassVar[str] = "5.17"
     """The first version of transformers with which the family was tested."""
     note: ClassVar[str] = ""
@@ -68,6 +72,13 @@ class Family(ABC):
     @abstractmethod
     def text_model(self, model: TransformersModule) -> TransformersModule:
         """The decoder: has `layers`, `config` and `rotary_emb`, and takes `inputs_embeds`."""
+
+    def check_version(self) -> None:
+        """Raises `InputError` for a version of transformers that is older than the family's first."""
+        if Version(transformers.__version__) < Version(self.since):
+            raise InputError(
+                f"{self.name} needs transformers {self.since} or later, this is {transformers.__version__}."
+            )
 
     def head(self, model: TransformersModule) -> TransformersModule:
         """The module around the decoder whose forward takes `logits_to_keep`."""

@@ -31,7 +31,11 @@ class EncoderCall:
             enter(signature.bind(*args, **kwargs).arguments)
             return original(*args, **kwargs)
 
+        self._before = vars(owner).get(name)
         vars(owner)[name] = noted
 
     def remove(self) -> None:
+        """Restores what was there: somebody else's function on the object, or the class's."""
         vars(self.owner).pop(self.name, None)
+        if self._before is not None:
+            vars(self.owner)[self.name] = self._before

@@ -11,4 +11,5 @@ class Exaone45Family(Qwen2VLFamily):
     name: ClassVar[str] = "EXAONE 4.5"
     checkpoints: ClassVar[str] = "EXAONE 4.5"
     layers: ClassVar[str] = "3 sliding : 1 full"
+    full_every: ClassVar[tuple[int, ...]] = (4,)
     model_types: ClassVar[frozenset[str]] = frozenset({"exaone4_5"})

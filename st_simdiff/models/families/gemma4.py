@@ -18,7 +18,8 @@ class Gemma4Family(TransformersFamily):
 
     name: ClassVar[str] = "Gemma 4"
     checkpoints: ClassVar[str] = "Gemma 4 E2B, E4B, 26B-A4B, 31B"
-    layers: ClassVar[str] = "4 or 5 sliding : 1 full; MoE in 26B-A4B"
+    layers: ClassVar[str] = "5 sliding : 1 full (E2B: 4 : 1); MoE in 26B-A4B"
+    full_every: ClassVar[tuple[int, ...]] = (6, 5)
     since: ClassVar[str] = "5.23"
     note: ClassVar[str] = "E models: methods that act after the layers whose keys later ones share are refused"
     model_types: ClassVar[frozenset[str]] = frozenset({"gemma4"})

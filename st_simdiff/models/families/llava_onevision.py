@@ -19,6 +19,8 @@ class LlavaOnevisionFamily(TransformersFamily):
     """Videos come as (videos, frames, channels, height, width), all with the same number of frames."""
 
     name: ClassVar[str] = "LLaVA-OneVision"
+    checkpoints: ClassVar[str] = "LLaVA-OneVision (the -hf checkpoints)"
+    records: ClassVar[frozenset[VisionInput]] = frozenset({"attention", "keys"})
     model_types: ClassVar[frozenset[str]] = frozenset({"llava_onevision"})
 
     def encoded_tokens(self, base: TransformersModule, given: dict[str, Any]) -> int:

@@ -25,6 +25,9 @@ class LlavaVideoFamily(Family):
     """The embedder announces the spans; the SigLIP tower's last kept layer is recorded and pooled like its features."""
 
     name: ClassVar[str] = "LLaVA-Video"
+    checkpoints: ClassVar[str] = "LLaVA-Video-7B-Qwen2, 72B"
+    note: ClassVar[str] = "loaded by `st_simdiff.checkpoints`"
+    records: ClassVar[frozenset[VisionInput]] = frozenset({"attention", "keys"})
 
     def matches(self, model: TransformersModule) -> bool:
         return (

@@ -19,7 +19,8 @@ class MiniCPMVFamily(TransformersFamily):
 
     name: ClassVar[str] = "MiniCPM-V"
     checkpoints: ClassVar[str] = "MiniCPM-V 4.6"
-    layers: ClassVar[str] = "3 linear : 1 full"
+    layers: ClassVar[str] = "3 linear (Gated DeltaNet) : 1 full"
+    full_every: ClassVar[tuple[int, ...]] = (4,)
     note: ClassVar[str] = "one video a row; frames that are cut into slices are refused"
     model_types: ClassVar[frozenset[str]] = frozenset({"minicpmv4_6"})
 

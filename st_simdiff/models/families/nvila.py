@@ -15,6 +15,7 @@ class NvilaFamily(LlavaVideoFamily):
     """A frame of visual tokens stands for one frame, or for the eight whose mean it is."""
 
     name: ClassVar[str] = "NVILA"
+    checkpoints: ClassVar[str] = "NVILA-8B-Video"
 
     def matches(self, model: TransformersModule) -> bool:
         return type(model).__module__ == "st_simdiff.checkpoints.nvila.modeling" and type(model).__name__ == "Nvila"

@@ -9,4 +9,5 @@ from st_simdiff.models.families.qwen2_vl import Qwen2VLFamily
 
 class Qwen25VLFamily(Qwen2VLFamily):
     name: ClassVar[str] = "Qwen2.5-VL"
+    checkpoints: ClassVar[str] = "Qwen2.5-VL"
     model_types: ClassVar[frozenset[str]] = frozenset({"qwen2_5_vl"})

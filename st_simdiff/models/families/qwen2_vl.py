@@ -17,6 +17,7 @@ class Qwen2VLFamily(TransformersFamily):
     """The grid counts patches of the vision tower; a visual token merges a square of them."""
 
     name: ClassVar[str] = "Qwen2-VL"
+    checkpoints: ClassVar[str] = "Qwen2-VL"
     model_types: ClassVar[frozenset[str]] = frozenset({"qwen2_vl"})
 
     def encoded_tokens(self, base: TransformersModule, given: dict[str, Any]) -> int:

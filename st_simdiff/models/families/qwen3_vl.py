@@ -13,5 +13,7 @@ from st_simdiff.models.families.qwen2_vl import Qwen2VLFamily
 
 class Qwen3VLFamily(Qwen2VLFamily):
     name: ClassVar[str] = "Qwen3-VL"
+    checkpoints: ClassVar[str] = "Qwen3-VL; dense and MoE"
+    layers: ClassVar[str] = "full; MoE"
     model_types: ClassVar[frozenset[str]] = frozenset({"qwen3_vl", "qwen3_vl_moe"})
     decoder_arguments: ClassVar[frozenset[str]] = frozenset({"deepstack_visual_embeds", "visual_pos_masks"})

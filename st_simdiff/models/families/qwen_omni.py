@@ -13,6 +13,7 @@ class Qwen25OmniFamily(Qwen2VLFamily):
 
     name: ClassVar[str] = "Qwen2.5-Omni"
     checkpoints: ClassVar[str] = "Qwen2.5-Omni (the thinker)"
+    note: ClassVar[str] = "audio passes, also between a video's tokens"
     model_types: ClassVar[frozenset[str]] = frozenset({"qwen2_5_omni_thinker"})
 
     def base(self, model: TransformersModule) -> TransformersModule:
@@ -22,7 +23,7 @@ class Qwen25OmniFamily(Qwen2VLFamily):
         return getattr(getattr(model, "config", None), "model_type", None) in self.model_types
 
     def text_model(self, model: TransformersModule) -> TransformersModule:
-        return getattr(model.base_model, self.decoder, model.base_model)
+        return getattr(self.base(model), self.decoder, None) or model.model
 
 
 class Qwen3OmniFamily(Qwen25OmniFamily):

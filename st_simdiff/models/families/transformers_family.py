@@ -71,9 +71,12 @@ class TransformersFamily(Family):
         return getattr(self.base(model), self.decoder)
 
     def brings_video(self, arguments: Mapping[str, Any]) -> bool:
-        return (
-            arguments.get("pixel_values" if self.modality == "image" else f"pixel_values_{self.modality}s") is not None
-        )
+        return arguments.get(self._pixels) is not None
+
+    @property
+    def _pixels(self) -> str:
+        """What the model calls the pixels of its videos."""
+        return "pixel_values" if self.modality == "image" else f"pixel_values_{self.modality}s"
 
     def check_prompt(self, model: TransformersModule, arguments: Mapping[str, Any]) -> None:
         """Looks at padding, and at the placeholders where all of the prompt is given."""
@@ -83,7 +86,8 @@ class TransformersFamily(Family):
         check_left_padding(arguments.get("attention_mask"))
         base = self.base(model)
         wanted = signature(getattr(base, f"get_{self.modality}_features")).parameters
-        given = {name: arguments[name] for name in wanted if arguments.get(name) is not None}
+        named = {name: self._pixels if name == "pixel_values" else name for name in wanted}  # up to 5.17
+        given = {name: arguments[outer] for name, outer in named.items() if arguments.get(outer) is not None}
         complete = all(name in given for name, one in wanted.items() if one.default is one.empty and one.kind < 2)
         first = begins(cache_of(arguments)) and arguments.get("use_cache") is not False
         if complete and first:  # else the ids may hold earlier videos, or an answer
