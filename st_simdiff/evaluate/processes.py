@@ -17,11 +17,11 @@ def run_to_the_end(command: Sequence[str], environment: Mapping[str, str]) -> in
     """The exit code of `command`. It does not outlive this process when that is interrupted, terminated or hung up, and
     neither does what it started.
 
-    An interrupt from the keyboard reaches every process of a terminal; `command` leaves it to this one. It ends without
-    a word: what it computed is on the disk, and launchers report an end as if it were an error.
+    An interrupt from the keyboard reaches every process of a terminal's session: `command` has one of its own, and
+    leaves it to this process. It ends without a word: what it computed is on the disk, and launchers report an end as
+    if it were an error.
     """
-    with _handled(signal.SIG_IGN, signal.SIGINT):  # what is started inherits it
-        process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         with _handled(_leave, *ENDING):
             return process.wait()

@@ -27,8 +27,11 @@ def expected(checkpoint, tmp_path_factory):
     return found
 
 
-def end_the_parent(arguments, folder, number):
-    """Starts the command and sends it the signal once some answers are there. Returns the processes it had started."""
+def end_the_parent(arguments, folder, number, *, group=False):
+    """Starts the command and sends it the signal once some answers are there. Returns the processes it had started.
+
+    group: sends it to the whole process group, as a terminal does.
+    """
     environment = {**os.environ, **OFFLINE, "HF_HOME": str(folder / "hf"), "OMP_NUM_THREADS": "1"}
     with (folder / "output").open("w") as output:
         parent = subprocess.Popen(
@@ -37,7 +40,8 @@ def end_the_parent(arguments, folder, number):
             env=environment,
             stdout=output,
             stderr=output,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # tests under nohup ignore it
+            start_new_session=group,
+            preexec_fn=handle_signals,
         )
         started = time.monotonic()
         while len(records(folder)) < 2:
@@ -45,9 +49,18 @@ def end_the_parent(arguments, folder, number):
             assert time.monotonic() - started < DEADLINE
             time.sleep(0.02)
         offspring = psutil.Process(parent.pid).children(recursive=True)
-        parent.send_signal(number)
+        if group:
+            os.killpg(parent.pid, number)
+        else:
+            parent.send_signal(number)
         assert parent.wait(DEADLINE) != 0
     return offspring
+
+
+def handle_signals():
+    """As in a terminal: tests under nohup or in the background ignore them."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def at_work(process):
@@ -81,3 +94,17 @@ def test_no_process_outlives_its_command(name, processes, checkpoint, expected, 
         for process in filter(at_work, offspring):
             process.kill()
         again.exception(DEADLINE)
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_interrupt_is_one_line(processes, checkpoint, tmp_path):
+    offspring = end_the_parent(command(checkpoint, processes), tmp_path, signal.SIGINT, group=True)
+    ended = time.monotonic()
+    while left := [process for process in offspring if at_work(process)]:
+        assert time.monotonic() - ended < LONGEST_END, left
+        time.sleep(0.05)
+    output = (tmp_path / "output").read_text()
+    assert "Traceback" not in output
+    assert "SignalException" not in output
+    _, _, last = output.rpartition("question/s]")  # where the bar had come to
+    assert last.strip() == "st-simdiff: stopped; the same command goes on from the answers that are there."

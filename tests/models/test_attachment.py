@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+import transformers
 from helpers import generate, hooks_of
 from reference import decoder_of
-from zoo import ZOO, Image, Text, Video
+from zoo import ZOO, Image, Text, Video, words
 
 from st_simdiff import InputError, STSimDiff, attach, compress, make_method
 from st_simdiff.models.memory import resident_bytes
+from st_simdiff.models.transformers_api import cache_in
 
 METHOD = STSimDiff(retention=0.3)
 ROW = [Text(5), Video(5), Text(7, 1)]
@@ -278,6 +280,24 @@ def test_a_thousand_requests_take_no_more_memory():
     assert all(one == hooks[0] for one in hooks)
 
 
+# --- several questions about one video ---
+
+
+@pytest.mark.parametrize("name", ["Qwen2.5-VL", "LLaVA-OneVision"])
+def test_questions_go_on_from_copies_of_one_prefill(name):
+    """As docs/serving.md does it, with a method that does not ask for the question."""
+    zoo, method = ZOO[name], make_method("st_simdiff_input", retention=0.3)
+    beginning, questions = zoo.prompt([Text(5), Video(5)]), [Text(7, 1), Text(4, 2)]
+    with torch.no_grad(), compress(zoo.model, method):
+        alone = [answer(zoo, [[Text(5), Video(5), question]], steps=4) for question in questions]
+        seen = cache_in(zoo.model(**beginning.inputs))
+        for question, expected in zip(questions, alone, strict=True):
+            ids = torch.cat([beginning.inputs["input_ids"], torch.tensor([words(question)])], dim=1)
+            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+            got = generate(zoo, inputs, steps=4, past_key_values=copy.deepcopy(seen))
+            assert got.sequences.tolist() == expected
+
+
 # --- the trace ---
 
 
@@ -362,6 +382,19 @@ def test_an_adapter_and_a_wrapper_are_looked_into():
     parallel.device_ids = [0, 1]
     with pytest.raises(InputError, match=r"compress the one inside \(.module\)"), compress(parallel, METHOD):
         pass
+
+
+@pytest.mark.parametrize("name", ["Qwen2.5-VL", "LLaVA-OneVision"])
+def test_a_model_in_8_bits_is_compressed(name, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    zoo = ZOO[name]
+    zoo.model.save_pretrained(tmp_path)
+    settings = transformers.BitsAndBytesConfig(load_in_8bit=True)
+    model = type(zoo.model).from_pretrained(tmp_path, quantization_config=settings, device_map="cpu").eval()
+    with torch.no_grad(), compress(model, METHOD) as trace:
+        logits = model(**zoo.prompt(ROW).inputs).logits
+    assert logits.isfinite().all()
+    assert trace.last.kept == -(-trace.last.grid.count * 3 // 10)
 
 
 @pytest.mark.parametrize("zoo", ZOO.values(), ids=list(ZOO))
