@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from helpers import close, generate, logits_of
 from reference import (
     entering,
@@ -67,6 +68,8 @@ def test_a_second_turn_keeps_the_first_turns_pruning(zoo):
 
 @hybrids
 def test_beams_and_answers_without_a_cache_have_their_own_logits(zoo):
+    if zoo.name in ("EXAONE 4.5", "Kimi") and transformers.__version__ < "5.23":
+        pytest.skip("this transformers repeats their videos for beams wrongly, also without compression")
     prompt, sequence, masks = expected(zoo)
     options = {"steps": 4, "num_beams": 3, "num_return_sequences": 3, "output_scores": True, "length_penalty": 0.0}
     with torch.no_grad(), compress(zoo.model, method_of(zoo)):
