@@ -6,6 +6,7 @@ import argparse
 import re
 import tempfile
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TextIO
 
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from st_simdiff.checks import check_frames
 from st_simdiff.errors import InputError, unknown
-from st_simdiff.files import write_whole
+from st_simdiff.files import move_whole, write_whole
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import make_method, method_settings
 from st_simdiff.selection.grid import TokenGrid
@@ -152,12 +153,15 @@ def _make(
     path = folder / PICTURES[name]
     progress(f"Making {path.name}")
     try:
-        if name == "sheet":
-            contact_sheet(clip, subject, views).save(path)
-        elif name == "timeline":
-            timeline(clip, subject, views).save(path)
+        if name in ("sheet", "timeline"):
+            picture = BytesIO()
+            (contact_sheet if name == "sheet" else timeline)(clip, subject, views).save(picture, "PNG")
+            write_whole(path, picture.getvalue())
         elif name == "video":
-            write_annotated_video(path, clip, subject, views, progress=progress)
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                unfinished = Path(scratch) / path.name
+                write_annotated_video(unfinished, clip, subject, views, progress=progress)
+                move_whole(unfinished, path)
         else:
             write_whole(path, page(clip, subject, views, start))
     except OSError as error:

@@ -45,6 +45,8 @@ class Engines:
     def _run(self, name: str, family: str, job: str, environment: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
         """The result of a job, given as JSON without family and checkpoint."""
         whole = json.loads(job) | {"family": family, "checkpoint": str(self.checkpoint(family))}
+        if family == "qwen3_5":  # its linear attention wants it on a CPU
+            whole["options"] = whole.get("options", {}) | {"dtype": "bfloat16"}
         asked, result, log = (self.folder / f"{name}-{family}.{kind}" for kind in ("job", "result", "log"))
         asked.write_text(json.dumps(whole))
         with log.open("w") as output:

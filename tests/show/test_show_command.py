@@ -58,6 +58,18 @@ def test_the_module_runs_and_shows_no_progress_where_nobody_watches(video: Path,
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("name", ["contact_sheet.png", "timeline.png", "annotated.mp4", "page.html"])
+def test_a_link_is_replaced_not_followed(video: Path, tmp_path: Path, name: str) -> None:
+    other = tmp_path / "other"
+    other.write_text("another's")
+    (tmp_path / name).symlink_to(other)
+    only = {file: key for key, file in PICTURES.items()}[name]
+    assert run_show(parsed(video, "--frames", 3, "--only", only, "--output_path", tmp_path)) == 0
+    assert other.read_text() == "another's"
+    assert not (tmp_path / name).is_symlink()
+    assert {path.name for path in tmp_path.iterdir()} == {"other", name}
+
+
 def test_thresholds_and_quantiles_reach_the_method(video: Path, tmp_path: Path) -> None:
     common = (video, "--frames", 3, "--only", "page", "--patches", "6x8", "--output_path")
     assert run_show(parsed(*common, tmp_path / "one", "--tau_sim", 0.65, "--tau_diff", -0.25)) == 0
