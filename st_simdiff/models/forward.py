@@ -74,7 +74,8 @@ class ForwardPass:
         self.shared: SharedPrefill | None = None
         self.stages = layers.stages(method)
         self.account = Account(layers, self.batch, past, past_valid, embeds.device)
-        self.masks = LayerMasks(text_model.config, self.account, blocks)
+        own_blocks = None if blocks is None else blocks[:, -self.input_length :]  # a turn may bring the whole row
+        self.masks = LayerMasks(text_model.config, self.account, own_blocks)
         self._has_rotary_kinds = has_rotary_kinds(text_model)
 
     # --- videos and their reductions ---
