@@ -39,6 +39,7 @@ def _elsewhere(tmp_path, monkeypatch):
     video.write_bytes(b"v")
 
 
+@pytest.mark.slow
 def test_real_clips_without_a_checkpoint_say_that_the_score_means_nothing(start):
     done = start(["st_simdiff", "eval", "--tasks", "clips", "--limit", "2", "--method", "full"]).result()
     assert done.code == 0, done.output

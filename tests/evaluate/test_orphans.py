@@ -73,7 +73,10 @@ def at_work(process):
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals of POSIX")
 @pytest.mark.parametrize(
     ("name", "processes"),
-    [("SIGKILL", 1), ("SIGHUP", 1), *(pytest.param(name, 2, marks=pytest.mark.slow) for name in ("SIGKILL", "SIGHUP"))],
+    [
+        ("SIGKILL", 1),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("SIGKILL", 2), ("SIGHUP", 1), ("SIGHUP", 2))),
+    ],
 )
 def test_no_process_outlives_its_command(name, processes, checkpoint, expected, start, tmp_path):
     arguments = command(checkpoint, processes)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 from reference import decoder_of
-from test_devices import Reads
+from device_checks import Reads
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy_methods import EveryOther
 from zoo import ZOO, Text, Video

@@ -84,9 +84,9 @@ def test_frames_above_the_limit_are_refused_or_shrunk_where_that_is_asked_for(tm
 
 
 def test_more_pictures_than_memory_are_refused(tmp_path, write_clip):
-    clip = write_clip(tmp_path / "clip.mp4", 3)
-    with pytest.raises(VideoError, match=r"clip\.mp4: 1000000 frames of 64 x 48 pixels take 8\.6 GiB"):
-        sample_frames(clip, 1_000_000, force_sample=True)
+    clip = write_clip(tmp_path / "clip.mp4", 3, width=640, height=480)
+    with pytest.raises(VideoError, match=r"clip\.mp4: 100000 frames of 640 x 480 pixels take 85\.8 GiB"):
+        sample_frames(clip, 100_000, force_sample=True)
 
 
 @needs_ffmpeg
