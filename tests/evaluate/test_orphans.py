@@ -75,7 +75,9 @@ def at_work(process):
     ("name", "processes"),
     [
         ("SIGKILL", 1),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("SIGKILL", 2), ("SIGHUP", 1), ("SIGHUP", 2))),
+        pytest.param("SIGKILL", 2, marks=pytest.mark.slow),
+        pytest.param("SIGHUP", 1, marks=pytest.mark.slow),
+        pytest.param("SIGHUP", 2, marks=pytest.mark.slow),
     ],
 )
 def test_no_process_outlives_its_command(name, processes, checkpoint, expected, start, tmp_path):

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import pytest
 import torch
-from reference import decoder_of
 from device_checks import Reads
+from reference import decoder_of
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy_methods import EveryOther
 from zoo import ZOO, Text, Video
