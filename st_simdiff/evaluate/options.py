@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what = parser.add_argument_group("what is run")
     what.add_argument(
-        "--config", metavar="FILE", help="grid in YAML, or table1 to table5: the paper's; flags go over it"
+        "--config",
+        metavar="FILE",
+        help="grid in YAML, or the paper's: table1 to table5, figure3, figure5, figure6; flags go over it",
     )
     what.add_argument("--model", help=MODELS_HELP)
     what.add_argument(
@@ -35,8 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "for each of several models; default: $MODEL_PATH, else the embedded checkpoint",
     )
     what.add_argument("--tasks", help="lmms-eval tasks; default: videomme_local, or synthevents when embedded")
-    what.add_argument("--method", help="compression methods, see `st-simdiff methods`; default: st_simdiff")
-    what.add_argument("--retention", help="shares of visual tokens to keep, in (0, 1]; default: 0.3")
+    what.add_argument(
+        "--method",
+        help="compression methods, see `st-simdiff methods`; default: st_simdiff. Embedded model: full besides",
+    )
+    what.add_argument(
+        "--retention", help="shares of visual tokens to keep, in (0, 1]; default: 0.3. Embedded model: 0.5,0.3"
+    )
     what.add_argument(
         "--sweep",
         action="append",

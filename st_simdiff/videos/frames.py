@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from st_simdiff.checks import check_frames, check_names, check_range
+from st_simdiff.errors import InputError
 from st_simdiff.videos.decoders import read_here
 from st_simdiff.videos.record import SampledVideo
 from st_simdiff.videos.sampling import FPS, Sampling, frame_indices
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from st_simdiff.videos.workers import VideoWorkers
 
 SETTINGS = frozenset(field.name for field in dataclasses.fields(ReadSettings))
+ARGUMENTS = frozenset({"max_frames", "fps", "force_sample", "workers", "part"})
+"""Of `sample_frames`, beside the settings."""
 
 
 def sample_frames(
@@ -38,7 +41,9 @@ def sample_frames(
     """
     check_frames("max_frames", max_frames)
     check_range("fps", fps, *FPS, "the frames to take a second")
-    check_names("setting of sample_frames", settings, SETTINGS - {"decoder"})
+    check_names("setting of sample_frames", settings, SETTINGS | ARGUMENTS)
+    if workers is not None and not hasattr(workers, "read"):
+        raise InputError(f"workers is a VideoWorkers() or None, got {workers!r}.")
     reading = ReadSettings(decoder=decoder, **settings)
     return read_frames(
         path, lambda total, rate: frame_indices(total, rate, max_frames, fps, force_sample), reading, workers, part

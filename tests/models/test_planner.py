@@ -38,7 +38,7 @@ def test_the_cache_holds_as_many_bytes_as_the_budget_and_no_token_more(name, met
     assert empty.inputs["input_ids"].shape[1] == 12
 
 
-@given(count=st.integers(1, 300), bytes_=st.integers(0, 10**5), entering=st.sampled_from([0.0, 0.6, 1.0]))
+@given(count=st.integers(1, 300), bytes_=st.integers(1, 10**5), entering=st.sampled_from([0.0, 0.6, 1.0]))
 def test_the_largest_retention_by_brute_force(count, bytes_, entering):
     shape = SMALL.decoder
     held = round(entering * count)
@@ -49,6 +49,21 @@ def test_the_largest_retention_by_brute_force(count, bytes_, entering):
         return
     found = retention_for_kv_bytes(shape, count, bytes_, entering=entering)
     assert target_count(found, count) == max(fitting)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"tokens": 92.5}, "tokens is the number of the video's visual tokens"),
+        ({"tokens": 0}, "tokens is the number of the video's visual tokens"),
+        ({"kv_bytes": "200MB"}, "kv_bytes is the bytes of keys and values"),
+        ({"entering": 2}, "entering is the share of the tokens"),
+        ({"full_layers": 0.5}, "full_layers is the number of the first layers"),
+    ],
+)
+def test_budgets_out_of_range_are_one_sentence(wrong, sentence):
+    with pytest.raises(InputError, match=sentence):
+        retention_for_kv_bytes(SMALL.decoder, **{"tokens": 92, "kv_bytes": 10**6, **wrong})
 
 
 def test_the_seconds_are_met_and_one_token_more_would_not():

@@ -144,6 +144,7 @@ def test_settings_are_checked_before_anything_is_read(clip):
     for wrong, sentence in (
         ({"frame_choice": "keys"}, "Unknown video frame choice 'keys'"),
         ({"threads": 0}, "threads is the number of the decoder's threads"),
+        ({"workers": 3}, "workers is a VideoWorkers"),
         ({"damaged_share": 2}, "damaged_share is a share of a video's frames"),
         ({"max_frame_pixels": 0}, "max_frame_pixels is the most pixels"),
         ({"video_time_limit": float("inf")}, "video_time_limit is the seconds"),
