@@ -39,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--tasks", help="lmms-eval tasks; default: videomme_local, or synthevents when embedded")
     what.add_argument(
         "--method",
-        help="compression methods, see `st-simdiff methods`; default: st_simdiff. Embedded model: full besides",
+        help="compression methods, see `st-simdiff methods`; default: st_simdiff; the embedded model also runs full",
     )
     what.add_argument(
-        "--retention", help="shares of visual tokens to keep, in (0, 1]; default: 0.3. Embedded model: 0.5,0.3"
+        "--retention", help="shares of visual tokens to keep, in (0, 1]; default: 0.3; of the embedded model: 0.5,0.3"
     )
     what.add_argument(
         "--sweep",
