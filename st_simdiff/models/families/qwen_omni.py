@@ -1,4 +1,6 @@
-"""The thinkers of Qwen2.5-Omni and Qwen3-Omni: grids as in Qwen2-VL. Audio passes, also between a video's tokens."""
+"""The thinkers of Qwen2.5-Omni and Qwen3-Omni: grids as in Qwen2-VL.
+
+Audio is no part of a video: its tokens pass, as text does, also between those of a video."""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ class Qwen25OmniFamily(Qwen2VLFamily):
 
     name: ClassVar[str] = "Qwen2.5-Omni"
     checkpoints: ClassVar[str] = "Qwen2.5-Omni (the thinker)"
-    note: ClassVar[str] = "audio passes, also between a video's tokens"
+    note: ClassVar[str] = "prompts with audio are not tested; text between a video's tokens is"
     model_types: ClassVar[frozenset[str]] = frozenset({"qwen2_5_omni_thinker"})
 
     def base(self, model: TransformersModule) -> TransformersModule:
