@@ -21,7 +21,26 @@ from st_simdiff.models.transformers_api import (
 UNEXPECTED = "This cache was pruned by compression: go on from it inside compress(...), or with the model attached."
 
 
-class PrunedLayer(DynamicLayer):
+class _RowsFollow(DynamicLayer):
+    """What a layer says of each row goes along where rows of the batch are repeated, chosen or reordered."""
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self._select_rows(lambda rows: rows.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        super().batch_select_indices(indices)
+        self._select_rows(lambda rows: rows[indices])
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        super().reorder_cache(beam_idx)
+        self._select_rows(lambda rows: rows[beam_idx.to(rows.device)])
+
+    def _select_rows(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        raise NotImplementedError
+
+
+class PrunedLayer(_RowsFollow):
     """Keys and values of the kept tokens, under the length of the whole sequence.
 
     The length reported to `generate` stays the logical one, so new tokens go on from the original positions.
@@ -94,25 +113,13 @@ class PrunedLayer(DynamicLayer):
         super().reset()
         self.removed, self.valid, self.fixed, self.shift, self.shared = 0, None, 0, None, None
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
-        self._select_rows(lambda rows: rows.repeat_interleave(repeats, dim=0))
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._select_rows(lambda rows: rows[indices])
-
-    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
-        super().reorder_cache(beam_idx)
-        self._select_rows(lambda rows: rows[beam_idx.to(rows.device)])
-
     def _select_rows(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.valid = None if self.valid is None else select(self.valid)
         self.shift = None if self.shift is None else select(self.shift)
         self.shared = None
 
 
-class PrunedSlidingLayer(DynamicSlidingWindowLayer):
+class PrunedSlidingLayer(_RowsFollow, DynamicSlidingWindowLayer):
     """Keys and values of the last kept tokens of a layer with a window, under the length of the whole sequence.
 
     places: int64 (B or 1, n), where in the whole sequence the last n positions that went in stood. valid: bool (B, n),
@@ -161,18 +168,6 @@ class PrunedSlidingLayer(DynamicSlidingWindowLayer):
     def crop(self, tokens_to_remove: int) -> None:
         if tokens_to_remove:
             raise InputError("Tokens cannot be cropped off a pruned cache with sliding windows.")
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        super().batch_repeat_interleave(repeats)
-        self._select_rows(lambda rows: rows.repeat_interleave(repeats, dim=0))
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        super().batch_select_indices(indices)
-        self._select_rows(lambda rows: rows[indices])
-
-    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
-        super().reorder_cache(beam_idx)
-        self._select_rows(lambda rows: rows[beam_idx.to(rows.device)])
 
     def _select_rows(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.places = self.places if len(self.places) == 1 else select(self.places)

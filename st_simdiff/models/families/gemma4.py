@@ -6,14 +6,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from st_simdiff.models.families.placeholders import Visual, video
-from st_simdiff.models.families.transformers_family import TransformersFamily
+from st_simdiff.models.families.grids import GridsFamily
 from st_simdiff.models.transformers_api import TransformersModule, unknown_version
-from st_simdiff.models.vision import SiglipRecorder
 from st_simdiff.selection.grid import TokenGrid
 
 
-class Gemma4Family(TransformersFamily):
+class Gemma4Family(GridsFamily):
     """The E models have features for every layer and share keys, the large ones see a frame whole in sliding layers."""
 
     name: ClassVar[str] = "Gemma 4"
@@ -25,14 +23,17 @@ class Gemma4Family(TransformersFamily):
     model_types: ClassVar[frozenset[str]] = frozenset({"gemma4"})
     decoder_arguments: ClassVar[frozenset[str]] = frozenset({"per_layer_inputs"})
 
-    def encoded_tokens(self, base: TransformersModule, given: dict[str, Any]) -> int:
-        return sum(grid.count for grid in _grids(base, given))
-
-    def visuals(
-        self, base: TransformersModule, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
-    ) -> list[Visual]:
-        del rows, recorder
-        return [video(grid) for grid in _grids(base, given)]
+    def grids(self, base: TransformersModule, given: dict[str, Any]) -> list[TokenGrid]:
+        counts = given.get("num_frames_per_video")
+        if counts is None:
+            raise unknown_version("its videos come without num_frames_per_video")
+        side, first, grids = base.config.vision_config.pooling_kernel_size, 0, []
+        sizes = (given["video_position_ids"].amax(1) + 1).tolist()  # columns and rows of patches; padding is -1
+        for count in counts.tolist():
+            width, height = sizes[first]
+            grids.append(TokenGrid(count, height // side, width // side))
+            first += count
+        return grids
 
     def blocks(self, base: TransformersModule, given: dict[str, Any]) -> torch.Tensor | None:
         types = given.get("mm_token_type_ids")
@@ -42,16 +43,3 @@ class Gemma4Family(TransformersFamily):
         before = visual.roll(1, -1)
         before[..., 0] = False
         return ((visual & ~before).cumsum(1) - 1).masked_fill(~visual, -1)
-
-
-def _grids(base: TransformersModule, given: dict[str, Any]) -> list[TokenGrid]:
-    counts = given.get("num_frames_per_video")
-    if counts is None:
-        raise unknown_version("its videos come without num_frames_per_video")
-    side, first, grids = base.config.vision_config.pooling_kernel_size, 0, []
-    sizes = (given["video_position_ids"].amax(1) + 1).tolist()  # columns and rows of patches; padding is -1
-    for count in counts.tolist():
-        width, height = sizes[first]
-        grids.append(TokenGrid(count, height // side, width // side))
-        first += count
-    return grids

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-
-from st_simdiff.models.families.placeholders import Visual, video
-from st_simdiff.models.families.transformers_family import TransformersFamily
+from st_simdiff.models.families.grids import GridsFamily
 from st_simdiff.models.transformers_api import TransformersModule
-from st_simdiff.models.vision import SiglipRecorder
 from st_simdiff.selection.grid import TokenGrid
 
 
-class Qwen2VLFamily(TransformersFamily):
+class Qwen2VLFamily(GridsFamily):
     """The grid counts patches of the vision tower; a visual token merges a square of them."""
 
     name: ClassVar[str] = "Qwen2-VL"
     checkpoints: ClassVar[str] = "Qwen2-VL"
     model_types: ClassVar[frozenset[str]] = frozenset({"qwen2_vl"})
 
-    def encoded_tokens(self, base: TransformersModule, given: dict[str, Any]) -> int:
-        return sum(grid.count for grid in _grids(base, given))
-
-    def visuals(
-        self, base: TransformersModule, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
-    ) -> list[Visual]:
-        del rows, recorder
-        return [video(grid) for grid in _grids(base, given)]
-
-
-def _grids(base: TransformersModule, given: dict[str, Any]) -> list[TokenGrid]:
-    merge = base.config.vision_config.spatial_merge_size
-    return [TokenGrid(t, h // merge, w // merge) for t, h, w in given["video_grid_thw"].tolist()]
+    def grids(self, base: TransformersModule, given: dict[str, Any]) -> list[TokenGrid]:
+        merge = base.config.vision_config.spatial_merge_size
+        return [TokenGrid(t, h // merge, w // merge) for t, h, w in given["video_grid_thw"].tolist()]
