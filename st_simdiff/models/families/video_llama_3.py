@@ -4,33 +4,19 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-
-from st_simdiff.models.families.placeholders import Visual, video
-from st_simdiff.models.families.transformers_family import TransformersFamily
+from st_simdiff.models.families.grids import GridsFamily
 from st_simdiff.models.transformers_api import TransformersModule
-from st_simdiff.models.vision import SiglipRecorder
 from st_simdiff.selection.grid import TokenGrid
 
 
-class VideoLlama3Family(TransformersFamily):
+class VideoLlama3Family(GridsFamily):
     name: ClassVar[str] = "VideoLLaMA3"
     checkpoints: ClassVar[str] = "VideoLLaMA3"
     note: ClassVar[str] = "with `use_token_compression=False`: its processor's own dropping is refused"
     model_types: ClassVar[frozenset[str]] = frozenset({"video_llama_3"})
     mismatch: ClassVar[str] = "VideoLLaMA3's processor drops tokens itself unless it has use_token_compression=False."
 
-    def encoded_tokens(self, base: TransformersModule, given: dict[str, Any]) -> int:
+    def grids(self, base: TransformersModule, given: dict[str, Any]) -> list[TokenGrid]:
         del base
-        return sum(grid.count for grid in _grids(given))
-
-    def visuals(
-        self, base: TransformersModule, given: dict[str, Any], rows: list[torch.Tensor], recorder: SiglipRecorder | None
-    ) -> list[Visual]:
-        del base, rows, recorder
-        return [video(grid) for grid in _grids(given)]
-
-
-def _grids(given: dict[str, Any]) -> list[TokenGrid]:
-    merged = zip(given["video_grid_thw"].tolist(), given["video_merge_sizes"].tolist(), strict=True)
-    return [TokenGrid(t, h // merge, w // merge) for (t, h, w), merge in merged]
+        merged = zip(given["video_grid_thw"].tolist(), given["video_merge_sizes"].tolist(), strict=True)
+        return [TokenGrid(t, h // merge, w // merge) for (t, h, w), merge in merged]
