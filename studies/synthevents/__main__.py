@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import shutil
 from pathlib import Path
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--processes", type=int, default=2, help="single-thread processes; they change the batches")
     train.add_argument("--compile", action="store_true", help="compile the decoder layers: faster after a minute")
+    train.add_argument("--finer", action="store_true", help="8 x 8 visual tokens a frame, from the shipped checkpoint")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a checkpoint, by family, with a blind control")
@@ -72,7 +74,8 @@ def _add_split(parser: argparse.ArgumentParser) -> None:
 def _train(given: argparse.Namespace) -> None:
     from studies.synthevents import export, training
 
-    recipe = training.Recipe(seed=given.seed, processes=given.processes, compile=given.compile)
+    recipe = training.FINER if given.finer else training.Recipe()
+    recipe = dataclasses.replace(recipe, seed=given.seed, processes=given.processes, compile=given.compile)
     training.train(given.out, recipe)
     export.export(training.load_trained(given.out, recipe), given.out / "checkpoint")
     log.info("The checkpoint is in %s", given.out / "checkpoint")

@@ -19,7 +19,7 @@ from studies.synthevents.training import (
     Recipe,
     Trainer,
     VisionPhase,
-    _shortened,
+    _lasting,
     load_trained,
     option_accuracy,
     train,
@@ -119,7 +119,7 @@ def test_both_stages_lower_their_loss(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_update", record)
     monkeypatch.setattr(Trainer, "_random", lambda *_: np.random.default_rng(0))
-    specs = [draw_clip(_shortened(WORLDS["plain"], 8), "train", seed) for seed in range(3)]
+    specs = [draw_clip(_lasting(WORLDS["plain"], 8), "train", seed) for seed in range(3)]
     monkeypatch.setattr(Trainer, "_specs", lambda *_, **__: specs)
     train(tmp_path, dataclasses.replace(TINY, vision=(VisionPhase(6),), language=(LanguagePhase(8, 8, 3),), warm_up=1))
     vision, language = losses[:6], losses[6:]
@@ -151,7 +151,7 @@ def test_packing_many_questions_changes_no_answer():
             embeds = torch.cat((embed(head), model.video_tokens(pooled), embed(tail)), 1)
             mask = torch.zeros(embeds.shape[1], embeds.shape[1]).fill_(-1e4).triu(1)[None, None]
             with torch.no_grad():
-                alone = model.language(inputs_embeds=embeds, attention_mask=mask).logits[0, -2:]
+                alone = model.language(inputs_embeds=embeds, attention_mask=mask, prefix=0).logits[0, -2:]
             torch.testing.assert_close(together[2 * number : 2 * number + 2], alone, rtol=1e-4, atol=2e-4)
 
 
@@ -191,7 +191,7 @@ def test_cells_are_labelled_with_what_they_show():
         if spec.cut and spec.resting.new_color and len(spec.flashes) == 2
     )
     _, shown = render_with_owners(spec)
-    labels = cell_labels(spec, torch.from_numpy(shown))
+    labels = cell_labels(spec, torch.from_numpy(shown), 4)
 
     def word(head, *cell):
         return HEADS[head][labels[head][cell]]
