@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--stress", default="", help="asks about the first world again: offset, linear, noise")
     compare.add_argument("--further-questions", type=int, default=200, help="a world behind the first, or a stress")
     compare.add_argument("--further-retention", default="0.3,0.15,0.05", help="on these")
+    compare.add_argument(
+        "--rows", choices=("all", "main"), default="all", help="main: on the first world, too, only the rows of others"
+    )
     compare.add_argument("--page-only", action="store_true", help="write OUT.md anew from OUT.json, measure nothing")
     _add_split(compare)
     compare.set_defaults(run=_compare)
@@ -122,7 +125,7 @@ def _measure(given: argparse.Namespace, journals: Path) -> list[Comparison]:
     for name in stresses:
         check_stress(name)
     retentions, further = _shares(given.retention), _shares(given.further_retention)
-    parts = [(first, None, retentions, given.questions, VARIANTS)]
+    parts = [(first, None, retentions, given.questions, VARIANTS if given.rows == "all" else FURTHER)]
     parts += [(world, None, further, given.further_questions, FURTHER) for world in others]
     parts += [(first, stress, further, given.further_questions, FURTHER) for stress in stresses]
     return [

@@ -256,7 +256,8 @@ class Trainer:
             clips = next(bank)
             random = self._random(number, step)
             asked = [draw_questions(clip.spec, recipe.questions, random) for clip in clips]
-            packed = self.packer.pack(asked, phase.frames, phase.frames * recipe.shape.frame_tokens, with_time=bool(random.random() < 0.3))
+            visual = phase.frames * recipe.shape.frame_tokens
+            packed = self.packer.pack(asked, phase.frames, visual, with_time=bool(random.random() < 0.3))
             with torch.autocast("cpu", torch.bfloat16):
                 loss = answer_loss(self.model, torch.stack([clip.pooled for clip in clips]), packed)
             self._update(loss, trained, optimizers)

@@ -36,8 +36,8 @@ class CellHeads(nn.Module):
         self.clock = nn.Linear(hidden, CLOCK_WAVES)
 
     def forward(self, tokens: Tensor, labels: dict[str, Tensor], elapsed: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """tokens: (n, grid, grid, hidden). labels: (n, grid, grid) a head. elapsed: (n,) in 0..1. Returns the loss and, a head, the
-        share of cells with something to name that is named right."""
+        """tokens: (n, grid, grid, hidden). labels: (n, grid, grid) a head. elapsed: (n,) in 0..1. Returns the loss and,
+        a head, the share of cells with something to name that is named right."""
         tokens = tokens.float()
         total = tokens.new_zeros(())
         correct = {}
@@ -65,7 +65,10 @@ def clock_code(elapsed: Tensor) -> Tensor:
 
 
 def cell_labels(spec: ClipSpec, shown: Tensor, grid: int) -> dict[str, Tensor]:
-    """What each cell shows, (frames, grid, grid) int64 by head. shown: (frames, 64, 64) uint8 of `render_with_owners`."""
+    """What each cell shows, (frames, grid, grid) int64 by head.
+
+    shown: (frames, 64, 64) uint8 of `render_with_owners`.
+    """
     frames = shown.shape[0]
     things = owners(spec)
     cell = SIZE // grid
