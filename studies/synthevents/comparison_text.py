@@ -60,8 +60,8 @@ It does not rank the methods for 7B models, and no number here predicts one ther
 
 _COARSE = """320 tokens in 16 frames of 4 x 4, a background that stands still, events of one cell: little room for
   communities, and neighbours in time that are nearly equal."""
-_FINE = """{count} tokens in {frames} frames of {side} x {side}: shapes and events cover a few cells each, the background
-  stands still, and neighbours in time are nearly equal."""
+_FINE = """{count} tokens in {frames} frames of {side} x {side}: shapes and events cover a few cells each, the
+  background stands still, and neighbours in time are nearly equal."""
 
 
 def limits(comparison: Comparison) -> str:
