@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
 pytest.importorskip("vllm", reason="needs vLLM: bash run_tests.sh --vllm")
@@ -11,9 +13,11 @@ from engine_prompts import LONG, PROMPTS, draw_video, frame_rate, prompt_text, v
 from engines import EMBEDDED, MROPE, RETENTION, Engines
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers_answers import transformers_answers
+from vllm.model_executor.models.registry import _ModelInfo
 
 from st_simdiff import make_method
 from st_simdiff.selection.budget import target_count
+from st_simdiff.serve.vllm import MODELS
 
 FAMILIES = ["qwen2_5_vl", "qwen3_vl", "llava_onevision", pytest.param("qwen3_vl_moe", marks=pytest.mark.slow)]
 WITHOUT_COMPRESS = [*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in ("qwen3_5", "qwen3_5_moe"))]
@@ -59,6 +63,15 @@ def test_kept_sets_are_the_librarys_on_the_same_features(engines, family):
 @pytest.mark.parametrize("family", WITHOUT_COMPRESS)
 def test_a_request_at_retention_1_is_vllm_without_pruning_to_the_bit(engines, family):
     assert_equal_answers(engines.pruned(family)["rounds"][1], engines.stock(family)["rounds"][0], tolerance=0)
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+def test_what_vllm_knows_of_a_class_is_what_it_knows_of_its_own(architecture):
+    """By its name too, which decides how speculative decoding embeds images."""
+    own = getattr(import_module(f"st_simdiff.serve.vllm.{MODELS[architecture]}"), architecture)
+    stock = next(base for base in own.__mro__ if base.__module__.startswith("vllm.") and base.__name__ == architecture)
+    assert _ModelInfo.from_model_cls(own) == _ModelInfo.from_model_cls(stock)
+    assert own.__name__ == architecture
 
 
 def test_vllm_with_the_plugin_installed_and_not_asked_for_is_vllm(engines):
