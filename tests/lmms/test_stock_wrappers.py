@@ -203,6 +203,13 @@ def test_the_list_is_of_wrappers_that_lmms_eval_has():
     assert not STOCK_WRAPPERS.keys() & REFUSED_WRAPPERS.keys()
 
 
+def test_the_guide_lists_them_with_their_classes():
+    guide = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    for name, wrapper in STOCK_WRAPPERS.items():
+        assert f"| `{WRAPPER}{name}` | " in guide
+        assert f" | {', '.join(wrapper.kinds)} | " in guide.split(f"| `{WRAPPER}{name}` | ")[1].split("\n")[0]
+
+
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
