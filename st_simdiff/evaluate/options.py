@@ -6,8 +6,7 @@ import argparse
 
 from st_simdiff.parsing import whole
 from st_simdiff.stock_wrappers import STOCK_WRAPPERS
-from st_simdiff.vocabulary import WRAPPER
-from st_simdiff.vocabulary import ALL_FRAMES
+from st_simdiff.vocabulary import ALL_FRAMES, WRAPPER
 
 MODELS_HELP = (
     "llava_video, nvila, or one of lmms-eval's own wrappers, compressed: "
