@@ -22,7 +22,7 @@ class Processor(QwenVideoSizing, stock.Qwen2_5_VLMultiModalProcessor):
 @MULTIMODAL_REGISTRY.register_processor(
     Processor, info=stock.Qwen2_5_VLProcessingInfo, dummy_inputs=stock.Qwen2_5_VLDummyInputsBuilder
 )
-class PrunedQwen2_5_VL(QwenPruning, stock.Qwen2_5_VLForConditionalGeneration):
+class Qwen2_5_VLForConditionalGeneration(QwenPruning, stock.Qwen2_5_VLForConditionalGeneration):
     """vLLM's model with pruned videos."""
 
     def _postprocess_video_embeds_evs(self, video_embeds_split: Any, video_input: Any) -> Any:

@@ -112,12 +112,12 @@ class FramedPruning(QwenPruning):
 @MULTIMODAL_REGISTRY.register_processor(
     Processor, info=stock.Qwen3VLProcessingInfo, dummy_inputs=stock.Qwen3VLDummyInputsBuilder
 )
-class PrunedQwen3VL(FramedPruning, stock.Qwen3VLForConditionalGeneration):
+class Qwen3VLForConditionalGeneration(FramedPruning, stock.Qwen3VLForConditionalGeneration):
     """vLLM's model with pruned videos."""
 
 
 @MULTIMODAL_REGISTRY.register_processor(
     Processor, info=stock_moe.Qwen3VLMoeProcessingInfo, dummy_inputs=stock.Qwen3VLDummyInputsBuilder
 )
-class PrunedQwen3VLMoe(FramedPruning, stock_moe.Qwen3VLMoeForConditionalGeneration):
+class Qwen3VLMoeForConditionalGeneration(FramedPruning, stock_moe.Qwen3VLMoeForConditionalGeneration):
     """vLLM's model with pruned videos."""
