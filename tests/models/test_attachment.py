@@ -384,13 +384,12 @@ def test_an_adapter_and_a_wrapper_are_looked_into():
         pass
 
 
-@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("name", ["Qwen2.5-VL", "LLaVA-OneVision"])
-def test_a_model_in_few_bits_is_compressed(name, bits, tmp_path):
+def test_a_model_in_8_bits_is_compressed(name, tmp_path):
     pytest.importorskip("bitsandbytes")
     zoo = ZOO[name]
     zoo.model.save_pretrained(tmp_path)
-    settings = transformers.BitsAndBytesConfig(**{f"load_in_{bits}bit": True})
+    settings = transformers.BitsAndBytesConfig(load_in_8bit=True)
     model = type(zoo.model).from_pretrained(tmp_path, quantization_config=settings, device_map="cpu").eval()
     with torch.no_grad(), compress(model, METHOD) as trace:
         logits = model(**zoo.prompt(ROW).inputs).logits
