@@ -4,7 +4,9 @@
 
 Each case is timed against (a) one pass over the features, `torch.linalg.vector_norm`; (b) the same selection with
 networkx for the graph; (c) the formulas with one matrix of cosines a community. Both readings are checked to keep the
-same tokens. Prints a table and writes it with the hardware. Best of the repeats, wall and CPU time.
+same tokens. Prints a table and writes it with the hardware. Best of the repeats, wall and CPU time; the selections and
+the pass are timed in turn. "adaptive" is what `st_simdiff_adaptive` does at the decoder's input, by its own rule and
+(communities) by the paper's graph.
 
 Features are drawn frame by frame: "static" is one shot with one background, a single community; "scenes" cuts every
 8 frames to new regions, with objects and noise.
@@ -26,14 +28,16 @@ from typing import TypeVar
 
 import torch
 
+from st_simdiff.methods.base import VisualTokens
 from st_simdiff.methods.st_simdiff_adaptive import STSimDiffAdaptive
 from st_simdiff.selection.budget import target_count
-from st_simdiff.selection.graph import cosine_planes, inverse_norms, node_view, threshold
+from st_simdiff.selection.centrality import centrality
+from st_simdiff.selection.graph import cosine_planes, node_view, threshold
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.selection.release import select_release
 from st_simdiff.selection.select import Selection, select
 from st_simdiff.selection.select_input import select_input
-from st_simdiff.selection.tokens import TIE, centrality
+from st_simdiff.selection.tokens import TIE
 
 T = TypeVar("T")
 
@@ -100,6 +104,7 @@ class Row:
     paper: Times
     release: Times
     adaptive: Times | None
+    adaptive_communities: Times | None
     input: Times
     networkx: Times | None
     matrices: Times | None
@@ -194,10 +199,13 @@ def timed(call: Callable[[], T], device: torch.device) -> tuple[T, Times]:
     return result, Times(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def best(call: Callable[[], object], device: torch.device, repeats: int) -> Times:
-    """The least wall and CPU time of `repeats` calls, after one to warm up."""
-    runs = [timed(call, device)[1] for _ in range(repeats + 1)][1:]
-    return Times(min(run.wall for run in runs), min(run.cpu for run in runs))
+def best(calls: dict[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, Times]:
+    """The least wall and CPU time of `repeats` calls each, made in turn, after one to warm up."""
+    rounds = [{name: timed(call, device)[1] for name, call in calls.items()} for _ in range(repeats + 1)][1:]
+    return {
+        name: Times(min(times[name].wall for times in rounds), min(times[name].cpu for times in rounds))
+        for name in calls
+    }
 
 
 def peak_extra_bytes(call: Callable[[], object], device: torch.device) -> int | None:
@@ -236,26 +244,21 @@ def device_reads(call: Callable[[], object], device: torch.device) -> int | None
 def stages(features: torch.Tensor, grid: TokenGrid, chosen: Selection, device: torch.device, repeats: int) -> dict:
     """Where the time goes."""
     nodes = node_view(features, grid)
-    scale = inverse_norms(nodes)
     parts = {
-        "norms": lambda: inverse_norms(nodes),
-        "cosines": lambda: cosine_planes(nodes, scale),
+        "cosines": lambda: cosine_planes(nodes),
         "centrality": lambda: centrality(features, chosen.community),
     }
-    return {name: best(part, device, repeats) for name, part in parts.items()}
+    return best(parts, device, repeats)
 
 
 def measure(case: Case, device: torch.device, repeats: int) -> Row:
     """Times one case, and checks that both readings keep what the selection keeps."""
     features, grid = case.features(device), case.grid
-    preset = STSimDiffAdaptive()
+    tokens = VisualTokens(features, torch.arange(grid.count, device=device), grid, num_layers=28)
     repeats = repeats if grid.count < 100_000 else 1
 
     def paper() -> Selection:
         return select(features, grid, RETENTION)
-
-    def adaptive() -> Selection:
-        return select(features, grid, RETENTION, preset)
 
     extra = peak_extra_bytes(paper, device)
     chosen = paper()
@@ -271,6 +274,18 @@ def measure(case: Case, device: torch.device, repeats: int) -> Row:
                 kept, readings[name] = timed(lambda reading=reading: reading(features, grid), device)
                 if kept != expected:
                     raise SystemExit(f"{name} keeps other tokens than the selection on {case}")
+    calls: dict[str, Callable[[], object]] = {
+        "a_pass": lambda: torch.linalg.vector_norm(features, dim=1),
+        "paper": paper,
+        "release": lambda: select_release(features, grid, RETENTION),
+        "input": lambda: select_input(features, grid, target_count(RETENTION, grid.count)),
+    }
+    if grid.count <= ADAPTIVE_LIMIT:
+        for candidates in ("input", "communities"):
+            method = STSimDiffAdaptive(retention=RETENTION, candidates=candidates)
+            name = "adaptive" if candidates == "input" else "adaptive_communities"
+            calls[name] = lambda method=method: method.reduce_input(tokens)
+    times = best(calls, device, repeats)
     return Row(
         case=case,
         load=round(os.getloadavg()[0], 1),
@@ -281,11 +296,7 @@ def measure(case: Case, device: torch.device, repeats: int) -> Row:
         feature_bytes=features.numel() * features.element_size(),
         extra_bytes=extra,
         device_reads=device_reads(paper, device),
-        a_pass=best(lambda: torch.linalg.vector_norm(features, dim=1), device, 2 * repeats + 1),
-        paper=best(paper, device, repeats),
-        release=best(lambda: select_release(features, grid, RETENTION), device, repeats),
-        adaptive=None if grid.count > ADAPTIVE_LIMIT else best(adaptive, device, 1),
-        input=best(lambda: select_input(features, grid, target_count(RETENTION, grid.count)), device, repeats),
+        **{"adaptive": None, "adaptive_communities": None} | times,
         **readings,
         stages=stages(features, grid, chosen, device, repeats),
     )
@@ -297,11 +308,12 @@ def measure(case: Case, device: torch.device, repeats: int) -> Row:
 def table(rows: list[Row]) -> str:
     """Markdown, CPU milliseconds."""
     lines = [
-        "| frames | D | video | dtype | pass | selection | passes | µs / token | release | adaptive | input "
-        "| networkx | matrices | extra memory |",
-        "|---" * 14 + "|",
+        "| frames | D | video | dtype | pass | selection | passes | µs / token | release | adaptive "
+        "| communities | input | networkx | matrices | extra memory |",
+        "|---" * 15 + "|",
     ]
     for row in rows:
+        others = (row.release, row.adaptive, row.adaptive_communities, row.input, row.networkx, row.matrices)
         cells = [
             row.case.frames,
             row.case.dim,
@@ -310,7 +322,7 @@ def table(rows: list[Row]) -> str:
             *(milliseconds(t) for t in (row.a_pass, row.paper)),
             f"{row.passes:.1f}",
             f"{row.paper.cpu / row.tokens * 1e6:.2f}",
-            *(milliseconds(t) for t in (row.release, row.adaptive, row.input, row.networkx, row.matrices)),
+            *(milliseconds(t) for t in others),
             "" if row.extra_bytes is None else f"{row.extra_bytes / row.feature_bytes:.2f}x",
         ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")

@@ -124,6 +124,7 @@ class BenchmarkTask:
 
     metric: key of the score in a results file. questions: of the whole task. splits: metrics of parts of the questions,
     which this project's task has besides. answers: whether the right answers are public, so that there is a score.
+    subtitles: whether prompts have the video's subtitles. interleaved: whether these stand between the frames.
     """
 
     stock: str
@@ -131,12 +132,17 @@ class BenchmarkTask:
     questions: int
     splits: tuple[str, ...] = ()
     answers: bool = True
+    subtitles: bool = False
+    interleaved: bool = False
 
     @property
     def name(self) -> str:
         """Of this project's task."""
         return self.stock + LOCAL
 
+
+ALL_FRAMES = "all"
+"""As a number of frames: every frame of the video."""
 
 MVBENCH = "mvbench"
 """lmms-eval's group of all of MVBench's tasks, each called `mvbench_<part>`."""
@@ -149,7 +155,13 @@ MVBENCH_PARTS = (
 
 TASKS = (
     BenchmarkTask("videomme", "videomme_perception_score", 2700, ("short", "medium", "long")),
+    BenchmarkTask(
+        "videomme_w_subtitle", "videomme_perception_score", 2700, ("short", "medium", "long"), subtitles=True
+    ),
     BenchmarkTask("longvideobench_val_v", "lvb_acc", 1337, ("relation", "perception")),
+    BenchmarkTask(
+        "longvideobench_val_i", "lvb_acc", 1337, ("relation", "perception"), subtitles=True, interleaved=True
+    ),
     BenchmarkTask("egoschema", "submission", 5031, answers=False),
     BenchmarkTask("egoschema_subset", "score", 500),
     BenchmarkTask("mlvu_dev", "mlvu_percetion_score", 2174),

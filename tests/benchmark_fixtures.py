@@ -36,6 +36,7 @@ def make_benchmarks(folder: Path) -> None:
     validation = [_longvideobench(*x) for x in enumerate(VIDEOS)]
     _parquet(folder / "longvideobench/LongVideoBench/validation-00000-of-00001.parquet", validation)
     put_videos(hf / "datasets/longvideobench/videos")
+    put_subtitles(hf)
     _make_egoschema(folder / "lmms-eval/egoschema")
     put_videos(hf / "egoschema/videos")
     _parquet(folder / "sy1998/MLVU_dev/test-00000-of-00001.parquet", [_mlvu(*x) for x in enumerate(VIDEOS)])
@@ -55,6 +56,35 @@ def put_videos(folder: Path, names: Mapping[str, str] | None = None) -> None:
         path.rename(folder / (names or {}).get(name, path.name))
     (folder / "empty.mp4").touch()
     (folder / "corrupt.mp4").write_bytes(bytes(range(256)) * 64)
+
+
+def put_subtitles(hf: Path) -> None:
+    """Of VideoMME, all videos but `three`; of LongVideoBench, in the two forms that its files have."""
+    folder = hf / "videomme/subtitle"
+    folder.mkdir()
+    for name in ("one", "two"):
+        (folder / f"{name}.srt").write_text(srt([(0.0, 0.25, f"Here is {name}."), (0.25, 0.6, "It has wheels.")]))
+    folder = hf / "datasets/longvideobench/subtitles"
+    folder.mkdir()
+    for name in VIDEOS:
+        lines = [(0.5, 2.5, f"The door of {name}"), (5.2, 8.0, "opens."), (30.0, 31.0, "Much later.")]
+        timed = [{"start": _time(start, "."), "end": _time(end, "."), "line": text} for start, end, text in lines]
+        if name == "two":
+            timed = [{"timestamp": [start, end], "text": text} for start, end, text in lines]
+        (folder / f"{name}_en.json").write_text(json.dumps(timed))
+
+
+def srt(lines: Sequence[tuple[float, float, str]]) -> str:
+    """Subtitles as VideoMME's files have them. lines: start and end in seconds, and the text."""
+    font = '<font color="white" size=".72c">{}</font>'
+    return "".join(
+        f"{number}\n{_time(start, ',')} --> {_time(end, ',')}\n{font.format(text)}\n\n"
+        for number, (start, end, text) in enumerate(lines, start=1)
+    )
+
+
+def _time(seconds: float, point: str) -> str:
+    return f"{int(seconds // 3600):02d}:{int(seconds // 60 % 60):02d}:{seconds % 60:06.3f}".replace(".", point)
 
 
 def _parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from st_simdiff import compress
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments
 from st_simdiff.answering.device import choose_dtype
 from st_simdiff.answering.feature_protocol import feature_protocol
+from st_simdiff.answering.interleaving import is_interleaved, place_frames, split_video
 from st_simdiff.answering.preparing import Preparer
 from st_simdiff.answering.seeing import Seen, Viewer
 from st_simdiff.answering.turns import Answer, Counts, Likelihood, Prompt, Turn
@@ -46,10 +47,13 @@ class VideoAnswerer:
 
     Questions about one video that follow each other share its features, what is chosen at the decoder's input, and the
     keys and values of all that their prompts begin with alike, in the layers where the question has no part in them.
+    A question with lines `<image>` has the frames there, evenly shared out, and shares the features alone.
     """
 
     arguments: AnsweringArguments
     tells_times = False
+    frames_per_step = 1
+    """Frames that one frame of visual tokens stands for."""
 
     def __init__(self, arguments: LlavaVideoArguments, device: str) -> None:
         self.tells_times = arguments.add_time_instruction
@@ -105,7 +109,7 @@ class VideoAnswerer:
         ranks the visual tokens is the prompt's last one, as in generation, and not a token of the answer.
         """
         with self._asking(video, question) as turn:
-            answered = self._tokenize(self._conversation(self._instructed(question, turn.seen), video, continuation))
+            answered = self._tokenize(self._conversation(turn.prompt.question, video, continuation))
             tokens = answered[:, turn.prompt.ids.shape[1] :]
             with self._compress(turn) as trace:
                 prefill = self.model(
@@ -131,14 +135,16 @@ class VideoAnswerer:
         if video is None:
             return self._prompt(question, None)
         pixels = replace(self.reader, frames_per_read=sys.maxsize)(video)
-        question = self._instructed(question, pixels)
-        return self._prompt(question, video, [pixels.values.to(self.device)])
+        question, sizes = place_frames(self._instructed(question, pixels), pixels.frames // self.frames_per_step)
+        values = pixels.values.to(self.device)
+        parts = values.split([size * self.frames_per_step for size in sizes]) if sizes else [values]
+        return self._prompt(question, video, list(parts))
 
     def _prompt(
         self, question: str, video: str | None, images: list[torch.Tensor | EncodedVideo] | None = None
     ) -> Prompt:
         text = self._conversation(question, video, None)
-        return Prompt(text, self._tokenize(text), images)
+        return Prompt(question, text, self._tokenize(text), images)
 
     @contextmanager
     def _asking(self, video: str | None, question: str, *, share: bool = True) -> Iterator[Turn]:
@@ -159,7 +165,9 @@ class VideoAnswerer:
             prompt = self._prompt(question, None)
             return Turn(prompt, None, {}, prompt.ids, None, None)
         seen, seeing = self.viewer.see(video, self.arguments.method, clock)
-        prompt = self._prompt(self._instructed(question, seen), video, [seen.video])
+        question, sizes = place_frames(self._instructed(question, seen), len(seen.video.tokens))
+        prompt = self._prompt(question, video, split_video(seen.video, sizes) if sizes else [seen.video])
+        share = share and len(prompt.images) == 1
         prefix, seen.prefix = seen.prefix, None
         count = prefix.shared(prompt.ids[0]) if prefix is not None and share else 0
         if not count:
@@ -181,7 +189,8 @@ class VideoAnswerer:
 
     def _compress(self, turn: Turn) -> AbstractContextManager[Trace]:
         method = self.arguments.method if turn.seen is None else turn.seen.method
-        return compress(self.model, method, share_prefix=turn.cache is not None)
+        parts = len(turn.prompt.images or ())
+        return compress(self.model, method, images_as_frames=parts > 1, share_prefix=turn.cache is not None)
 
     def _instructed(self, question: str, timed: Pixels | Seen | None) -> str:
         """`question`, with the line that tells when the frames were taken where that is asked for."""
@@ -190,7 +199,8 @@ class VideoAnswerer:
         return f"{time_instruction(timed.duration, timed.times)}\n{question}"
 
     def _conversation(self, question: str, video: str | None, answer: str | None) -> str:
-        return build_prompt(question, video=video is not None, answer=answer)
+        interleaved = video is not None and is_interleaved(question)
+        return build_prompt(question, video=video is not None, answer=answer, interleaved=interleaved)
 
     def _tokenize(self, text: str) -> torch.Tensor:
         return torch.tensor([tokenize_prompt(text, self.tokenizer)], device=self.device)
@@ -211,7 +221,7 @@ class VideoAnswerer:
 
     def _counts(self, turn: Turn, new_tokens: int) -> Counts:
         visual = turn.trace.summary() if turn.trace is not None else {}
-        text_tokens = turn.prompt.ids.shape[1] - (turn.seen is not None)
+        text_tokens = turn.prompt.ids.shape[1] - len(turn.prompt.images or ())
         if turn.trace is not None:
             visual |= flop_counts(self.cost, turn.trace, text_tokens)
         return {

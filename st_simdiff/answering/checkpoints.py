@@ -20,13 +20,12 @@ from st_simdiff.checkpoints.nvila.config import read_config as read_nvila
 from st_simdiff.checkpoints.transformers_loading import check_folder
 from st_simdiff.errors import InputError
 from st_simdiff.model_args import read_value
+from st_simdiff.stock_wrappers import STOCK_WRAPPERS
+from st_simdiff.vocabulary import WRAPPER
 
-MODEL_TYPES = {
-    "st_simdiff_qwen2_5_vl": "qwen2_5_vl",
-    "st_simdiff_qwen3_vl": "qwen3_vl",
-    "st_simdiff_llava_hf": "llava_onevision",
-}
-"""`model_type` in the config.json of a checkpoint for one of lmms-eval's own wrappers, compressed."""
+MODEL_TYPES = {WRAPPER + name: wrapper.model_types for name, wrapper in STOCK_WRAPPERS.items()}
+"""By harness model, what `model_type` may be in the config.json of a checkpoint for one of lmms-eval's own wrappers,
+compressed."""
 
 TEXT_FILES = frozenset({".json", ".jinja", ".txt", ".model"})
 WEIGHT_FILES = frozenset({".safetensors", ".bin"})
@@ -93,12 +92,11 @@ def check_checkpoint(
         code = named_code(folder)
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
-    if kind == MODEL_TYPES[model] or (trusted and code):
+    if kind in MODEL_TYPES[model] or (trusted and code):
         return {}
     hint = f" {', '.join(code)} names code that says more: {ALLOW}=True in model_args would run it." if code else ""
-    raise InputError(
-        f"{folder} is no checkpoint for {model}: its model_type is {kind}, not {MODEL_TYPES[model]}.{hint}"
-    )
+    valid = " or ".join(sorted(MODEL_TYPES[model]))
+    raise InputError(f"{folder} is no checkpoint for {model}: its model_type is {kind}, not {valid}.{hint}")
 
 
 def _llava_video(folder: Path, arguments: LlavaVideoArguments) -> dict[str, Any]:

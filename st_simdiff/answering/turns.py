@@ -32,8 +32,11 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Prompt:
-    """ids: int64 (1, L) with -200 where the video goes. images: [T, 3, S, S] in the model's dtype, encoded, or None."""
+    """question: as it is asked, with what is told of the video. text: all of the prompt. ids: int64 (1, L), -200 where
+    the video, or a part of it, goes. images: of each [T, 3, S, S] in the model's dtype, or encoded; or None.
+    """
 
+    question: str
     text: str
     ids: torch.Tensor
     images: list[torch.Tensor | EncodedVideo] | None

@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 
 from st_simdiff.parsing import whole
+from st_simdiff.stock_wrappers import STOCK_WRAPPERS
+from st_simdiff.vocabulary import ALL_FRAMES, WRAPPER
 
 MODELS_HELP = (
-    "llava_video, nvila, or one of lmms-eval's own wrappers, compressed: st_simdiff_qwen2_5_vl, "
-    "st_simdiff_qwen3_vl, st_simdiff_llava_hf (LLaVA-OneVision); default: llava_video"
+    "llava_video, nvila, or one of lmms-eval's own wrappers, compressed: "
+    f"{', '.join(WRAPPER + name for name in STOCK_WRAPPERS)}; default: llava_video"
 )
+
+
+MOST_FRAMES = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--model_args", default="", help="key=value,... of every run, over the defaults")
     what.add_argument("--limit", help="number of questions a task, or a share of them below 1")
+    what.add_argument(
+        "--subtitle_frames",
+        type=_frames,
+        metavar="FRAMES",
+        help="for how many evenly spaced frames of a video a subtitled task's prompt has the subtitles, or all; "
+        "default: as in lmms-eval",
+    )
     what.add_argument("--full", action="store_true", help="all 1,000 questions of synthevents, not the first 300")
     what.add_argument("--output_path", default="logs", help="where results go; default: logs")
 
@@ -68,3 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--dry_run", "--dry-run", action="store_true", help="list the runs and estimate their hours; run nothing"
     )
     dry.add_argument("--gpu", default="L20", help="GPU of the estimate, such as A100; default: L20, the paper's")
+
+
+def _frames(text: str) -> int | str:
+    if text == ALL_FRAMES:
+        return ALL_FRAMES
+    value = whole(text)
+    if not 1 <= value <= MOST_FRAMES:
+        raise argparse.ArgumentTypeError(
+            f"a number of frames from 1 to {MOST_FRAMES:,}, or {ALL_FRAMES}, is needed, got {text}"
+        )
+    return value

@@ -22,6 +22,7 @@ from st_simdiff.evaluate.passed_on import check_passed_on
 from st_simdiff.evaluate.request import EMBEDDED, Checkpoint, Request, read_request
 from st_simdiff.files import check_folder
 from st_simdiff.lmms.models import find_model
+from st_simdiff.lmms.subtitles import SUBTITLE_FRAMES, Frames, budget_of, check_budget, refuse_without_subtitles
 from st_simdiff.lmms.task_names import refuse_unknown_tasks
 from st_simdiff.lmms.video_folders import hf_home, refuse_empty
 from st_simdiff.methods.base import Method
@@ -109,6 +110,7 @@ def _plan(
     tasks = tuple(dict.fromkeys(one.task for one in combinations))
     folders = _tasks_folders(tasks, options.full)
     refuse_unknown_tasks(tasks, [*folders, *included])
+    check_budget(options.subtitle_frames, tasks)
     drawn = tuple(folder.name for folder in folders[:-1])
     # All are read first: wrong settings are refused before a checkpoint is fetched.
     # Methods come before the full model, which has no settings: a misspelt one is explained by those of the method.
@@ -118,10 +120,11 @@ def _plan(
         for index in order
     }
     read = [by_index[index] for index in range(len(combinations))]
-    runs = make_runs(read, request, Path(options.output_path), extra, drawn)
+    runs = make_runs(read, request, Path(options.output_path), extra, drawn, options.subtitle_frames)
     for run in runs:
         run.refuse_other_protocol()
     refuse_empty(tasks, hf_home(environment))
+    refuse_without_subtitles(tasks, hf_home(environment))
     limit = [] if request.limit is None else ["--limit", request.limit]
     arguments = ("--batch_size", "1", "--verbosity", "WARNING", "--timezone", "UTC", *limit, *extra)
     standings = [run.standing() for run in runs]
@@ -159,12 +162,17 @@ def read_evaluation(combination: Combination, checkpoint: str) -> Read:
 
 
 def make_runs(
-    evaluations: Iterable[Read], request: Request, output: Path, extra: Sequence[str], drawn: Sequence[str]
+    evaluations: Iterable[Read],
+    request: Request,
+    output: Path,
+    extra: Sequence[str],
+    drawn: Sequence[str],
+    subtitle_frames: Frames | None = None,
 ) -> list[Run]:
     """Every evaluation once. The folder's name follows from what is run: the same again is the same folder.
 
     output: folder of all results. extra: arguments of lmms-eval. drawn: names of the data that are drawn, not
-    downloaded.
+    downloaded. subtitle_frames: the budget of subtitled tasks; None for lmms-eval's.
     """
     checkpoints = {model: pinned(model, checkpoint) for model, checkpoint in request.checkpoints.items()}
     runs: dict[str, Run] = {}
@@ -178,6 +186,7 @@ def make_runs(
             data = next((name for name in drawn if name.startswith(f"{one.task}-")), None)
             planned = plan_protocol(one.model, one.settings, arguments, has_gpu)
             asked = {"task": one.task, "data": data, "limit": request.limit, "lmms_eval": " ".join(extra)}
+            asked[SUBTITLE_FRAMES] = budget_of(one.task, one.model, subtitle_frames)
             protocols[key] = planned | {name: value for name, value in asked.items() if value}
         code = run_code(protocols[key], one.method)
         if code not in runs:

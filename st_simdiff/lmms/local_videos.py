@@ -45,13 +45,15 @@ class LocalVideos:
 
     benchmark: a key of `FOLDERS`. places: from a document to paths below that folder, the first existing one counts.
     question: from a document to an id that no other question of the benchmark has.
-    part: whether it is one of several tasks that are asked together.
+    part: whether it is one of several tasks that are asked together. lacking: from a document and that folder to what
+    else is missing for the question; empty where nothing is.
     """
 
     benchmark: str
     places: Callable[[Mapping[str, Any]], Sequence[str]]
     question: Callable[[Mapping[str, Any]], str]
     part: bool = False
+    lacking: Callable[[Mapping[str, Any], Path], str] | None = None
 
     def keep(self, dataset: Dataset) -> Dataset:
         """The documents whose video is there, in their order, told how many there are in all.
@@ -60,10 +62,12 @@ class LocalVideos:
         a part, which must not end the others, the first document stays; it turns out unreadable.
         """
         folder = self.folder()
-        kept, left_out = sort_out(dataset, self.places, self.question, folder)
+        kept, left_out = sort_out(dataset, self.places, self.question, folder, self.lacking)
         if not kept and self.part:
             kept, left_out = [0], left_out[1:]
         if not kept:
+            if self.lacking is not None and any(find(self.places(document), folder) for document in dataset):
+                raise SystemExit(f"{self.benchmark}: no question can be asked; of the first one, {left_out[0].reason}.")
             raise SystemExit(
                 f"{self.benchmark}: no video of its {len(dataset):,} questions is in {folder}, "
                 f"where {FOLDERS[self.benchmark].videos} should be."
@@ -119,16 +123,19 @@ def sort_out(
     places: Callable[[Mapping[str, Any]], Sequence[str]],
     question: Callable[[Mapping[str, Any]], str],
     folder: Path,
+    lacking: Callable[[Mapping[str, Any], Path], str] | None = None,
 ) -> tuple[list[int], list[LeftOut]]:
-    """(indices of the documents whose video is a file with something in it, the others with the reason)."""
+    """(indices of the documents whose video is a file with something in it and that lack nothing else, the others with
+    the reason)."""
     kept, left_out = [], []
     seen: dict[tuple[str, ...], str] = {}
     for index, document in enumerate(documents):
         where = tuple(places(document))
         if where not in seen:
             seen[where] = what_is_wrong(find(where, folder))
-        if seen[where]:
-            left_out.append(LeftOut(question(document), where[0], seen[where]))
+        reason = seen[where] or (lacking(document, folder) if lacking is not None else "")
+        if reason:
+            left_out.append(LeftOut(question(document), where[0], reason))
         else:
             kept.append(index)
     return kept, left_out

@@ -11,6 +11,7 @@ import torch
 from st_simdiff.answering.answering import VideoAnswerer
 from st_simdiff.answering.arguments import AnsweringArguments, NvilaArguments
 from st_simdiff.answering.device import choose_dtype
+from st_simdiff.answering.interleaving import is_interleaved
 from st_simdiff.checkpoints.nvila.loading import load_nvila
 from st_simdiff.checkpoints.nvila.prompt import build_prompt, frame_indices, tokenize_prompt
 from st_simdiff.errors import InputError
@@ -38,7 +39,7 @@ class NvilaAnswerer(VideoAnswerer):
             video=arguments.video,
         )
         frames = arguments.max_frames_num or loaded.model.config.num_video_frames
-        step = loaded.model.frames_per_step
+        step = self.frames_per_step = loaded.model.frames_per_step
         if frames % step:
             raise InputError(
                 f"The model averages every {step} frames, so max_frames_num is a multiple of {step}, got {frames}."
@@ -47,7 +48,9 @@ class NvilaAnswerer(VideoAnswerer):
         self._set_up(arguments, device, loaded, sample)
 
     def _conversation(self, question: str, video: str | None, answer: str | None) -> str:
-        return build_prompt(question, video=video is not None) + ("" if answer is None else answer + END_OF_TURN)
+        interleaved = video is not None and is_interleaved(question)
+        asked = build_prompt(question, video=video is not None, interleaved=interleaved)
+        return asked + ("" if answer is None else answer + END_OF_TURN)
 
     def _tokenize(self, text: str) -> torch.Tensor:
         return torch.tensor([tokenize_prompt(text, self.tokenizer)], device=self.device)

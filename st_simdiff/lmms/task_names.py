@@ -58,11 +58,11 @@ def known_tasks(folders: Iterable[Path] = ()) -> frozenset[str]:
     names: set[str] = set()
     for folder in (*stock, *folders):
         for file in sorted(Path(folder).rglob("*.yaml")):
-            names.update(_names(_load(file)))
+            names.update(_names(load_task_file(file)))
     return frozenset(names)
 
 
-def _load(file: Path) -> Any:
+def load_task_file(file: Path) -> Any:
     """What a task file says, with the files that it includes."""
     try:
         config = yaml.load(file.read_bytes(), _Loader)
@@ -72,7 +72,7 @@ def _load(file: Path) -> Any:
         return config
     included = config["include"]
     for name in [included] if isinstance(included, str) else included:
-        config = {**_load(file.parent / name), **config}
+        config = {**load_task_file(file.parent / name), **config}
     return config
 
 

@@ -14,15 +14,17 @@ SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif"})
 
 @dataclass(frozen=True)
 class VideoFolder:
-    """cache: the folder under $HF_HOME whose existence makes lmms-eval skip its download. videos: what is in it."""
+    """cache: the folder under $HF_HOME whose existence makes lmms-eval skip its download. videos, subtitles: what is in
+    it; no subtitles where the benchmark has none."""
 
     cache: str
     videos: str
+    subtitles: str = ""
 
 
 FOLDERS = {
-    "videomme": VideoFolder("videomme", "data/<videoID>.mp4"),
-    "longvideobench": VideoFolder("datasets/longvideobench", "videos/<video_path>"),
+    "videomme": VideoFolder("videomme", "data/<videoID>.mp4", "subtitle/<videoID>.srt"),
+    "longvideobench": VideoFolder("datasets/longvideobench", "videos/<video_path>", "subtitles/<subtitle_path>.json"),
     "egoschema": VideoFolder("egoschema", "videos/<video_idx>.mp4"),
     "mlvu": VideoFolder("mlvu", "<video_name>"),
     "mvbench": VideoFolder("mvbench_video", "<folder>/<video>"),

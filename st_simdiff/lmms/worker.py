@@ -33,6 +33,7 @@ from loguru import logger
 from st_simdiff.errors import InputError
 from st_simdiff.files import digest_of_file, move_whole
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
+from st_simdiff.lmms.subtitles import SUBTITLE_FRAMES, task_with_budget
 from st_simdiff.lmms.task_names import is_task_file
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import changed_settings, describe_method
@@ -128,7 +129,7 @@ def evaluate(
         results = simple_evaluate(
             model=model,
             model_args=model_args,
-            tasks=[load_yaml_config(run.task)] if is_task_file(run.task) else manager.match_tasks([run.task]),
+            tasks=_named_tasks(run, manager),
             task_manager=manager,
             evaluation_tracker=tracker,
             cli_args=own,
@@ -145,6 +146,13 @@ def evaluate(
             save(run, results, tracker, stamp)
             sys.stdout.write(make_table(results) + "\n")
         accelerator.wait_for_everyone()
+
+
+def _named_tasks(run: Run, manager: TaskManager) -> list[str | dict[str, Any]]:
+    if is_task_file(run.task):
+        return [load_yaml_config(run.task)]
+    frames = run.protocol.get(SUBTITLE_FRAMES)
+    return [task_with_budget(task, frames) for task in manager.match_tasks([run.task])]
 
 
 def model_args_of(run: Run) -> str:

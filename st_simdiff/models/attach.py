@@ -41,7 +41,8 @@ def compress(
     `labels`, prefill the prompt alone and continue on its cache, or ask for the answer's logits only
     (`logits_to_keep`, the answer's length plus one, as assisted generation does for its drafts).
     images_as_frames: for InternVL, which sees a video as single images: True if all images of a row are the frames of
-    one video, or the sizes of groups of consecutive images (a group of one is an image).
+    one video, or the sizes of groups of consecutive images (a group of one is an image). For LLaVA-Video and NVILA:
+    True if all videos of a row are parts of one, with text between them.
     share_prefix: for several questions about one video: crop the returned cache back to what their prompts share, and
     the next prompt on it chooses tokens anew, as if asked alone, while what does not depend on its question is not
     computed again. The cache then also keeps the hidden states of one layer. One prompt at a time, without beams.

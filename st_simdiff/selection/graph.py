@@ -6,6 +6,7 @@ no edge list, no index arithmetic, and the planes live where the features live.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,43 +56,54 @@ def node_view(features: torch.Tensor, grid: TokenGrid, *, newline_column: bool =
     return nodes if newline_column else nodes[:, :, : grid.width]
 
 
-def inverse_norms(nodes: torch.Tensor) -> torch.Tensor:
-    """1 / |x| of every node, float32 (T, H, W). A zero vector gets 0, so its cosine with anything is 0."""
-    wide = torch.promote_types(nodes.dtype, torch.float32)
-    norms = torch.empty(nodes.shape[:3], dtype=torch.float32, device=nodes.device)
-    for block in _frame_blocks(nodes):
-        norms[block] = torch.linalg.vector_norm(nodes[block].to(wide), dim=-1)
-    return torch.where(norms == 0, 0.0, 1.0 / norms)
-
-
-def cosine_planes(nodes: torch.Tensor, inverse_norm: torch.Tensor | None = None) -> Planes:
+def cosine_planes(nodes: torch.Tensor) -> Planes:
     """Cosine similarity of every pair of neighbours (Eq. 3), float32, accumulated in float32 for any dtype.
 
     nodes: (T, H, W, D) features. Values lie in [-1, 1]; those within `SAME` of 1 are 1, so that copies do not fall
-    below a threshold of 1. An edge of a token with a non-finite feature is NaN.
+    below a threshold of 1. The cosine of a zero vector with anything is 0. An edge of a token with a non-finite
+    feature is NaN.
     """
-    frames, height, width, _ = nodes.shape
-    scale = inverse_norms(nodes) if inverse_norm is None else inverse_norm
-    right = scale.new_empty(frames, height, width - 1)
-    down = scale.new_empty(frames, height - 1, width)
-    following = scale.new_empty(frames - 1, height, width)
-    for block in _frame_blocks(nodes):
-        here = nodes[block.start : block.stop + 1].float()
-        own = here[: block.stop - block.start]
-        right[block] = (own[:, :, 1:] * own[:, :, :-1]).sum(-1)
-        down[block] = (own[:, 1:] * own[:, :-1]).sum(-1)
-        following[block] = (here[1:] * here[:-1]).sum(-1)
-    right *= scale[:, :, 1:] * scale[:, :, :-1]
-    down *= scale[:, 1:] * scale[:, :-1]
-    following *= scale[1:] * scale[:-1]
-    return Planes(*(plane.clamp_(-1, 1).masked_fill_(plane >= 1 - SAME, 1.0) for plane in (right, down, following)))
+    return cosines_and_norms(nodes)[0]
 
 
-def _frame_blocks(nodes: torch.Tensor) -> list[slice]:
-    """The frames of (T, H, W, D) in blocks that are worked on at a time."""
+@torch.no_grad()
+def cosines_and_norms(nodes: torch.Tensor) -> tuple[Planes, torch.Tensor]:
+    """The planes of `cosine_planes`, and 1 / |x| of every node, float32 (T, H, W), 0 for a zero vector.
+
+    The features are read once: norms and the three kinds of products are taken of a block of frames while it is in
+    the cache, and half precision is converted once a block.
+    """
+    frames, height, width, dim = nodes.shape
     size = _CPU_BLOCK_BYTES if nodes.device.type == "cpu" else _GPU_BLOCK_BYTES
-    step = max(1, size // (4 * nodes[0].numel()))
-    return [slice(start, min(start + step, len(nodes))) for start in range(0, len(nodes), step)]
+    step = max(1, size // (4 * height * width * dim))
+    new = functools.partial(torch.empty, dtype=torch.float32, device=nodes.device)
+    norm = new(frames, height, width)
+    planes = Planes(new(frames, height, width - 1), new(frames, height - 1, width), new(frames - 1, height, width))
+    products = new(min(step, frames) * height * width * dim)
+
+    def multiply(one: torch.Tensor, other: torch.Tensor, out: torch.Tensor) -> None:
+        room = products[: one.numel()].view(one.shape)
+        torch.sum(torch.mul(one, other, out=room), -1, out=out)
+
+    before = nodes[:0].float()
+    for start in range(0, frames, step):
+        here = nodes[start : start + step].float()
+        block = slice(start, start + step)
+        torch.linalg.vector_norm(here, dim=-1, out=norm[block])
+        multiply(here[:, :, 1:], here[:, :, :-1], planes.right[block])
+        multiply(here[:, 1:], here[:, :-1], planes.down[block])
+        multiply(here[1:], here[:-1], planes.next[start : start + len(here) - 1])
+        if start:
+            multiply(here[:1], before[-1:], planes.next[start - 1 : start])
+        before = here
+
+    scale = torch.where(norm == 0, 0.0, 1 / norm)
+    planes.right.mul_(scale[:, :, 1:] * scale[:, :, :-1])
+    planes.down.mul_(scale[:, 1:] * scale[:, :-1])
+    planes.next.mul_(scale[1:] * scale[:-1])
+    for plane in planes:
+        plane.clamp_(-1, 1).masked_fill_(plane >= 1 - SAME, 1.0)
+    return planes, scale
 
 
 def threshold(

@@ -14,10 +14,11 @@ from typing import Literal
 import torch
 
 from st_simdiff.errors import InputError
+from st_simdiff.selection.centrality import community_similarity
 from st_simdiff.selection.communities import connected_components
-from st_simdiff.selection.graph import Planes, cosine_planes, inverse_norms, node_view
+from st_simdiff.selection.graph import Planes, cosines_and_norms, node_view
 from st_simdiff.selection.grid import TokenGrid
-from st_simdiff.selection.tokens import best_of_community, community_similarity, community_sizes, events
+from st_simdiff.selection.tokens import best_of_community, community_sizes, events
 
 Strategy = Literal[2, 3]
 
@@ -101,8 +102,7 @@ def drop_ratio(dropped_shares: Sequence[float], cost: float, num_layers: int) ->
 
 def release_planes(nodes: torch.Tensor) -> Planes:
     """Cosines of neighbours, float32, with the release's zero vectors: 0 inside a frame, NaN between frames."""
-    scale = inverse_norms(nodes)
-    planes = cosine_planes(nodes, scale)
+    planes, scale = cosines_and_norms(nodes)
     undefined = (scale[1:] == 0) | (scale[:-1] == 0)
     return Planes(planes.right, planes.down, planes.next.masked_fill(undefined, torch.nan))
 

@@ -12,6 +12,7 @@ import torch
 from st_simdiff.errors import InputError
 from st_simdiff.selection.budget import retention_fraction, target_count
 from st_simdiff.selection.caps import split_large
+from st_simdiff.selection.centrality import centrality
 from st_simdiff.selection.communities import connected_components
 from st_simdiff.selection.farthest import farthest_order
 from st_simdiff.selection.graph import Planes, cosine_planes, enabled_planes, node_view, threshold
@@ -19,7 +20,7 @@ from st_simdiff.selection.grid import TokenGrid, spread
 from st_simdiff.selection.modularity import modularity_communities
 from st_simdiff.selection.rule import SelectionRule
 from st_simdiff.selection.thresholds import resolve_threshold
-from st_simdiff.selection.tokens import centrality, changes, community_quota, community_sizes, events, most_central
+from st_simdiff.selection.tokens import changes, community_quota, community_sizes, events, most_central
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def representatives(
     """
     share, least = shares
     if rule.ranking == "central":
-        return most_central(score, community, share), most_central(score, community, least)
+        chosen = most_central(score, community, share)
+        return chosen, most_central(score, community, least) if least else torch.zeros_like(chosen)
     count = len(community)
     order = farthest_order(features, score, community, share, rule.cap(count) or count, least or share)
     size = community_sizes(community)

@@ -1,4 +1,4 @@
-"""Which tokens stay: centrality and representatives (SRTS), events (DETS). Section 4.3 and 4.4, Eq. 4 to 6.
+"""Which tokens stay: representatives (SRTS) and events (DETS). Section 4.3 and 4.4, Eq. 4 to 6.
 
 A community is written as a label for every token: the index of one of its members, the same for all of them.
 """
@@ -14,55 +14,10 @@ from st_simdiff.selection.budget import retention_fraction
 TIE = 1e-6
 """Centralities this close count as equal, so that a choice never depends on rounding, device or thread count."""
 
-_CPU_BLOCK_BYTES = 1 << 20
-"""Features per block in float64: on a CPU few enough for a block and its products to stay in the cache."""
-_GPU_BLOCK_BYTES = 1 << 28
-
 
 def community_sizes(community: torch.Tensor) -> torch.Tensor:
     """Members of the community with each label, int64 (N,); 0 for what is no label. community: int64 (N,)."""
     return torch.zeros_like(community).scatter_add_(0, community, torch.ones_like(community))
-
-
-def community_similarity(features: torch.Tensor, community: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Every token's cosines to all members of its community added up, and to itself: float64 (N,) each.
-
-    features: (N, D) any floating dtype. community: int64 (N,).
-
-    The cosines to one token add up to a single dot product with the sum of the community's unit vectors, so two passes
-    in float64 replace the matrix of pairs: O(N D). The cosine of a token with itself is 1, of a zero vector 0. The only
-    member of a community is compared with itself alone. The device is read once.
-    """
-    count, dim = features.shape
-    shared = community_sizes(community) > 1
-    communities = int(shared.sum())
-    row = torch.where(shared[community], (shared.cumsum(0) - 1)[community], communities)  # the last row: all others
-    sums = torch.zeros(communities + 1, dim, dtype=torch.float64, device=features.device)
-    scale = torch.empty(count, dtype=torch.float64, device=features.device)
-    total = torch.empty_like(scale)
-
-    block = _CPU_BLOCK_BYTES if features.device.type == "cpu" else _GPU_BLOCK_BYTES
-    step = max(1, block // (8 * dim))
-    blocks = [slice(start, start + step) for start in range(0, count, step)]
-    for part in blocks:
-        unit = features[part].to(torch.float64, copy=True)
-        norm = torch.linalg.vector_norm(unit, dim=1)
-        scale[part] = torch.where(norm == 0, 0.0, 1 / norm)
-        sums.index_add_(0, row[part], unit.mul_(scale[part].unsqueeze(1)))
-    for part in blocks:
-        total[part] = sums.index_select(0, row[part]).mul_(features[part]).sum(1)
-    itself = (scale > 0).double()
-    return torch.where(row < communities, total * scale, itself), itself
-
-
-def centrality(features: torch.Tensor, community: torch.Tensor) -> torch.Tensor:
-    """Mean cosine of every token to the other tokens of its community (Eq. 4), float64 (N,).
-
-    features: (N, D) any floating dtype. community: int64 (N,). The only member of a community has centrality 1.
-    """
-    others = community_sizes(community)[community] - 1
-    total, itself = community_similarity(features, community)
-    return torch.where(others > 0, (total - itself) / others.clamp(min=1), 1.0)
 
 
 def community_quota(size: torch.Tensor, retention: float | Fraction) -> torch.Tensor:

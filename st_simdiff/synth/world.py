@@ -87,6 +87,7 @@ WORLDS: dict[str, World] = {
     "long_events": World(flash_frames=(3, 4), flash_counts=(1, 2, 3)),
     "static": World(flash_counts=(0,), cut_probability=0.0, appearance_probability=0.0, change_probability=0.0,
                     moving=False, noise=0.0),
+    "long": World(frames=32),
 }  # fmt: skip
 
 
@@ -148,8 +149,13 @@ class Event:
 
     @property
     def cells(self) -> tuple[tuple[int, int], ...]:
+        return self.cells_of(GRID)
+
+    def cells_of(self, grid: int) -> tuple[tuple[int, int], ...]:
+        """(row, col) of the cells that the box touches, where the frame is divided into grid x grid of them."""
+        side = SIZE // grid
         x0, y0, x1, y1 = self.box
-        rows, cols = range(y0 // CELL, (y1 - 1) // CELL + 1), range(x0 // CELL, (x1 - 1) // CELL + 1)
+        rows, cols = range(y0 // side, (y1 - 1) // side + 1), range(x0 // side, (x1 - 1) // side + 1)
         return tuple((row, col) for row in rows for col in cols)
 
 

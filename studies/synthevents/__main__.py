@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import shutil
 from pathlib import Path
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--processes", type=int, default=2, help="single-thread processes; they change the batches")
     train.add_argument("--compile", action="store_true", help="compile the decoder layers: faster after a minute")
+    train.add_argument("--finer", action="store_true", help="8 x 8 visual tokens a frame, from the shipped checkpoint")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="accuracy of a checkpoint, by family, with a blind control")
@@ -56,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--stress", default="", help="asks about the first world again: offset, linear, noise")
     compare.add_argument("--further-questions", type=int, default=200, help="a world behind the first, or a stress")
     compare.add_argument("--further-retention", default="0.3,0.15,0.05", help="on these")
+    compare.add_argument(
+        "--rows", choices=("all", "main"), default="all", help="main: on the first world, too, only the rows of others"
+    )
     compare.add_argument("--page-only", action="store_true", help="write OUT.md anew from OUT.json, measure nothing")
     _add_split(compare)
     compare.set_defaults(run=_compare)
@@ -72,7 +77,8 @@ def _add_split(parser: argparse.ArgumentParser) -> None:
 def _train(given: argparse.Namespace) -> None:
     from studies.synthevents import export, training
 
-    recipe = training.Recipe(seed=given.seed, processes=given.processes, compile=given.compile)
+    recipe = training.FINER if given.finer else training.Recipe()
+    recipe = dataclasses.replace(recipe, seed=given.seed, processes=given.processes, compile=given.compile)
     training.train(given.out, recipe)
     export.export(training.load_trained(given.out, recipe), given.out / "checkpoint")
     log.info("The checkpoint is in %s", given.out / "checkpoint")
@@ -119,7 +125,7 @@ def _measure(given: argparse.Namespace, journals: Path) -> list[Comparison]:
     for name in stresses:
         check_stress(name)
     retentions, further = _shares(given.retention), _shares(given.further_retention)
-    parts = [(first, None, retentions, given.questions, VARIANTS)]
+    parts = [(first, None, retentions, given.questions, VARIANTS if given.rows == "all" else FURTHER)]
     parts += [(world, None, further, given.further_questions, FURTHER) for world in others]
     parts += [(first, stress, further, given.further_questions, FURTHER) for stress in stresses]
     return [

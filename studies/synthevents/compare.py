@@ -48,7 +48,7 @@ class Comparison:
     """world, split, seed: of the clips. clips, families, kinds, evidence: for every question the number of its clip,
     its family, whether it asks for what is stable or an event, and how many event tokens decide it. stress: what was
     done to the features, one of `stress.STRESSES`, or None. checkpoint: the run of another model than the shipped
-    one."""
+    one. frames, side: of the grid of visual tokens, side x side a frame."""
 
     world: str
     split: str
@@ -60,6 +60,8 @@ class Comparison:
     rows: list[Row]
     stress: str | None = None
     checkpoint: str | None = None
+    frames: int = 16
+    side: int = 4
 
     @property
     def name(self) -> str:
@@ -150,6 +152,8 @@ def compare(
         rows=[_row(*label, given) for label, given in zip(labels, answers, strict=True)],
         stress=stress,
         checkpoint=None if checkpoint == CHECKPOINT else run_of(checkpoint),
+        frames=examiner.grid.frames,
+        side=examiner.grid.height,
     )
 
 

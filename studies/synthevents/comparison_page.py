@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from st_simdiff.report.statistics import Interval
 from studies.synthevents.compare import Comparison, Row
 from studies.synthevents.comparison_claims import claims_section
-from studies.synthevents.comparison_text import CHOICE, LIMITS
+from studies.synthevents.comparison_text import CHOICE, limits
 from studies.synthevents.comparison_worlds import compute_section, options_section, parts_section, worlds_section
 from studies.synthevents.scores import KINDS, Scores, interval_text, markdown, share_text, signed_text
-from studies.synthevents.variants import ADAPTIVE, BLIND, BOTH, CALIBRATED, FULL, PAPER, SPATIAL, TEMPORAL
+from studies.synthevents.variants import ADAPTIVE, BLIND, BOTH, CALIBRATED, FULL, OPTIONS, PAPER, SPATIAL, TEMPORAL
 
 PAIRS = (
     *((ADAPTIVE, other) for other in (PAPER, CALIBRATED, "fastv", "evs")),
@@ -35,12 +35,16 @@ def page(comparisons: Sequence[Comparison]) -> str:
         parts.append(_ablation(scores))
     if names >= {name for pair in PAIRS for name in pair}:
         parts.append(_pairs(scores))
-        parts += [compute_section(scores), parts_section(comparisons), options_section(scores), CHOICE]
+        parts += [compute_section(scores), parts_section(comparisons)]
+    if names >= {variant.name for variant in OPTIONS}:
+        parts.append(options_section(scores))
+    if first.checkpoint is None:
+        parts.append(CHOICE)
     if len(comparisons) > 1:
         parts.append(worlds_section(comparisons))
     if PAPER in names:
         parts.append(_against_the_paper(scores))
-    parts.append(LIMITS)
+    parts.append(limits(first))
     return "\n\n".join(parts) + "\n"
 
 
@@ -48,7 +52,9 @@ def _command(comparisons: Sequence[Comparison]) -> str:
     """The command that measures all of them."""
     first, *others = comparisons
     worlds = ",".join([first.world, *(other.world for other in others if other.stress is None)])
-    drawn = f"--split {first.split} --seed {first.seed} --questions {len(first.kinds)}"
+    everything = {row.name for row in first.rows} >= {variant.name for variant in OPTIONS}
+    rows = "" if everything else "--rows main "
+    drawn = f"{rows}--split {first.split} --seed {first.seed} --questions {len(first.kinds)}"
     lines = [
         f"python -m studies.synthevents compare --world {worlds}",
         f"    {drawn} --retention {_listed_shares(first)}",
@@ -61,7 +67,11 @@ def _command(comparisons: Sequence[Comparison]) -> str:
         lines.append(f"    {sizes}")
     if first.checkpoint is not None:
         lines.append(f"    --checkpoint {first.checkpoint}/checkpoint")
-    return " \\\n".join([*lines, "    --out docs/synth_results"])
+    return " \\\n".join([*lines, f"    --out docs/synth_results{_ending(first)}"])
+
+
+def _ending(comparison: Comparison) -> str:
+    return "" if comparison.checkpoint is None else f"_{comparison.checkpoint}"
 
 
 def _listed_shares(comparison: Comparison) -> str:

@@ -1,5 +1,7 @@
 """What the page says in words: how the adaptive rule was chosen, and what the numbers do not say."""
 
+from studies.synthevents.compare import Comparison
+
 CHOICE = """## How the adaptive rule was chosen
 
 On the development split alone, and frozen before this run, on clips that nothing had been measured on. An earlier form
@@ -32,7 +34,7 @@ three or four worlds of 180): "most central" in place of farthest points cost .2
 protecting events; caps of 128 and 256 (.005 more at 15 %, .02 less at 8 %); covering by attention (.01 less on stable
 questions)."""
 
-LIMITS = """## What this says, and what it does not
+_LIMITS = """## What this says, and what it does not
 
 It says how these methods, with these settings, treat one model for which dropping the wrong tokens costs answers
 that can be checked, on held-out clips, with the truth about every event at hand. A method that drops the evidence
@@ -51,8 +53,20 @@ It does not rank the methods for 7B models, and no number here predicts one ther
 - The language model was trained on this very task, which favours pruning by its own attention: in its third layer the
   attention alone, given all tokens, keeps nearly every answer down to 8 %. How early a 7B model's attention knows what
   a question needs is not known from here.
-- 320 tokens in 16 frames of 4 x 4, a background that stands still, events of one cell: little room for communities,
-  and neighbours in time that are nearly equal.
+- {structure}
 - The model was trained on all tokens. Means, and rows without their newline tokens, are input that it has never
   seen.
 - One model, one training seed. The intervals are over clips, and know nothing of another model."""
+
+_COARSE = """320 tokens in 16 frames of 4 x 4, a background that stands still, events of one cell: little room for
+  communities, and neighbours in time that are nearly equal."""
+_FINE = """{count} tokens in {frames} frames of {side} x {side}: shapes and events cover a few cells each, the
+  background stands still, and neighbours in time are nearly equal."""
+
+
+def limits(comparison: Comparison) -> str:
+    """What the comparison does not say."""
+    if comparison.side == 4:
+        return _LIMITS.format(structure=_COARSE)
+    count = comparison.frames * comparison.side * (comparison.side + 1)
+    return _LIMITS.format(structure=_FINE.format(count=count, frames=comparison.frames, side=comparison.side))

@@ -26,7 +26,7 @@ RECORDED = frozenset({"attention", "keys"})
 def onsets(events: Sequence[Event], grid: TokenGrid) -> torch.Tensor:
     """Offsets of the tokens in which events begin, int64 ascending: an event's cells, in its first frame."""
     patches = grid.patches()
-    first = [patches[event.frames[0], row, col] for event in events for row, col in event.cells]
+    first = [patches[event.frames[0], row, col] for event in events for row, col in event.cells_of(grid.height)]
     return torch.stack(first).unique() if first else torch.empty(0, dtype=torch.int64)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from st_simdiff.checkpoints.llava_video.layout import POOL_STRIDE
 from st_simdiff.synth.vocabulary import END, PAD, build_tokenizer, write_tokenizer
 from studies.synthevents.model import TinyLlavaVideo
 
@@ -32,6 +34,27 @@ def official_state_dict(model: TinyLlavaVideo) -> dict[str, Tensor]:
         prefix = next(prefix for prefix in _PREFIXES if name.startswith(prefix))
         weights[_PREFIXES[prefix] + name.removeprefix(prefix)] = value
     return weights
+
+
+def start_from(folder: Path, model: TinyLlavaVideo) -> dict[str, Tensor]:
+    """The weights of a checkpoint that `export` wrote, by `model`'s names and in its shapes, float32: where the model's
+    patches are smaller, its patch filters are the checkpoint's summed over blocks of pixels, and its positions lie
+    between the checkpoint's (bilinear)."""
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "model.safetensors")
+    names = dict(zip(official_state_dict(model), model.state_dict(), strict=True))
+    shaped = {ours: weights[name].float() for name, ours in names.items()}
+    embeddings = "vision.tower.embeddings."
+    filters, places = (f"{embeddings}{name}.weight" for name in ("patch_embedding", "position_embedding"))
+    factor = shaped[filters].shape[-1] // model.shape.patch
+    if factor > 1:
+        shaped[filters] = functional.avg_pool2d(shaped[filters], factor) * factor**2
+        old = int(shaped[places].shape[0] ** 0.5)
+        planes = shaped[places].T.unflatten(1, (old, old))[None]
+        planes = functional.interpolate(planes, scale_factor=factor, mode="bilinear")
+        shaped[places] = planes[0].flatten(1).T.contiguous()
+    return shaped
 
 
 def export(model: TinyLlavaVideo, folder: Path) -> None:
@@ -85,7 +108,7 @@ def _config(model: TinyLlavaVideo, pad: int, end: int) -> dict[str, Any]:
         "mm_projector_type": "mlp2x_gelu",
         "mm_resampler_type": None,
         "mm_spatial_pool_mode": "bilinear",
-        "mm_spatial_pool_stride": 2,
+        "mm_spatial_pool_stride": POOL_STRIDE,
         "mm_tunable_parts": "mm_vision_tower,mm_mlp_adapter,mm_language_model",
         "mm_use_im_patch_token": False,
         "mm_use_im_start_end": False,

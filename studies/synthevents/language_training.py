@@ -27,7 +27,7 @@ _HIDDEN = -1e4
 
 @dataclass(frozen=True)
 class WatchedClip:
-    """A clip and its pooled visual tokens, (frames, 4, 4, hidden) bfloat16."""
+    """A clip and its pooled visual tokens, (frames, grid, grid, hidden) bfloat16."""
 
     spec: ClipSpec
     pooled: Tensor
@@ -56,11 +56,13 @@ def draw_questions(spec: ClipSpec, count: int, random: np.random.Generator) -> l
 class Packed:
     """A batch of packed clips of `length` positions. text: (b, length) ids, 0 where a visual token stands. visual_at:
     where the visual tokens start and end. targets: (b, length), the next token where an answer is due, else -100.
-    mask: (b, 1, length, length) bfloat16, added to the attention scores. positions: (b, length)."""
+    prefix: positions that all questions share. mask: (b, 1, length - prefix, length) bfloat16, added to the attention
+    scores of the questions; the prefix sees what is before it. positions: (b, length)."""
 
     text: Tensor
     visual_at: tuple[int, int]
     targets: Tensor
+    prefix: int
     mask: Tensor
     positions: Tensor
 
@@ -107,35 +109,50 @@ class Packer:
             for part, fill in enumerate((0, -1, 0, -100))
         ]
         text, segments, positions, targets = padded
-        same = segments[:, :, None] == segments[:, None, :]
-        earlier = torch.ones(length, length, dtype=torch.bool).tril()
+        same = segments[:, len(prefix) :, None] == segments[:, None, :]
+        earlier = torch.ones(length, length, dtype=torch.bool).tril()[len(prefix) :]
         hidden = ~((same | (segments[:, None, :] == 0)) & earlier)[:, None]
         mask = torch.zeros(hidden.shape, dtype=torch.bfloat16).masked_fill_(hidden, _HIDDEN)
-        return Packed(text, (len(header), len(header) + visual), targets, mask, positions)
+        return Packed(text, (len(header), len(header) + visual), targets, len(prefix), mask, positions)
 
 
 def packed_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float, **_: object
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float,
+    prefix: int,
+    **_: object,
 ) -> tuple[Tensor, None]:
-    """Attention by plain matrix products, in transformers' interface: on a CPU, in bfloat16, with a mask, its backward
-    is about twice as fast as the fused kernel's. query: (b, heads, length, d). Returns (b, length, heads, d)."""
+    """Attention in transformers' interface: causal inside the prefix, by the fused kernel; of the questions behind it
+    by plain matrix products, whose backward on a CPU, in bfloat16, with a mask, is about twice as fast as the fused
+    kernel's. query: (b, heads, length, d). Returns (b, length, heads, d)."""
     groups = module.num_key_value_groups
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    scores = (query * scaling) @ key.transpose(-1, -2) + attention_mask
-    return (scores.softmax(-1) @ value).transpose(1, 2).contiguous(), None
+    shared = (part[:, :, :prefix] for part in (query, key, value))
+    first = functional.scaled_dot_product_attention(*shared, is_causal=True, scale=scaling)
+    scores = (query[:, :, prefix:] * scaling) @ key.transpose(-1, -2) + attention_mask
+    return torch.cat((first, scores.softmax(-1) @ value), dim=2).transpose(1, 2).contiguous(), None
 
 
 AttentionInterface.register("packed", packed_attention)
 
 
 def answer_logits(model: TinyLlavaVideo, pooled: Tensor, packed: Packed) -> tuple[Tensor, Tensor]:
-    """Float32 logits (n, vocabulary) where an answer is due, and the n targets. pooled: (b, frames, 4, 4, hidden)."""
+    """Float32 logits (n, vocabulary) where an answer is due, and the n targets. pooled:
+    (b, frames, grid, grid, hidden)."""
     embeds = model.language.model.embed_tokens(packed.text)
     start, end = packed.visual_at
     visual = model.video_tokens(pooled).to(embeds.dtype)
     embeds = torch.cat((embeds[:, :start], visual, embeds[:, end:]), dim=1)
     hidden = model.language.model(
-        inputs_embeds=embeds, attention_mask=packed.mask, position_ids=packed.positions, use_cache=False
+        inputs_embeds=embeds,
+        attention_mask=packed.mask,
+        position_ids=packed.positions,
+        use_cache=False,
+        prefix=packed.prefix,
     ).last_hidden_state
     due = packed.targets != -100
     return model.language.lm_head(hidden[due]).float(), packed.targets[due]

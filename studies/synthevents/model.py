@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen2Config, Qwen2ForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-from st_simdiff.synth.world import GRID, SIZE
+from st_simdiff.checkpoints.llava_video.layout import POOL_STRIDE
+from st_simdiff.synth.world import SIZE
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,16 @@ class ModelShape:
     heads: int = 4
     kv_heads: int = 2
     intermediate: int = 384
+
+    @property
+    def grid(self) -> int:
+        """Visual tokens along each side of a frame, one a square of patches."""
+        return SIZE // self.patch // POOL_STRIDE
+
+    @property
+    def frame_tokens(self) -> int:
+        """Tokens of a frame, the newline tokens included."""
+        return self.grid * (self.grid + 1)
 
     def tower_config(self) -> SiglipVisionConfig:
         """The official tower's configuration, the layer that is dropped included."""
@@ -61,6 +72,7 @@ class VisionEncoder(nn.Module):
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
+        self.grid = shape.grid
         config = shape.tower_config()
         config.num_hidden_layers -= 1
         self.tower = SiglipVisionModel(config)
@@ -69,13 +81,13 @@ class VisionEncoder(nn.Module):
         )
 
     def forward(self, frames: Tensor) -> Tensor:
-        """frames: (n, 64, 64, 3) uint8. Returns (n, 4, 4, hidden)."""
+        """frames: (n, 64, 64, 3) uint8. Returns (n, grid, grid, hidden)."""
         pixels = frames.permute(0, 3, 1, 2).float() / 127.5 - 1
         features = self.tower.encoder(inputs_embeds=self.tower.embeddings(pixels)).last_hidden_state
         tokens = self.projector(features)
         side = int(tokens.shape[1] ** 0.5)
         planes = tokens.transpose(1, 2).unflatten(2, (side, side))
-        return functional.interpolate(planes, size=(GRID, GRID), mode="bilinear").permute(0, 2, 3, 1)
+        return functional.interpolate(planes, size=(self.grid, self.grid), mode="bilinear").permute(0, 2, 3, 1)
 
 
 class TinyLlavaVideo(nn.Module):
@@ -89,6 +101,7 @@ class TinyLlavaVideo(nn.Module):
         self.language = Qwen2ForCausalLM(shape.language_config(vocabulary))
 
     def video_tokens(self, pooled: Tensor) -> Tensor:
-        """Insert the newline token: pooled (..., frames, 4, 4, hidden) to (..., frames * 20, hidden)."""
+        """Insert the newline token: pooled (..., frames, grid, grid, hidden) to
+        (..., frames * frame_tokens, hidden)."""
         newline = self.newline.to(pooled.dtype).expand(*pooled.shape[:-2], 1, -1)
         return torch.cat((pooled, newline), dim=-2).flatten(-4, -2)

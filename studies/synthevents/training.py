@@ -18,8 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from st_simdiff.synth.embedded import CHECKPOINT
 from st_simdiff.synth.vocabulary import build_tokenizer
 from st_simdiff.synth.world import ClipSpec, World, draw_clip, render, render_with_owners, world_named
+from studies.synthevents.export import start_from
 from studies.synthevents.language_training import (
     Packer,
     WatchedClip,
@@ -72,12 +74,14 @@ class LanguagePhase:
 @dataclass(frozen=True)
 class Recipe:
     """How to train. Steps are optimiser steps; clips and frames are per step and process. compile: compile the decoder
-    layers, which needs a C++ compiler, takes a minute and makes a step a third shorter."""
+    layers, which needs a C++ compiler, takes a minute and makes a step a third shorter. start: a checkpoint that
+    `export` wrote and the training begins with, of a model whose patches may be larger; default: random weights."""
 
     seed: int = 0
     processes: int = 2
     compile: bool = False
     shape: ModelShape = field(default_factory=ModelShape)
+    start: Path | None = None
     vision: tuple[VisionPhase, ...] = (VisionPhase(1500), VisionPhase(250, digit_warp=1.0))
     vision_clips: int = 12
     vision_frames: int = 6
@@ -98,6 +102,30 @@ class Recipe:
     report_every: int = 25
     check_every: int = 200
     check_clips: int = 60
+
+    @property
+    def frames(self) -> int:
+        """Of the longest clips."""
+        return max(phase.frames for phase in self.language)
+
+
+FINER = Recipe(
+    shape=ModelShape(patch=4),
+    start=CHECKPOINT,
+    vision=(VisionPhase(1000), VisionPhase(200, digit_warp=1.0)),
+    vision_clips=6,
+    vision_rate=1e-3,
+    language=(
+        LanguagePhase(frames=16, steps=400, clips=6),
+        LanguagePhase(frames=32, steps=500, clips=6, decay=0.6, appearances=0.5),
+    ),
+    rate=1e-3,
+    bank=400,
+    save_every=25,
+    check_every=100,
+    check_clips=30,
+)
+"""The model of the finer grid: 8 x 8 visual tokens a frame, clips of 32 frames."""
 
 
 def train(folder: Path, recipe: Recipe) -> None:
@@ -137,7 +165,9 @@ class Trainer:
         self.tokenizer = build_tokenizer()
         self.packer = Packer(self.tokenizer)
         self.model = TinyLlavaVideo(recipe.shape, len(self.tokenizer))
-        self.heads = CellHeads(recipe.shape.hidden)
+        if recipe.start is not None:
+            self.model.load_state_dict(start_from(recipe.start, self.model))
+        self.heads = CellHeads(recipe.shape.hidden, recipe.shape.grid)
         path = folder / STATE
         self.saved: dict[str, Any] | None = torch.load(path, weights_only=True) if path.exists() else None
         if self.saved:
@@ -185,19 +215,21 @@ class Trainer:
         recipe, random = self.recipe, self._random(number, step)
         frames, labels, elapsed = [], [], []
         start = 10**7 * number + step * recipe.vision_clips
-        for spec in self._specs(start, recipe.vision_clips, frames=16, digit_warp=phase.digit_warp):
+        for spec in self._specs(start, recipe.vision_clips, recipe.frames, digit_warp=phase.digit_warp):
             images, shown = render_with_owners(spec)
             chosen = torch.from_numpy(random.permutation(spec.world.frames)[: recipe.vision_frames])
             frames.append(torch.from_numpy(images)[chosen])
-            labels.append({name: label[chosen] for name, label in cell_labels(spec, torch.from_numpy(shown)).items()})
+            cells = cell_labels(spec, torch.from_numpy(shown), recipe.shape.grid)
+            labels.append({name: label[chosen] for name, label in cells.items()})
             elapsed.append((chosen + 1) / spec.world.frames)
         joined = {name: torch.cat([label[name] for label in labels]) for name in labels[0]}
         return torch.cat(frames), joined, torch.cat(elapsed)
 
     def _start_language(self) -> None:
-        clips = self._watch(self._specs(0, 8, frames=16))
+        clips = self._watch(self._specs(0, 8, self.recipe.frames))
         scale_tokens(self.model, torch.stack([clip.pooled for clip in clips]))
-        start_words(self.model, self.tokenizer, word_directions(self.heads))
+        if self.recipe.start is None:
+            start_words(self.model, self.tokenizer, word_directions(self.heads))
         if dist.is_initialized():
             for parameter in self.model.parameters():
                 dist.broadcast(parameter.data, 0)
@@ -224,7 +256,8 @@ class Trainer:
             clips = next(bank)
             random = self._random(number, step)
             asked = [draw_questions(clip.spec, recipe.questions, random) for clip in clips]
-            packed = self.packer.pack(asked, phase.frames, phase.frames * 20, with_time=bool(random.random() < 0.3))
+            visual = phase.frames * recipe.shape.frame_tokens
+            packed = self.packer.pack(asked, phase.frames, visual, with_time=bool(random.random() < 0.3))
             with torch.autocast("cpu", torch.bfloat16):
                 loss = answer_loss(self.model, torch.stack([clip.pooled for clip in clips]), packed)
             self._update(loss, trained, optimizers)
@@ -256,7 +289,7 @@ class Trainer:
         self, first: int, count: int, frames: int, digit_warp: float = 0.0, appearances: float = 0.3
     ) -> list[ClipSpec]:
         seeds = [i * self.recipe.processes + self.rank for i in range(first, first + count)]
-        worlds = [_shortened(world_named(MIXTURE[seed % len(MIXTURE)]), frames) for seed in seeds]
+        worlds = [_lasting(world_named(MIXTURE[seed % len(MIXTURE)]), frames) for seed in seeds]
         return [
             draw_clip(_varied(world, digit_warp, appearances), "train", seed + 10**9 * self.recipe.seed)
             for world, seed in zip(worlds, seeds, strict=True)
@@ -269,7 +302,7 @@ class Trainer:
         return np.random.default_rng([self.recipe.seed, self.rank, *numbers])
 
     def _check(self, number: int, step: int, phase: LanguagePhase) -> None:
-        world = _shortened(world_named("plain"), phase.frames)
+        world = _lasting(world_named("plain"), phase.frames)
         specs = [draw_clip(world, "dev", seed) for seed in range(self.recipe.check_clips)]
         with torch.compiler.set_stance("force_eager"):
             shares = option_accuracy(self.model, self.packer, watch(self.model, specs), np.random.default_rng(1))
@@ -328,7 +361,8 @@ def option_accuracy(
     for clip in clips:
         questions = draw_questions(clip.spec, 10, random)
         pooled = clip.pooled[None, :0] if blind else clip.pooled[None]
-        packed = packer.pack([questions], clip.spec.world.frames, pooled.shape[1] * 20, with_time=False)
+        visual = pooled.shape[1] * model.shape.frame_tokens
+        packed = packer.pack([questions], clip.spec.world.frames, visual, with_time=False)
         with torch.autocast("cpu", torch.bfloat16):
             logits = answer_logits(model, pooled, packed)[0][::2]
         for question, row in zip(questions, logits, strict=True):
@@ -338,10 +372,10 @@ def option_accuracy(
     return {family: float(np.mean(answers)) for family, answers in sorted(right.items())}
 
 
-def _shortened(world: World, frames: int) -> World:
-    """The same world in fewer frames, with as many flashes as fit."""
+def _lasting(world: World, frames: int) -> World:
+    """The same world in so many frames; in fewer, with as many flashes as fit."""
     if frames >= world.frames:
-        return world
+        return dataclasses.replace(world, frames=frames)
     counts = (0,) if max(world.flash_counts) == 0 else (1, 2, 3)
     return dataclasses.replace(world, frames=frames, flash_counts=counts, flash_frames=(1, 1))
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from st_simdiff.synth.glyphs import BACKGROUNDS, COLORS, DIGITS, SHAPES
-from st_simdiff.synth.world import CELL, GRID, ClipSpec, Plate, Shape, owners
+from st_simdiff.synth.world import SIZE, ClipSpec, Plate, Shape, owners
 
 HEADS: dict[str, tuple[str, ...]] = {
     "shape": (*SHAPES, "none"),
@@ -18,26 +18,26 @@ HEADS: dict[str, tuple[str, ...]] = {
     "digit": (*DIGITS, "none"),
     "plate": ("sign", "flash", "none"),
     "background": tuple(BACKGROUNDS),
-    "row": tuple(map(str, range(GRID))),
-    "col": tuple(map(str, range(GRID))),
 }
+PLACES = ("row", "col")
 CLOCK_WAVES = 4
 IGNORED = -100
-_PIXELS_TO_NAME = 35  # of a cell's 256: fewer show too little of a shape to name it
-_PIXELS_TO_MISS = 8  # at most as many: the cell counts as empty
+_SHARE_TO_NAME = 35 / 256  # of a cell's pixels: fewer show too little of a shape to name it
+_SHARE_TO_MISS = 8 / 256  # at most as many: the cell counts as empty
 
 
 class CellHeads(nn.Module):
     """One linear classifier a head, and a linear readout of the clock."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, grid: int) -> None:
         super().__init__()
-        self.classify = nn.ModuleDict({name: nn.Linear(hidden, len(words)) for name, words in HEADS.items()})
+        classes = {name: len(words) for name, words in HEADS.items()} | dict.fromkeys(PLACES, grid)
+        self.classify = nn.ModuleDict({name: nn.Linear(hidden, count) for name, count in classes.items()})
         self.clock = nn.Linear(hidden, CLOCK_WAVES)
 
     def forward(self, tokens: Tensor, labels: dict[str, Tensor], elapsed: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """tokens: (n, 4, 4, hidden). labels: (n, 4, 4) a head. elapsed: (n,) in 0..1. Returns the loss and, a head, the
-        share of cells with something to name that is named right."""
+        """tokens: (n, grid, grid, hidden). labels: (n, grid, grid) a head. elapsed: (n,) in 0..1. Returns the loss and,
+        a head, the share of cells with something to name that is named right."""
         tokens = tokens.float()
         total = tokens.new_zeros(())
         correct = {}
@@ -45,11 +45,17 @@ class CellHeads(nn.Module):
             logits, target = head(tokens).flatten(0, 2), labels[name].flatten()
             total = total + functional.cross_entropy(logits, target, ignore_index=IGNORED)
             with torch.no_grad():
-                named = (target != IGNORED) & (target != len(HEADS[name]) - 1 if HEADS[name][-1] == "none" else True)
+                named = (target != IGNORED) & (target != _nothing(name))
                 correct[name] = (logits.argmax(-1) == target)[named].float().mean().item()
         error = self.clock(tokens) - clock_code(elapsed)[:, None, None, :]
         correct["clock_error"] = error.detach().abs().mean().item()
         return total + 2 * error.square().mean(), correct
+
+
+def _nothing(head: str) -> int:
+    """The class of a cell that has nothing to name; IGNORED where every cell has."""
+    words = HEADS.get(head, ())
+    return words.index("none") if "none" in words else IGNORED
 
 
 def clock_code(elapsed: Tensor) -> Tensor:
@@ -58,16 +64,21 @@ def clock_code(elapsed: Tensor) -> Tensor:
     return torch.cos(torch.pi * elapsed[:, None] * waves)
 
 
-def cell_labels(spec: ClipSpec, shown: Tensor) -> dict[str, Tensor]:
-    """What each cell shows, (frames, 4, 4) int64 by head. shown: (frames, 64, 64) uint8 of `render_with_owners`."""
+def cell_labels(spec: ClipSpec, shown: Tensor, grid: int) -> dict[str, Tensor]:
+    """What each cell shows, (frames, grid, grid) int64 by head.
+
+    shown: (frames, 64, 64) uint8 of `render_with_owners`.
+    """
     frames = shown.shape[0]
     things = owners(spec)
-    counts = functional.one_hot(shown.long(), len(things)).unflatten(2, (GRID, CELL)).unflatten(1, (GRID, CELL))
+    cell = SIZE // grid
+    counts = functional.one_hot(shown.long(), len(things)).unflatten(2, (grid, cell)).unflatten(1, (grid, cell))
     counts = counts.sum((2, 4))
     counts[..., 0] = 0
     pixels, owner = counts.max(-1)
-    faint = (pixels > _PIXELS_TO_MISS) & (pixels < _PIXELS_TO_NAME)
-    owner = owner.masked_fill(pixels <= _PIXELS_TO_MISS, 0)
+    missed, named = int(_SHARE_TO_MISS * cell**2), _SHARE_TO_NAME * cell**2
+    faint = (pixels > missed) & (pixels < named)
+    owner = owner.masked_fill(pixels <= missed, 0)
     labels = {}
     for name in ("shape", "color", "digit", "plate"):
         table = torch.tensor([_label(name, thing, changed=False) for thing in things])
@@ -80,10 +91,10 @@ def cell_labels(spec: ClipSpec, shown: Tensor) -> dict[str, Tensor]:
         labels[name] = labels[name].masked_fill(faint, IGNORED)
     after = torch.arange(frames) >= (frames if spec.cut is None else spec.cut)
     colors = torch.tensor([list(BACKGROUNDS).index(b.color) for b in spec.backgrounds])
-    labels["background"] = colors[after.long()][:, None, None].expand(frames, GRID, GRID)
-    place = torch.arange(GRID)
-    labels["row"] = place[None, :, None].expand(frames, GRID, GRID)
-    labels["col"] = place[None, None, :].expand(frames, GRID, GRID)
+    labels["background"] = colors[after.long()][:, None, None].expand(frames, grid, grid)
+    place = torch.arange(grid)
+    labels["row"] = place[None, :, None].expand(frames, grid, grid)
+    labels["col"] = place[None, None, :].expand(frames, grid, grid)
     return labels
 
 

@@ -136,3 +136,34 @@ def test_decoders_give_the_same_answer(answerer):
 def test_an_unknown_conversation_template(answerer):
     with pytest.raises(InputError, match="Did you mean 'qwen_1_5'"):
         answerer(conv_template="qwen_1.5")
+
+
+def test_text_stands_between_the_frames(answerer, video):
+    """Two marks for 8 frames: four at each; the budget and the choice are those of the whole video."""
+    question = f"<image>\nHello.\n<image>\n{QUESTION}"
+    full, pruned = answerer(method="full"), answerer(method="uniform_frames", retention=0.25)
+    prompt = full.prompt(video, question)
+    assert prompt.text.count("<image>") == 2
+    assert f"user\n<image>\nHello.\n<image>\n{QUESTION}<|im_end|>" in prompt.text
+    assert [len(part) for part in prompt.images] == [4, 4]
+    whole = full.prompt(video, QUESTION)
+    assert torch.equal(torch.cat(prompt.images), whole.images[0])
+    answer = full.generate(video, question, {"max_new_tokens": 6})
+    ids = full.model.generate(prompt.ids, prompt.images, max_new_tokens=6)
+    assert answer.text == full.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+    assert answer.counts["input_tokens"] == prompt.ids.shape[1] - 2 + 8 * 20
+    plain = pruned.generate(video, QUESTION, {"max_new_tokens": 2}).counts
+    between = pruned.generate(video, question, {"max_new_tokens": 2}).counts
+    assert between["visual_tokens_kept"] == plain["visual_tokens_kept"] == 40
+    again = pruned.generate(video, QUESTION, {"max_new_tokens": 2})
+    assert (again.counts["visual_tokens_kept"], again.counts["reused_features"]) == (40, 1)
+    likelihoods = [one.likelihood(video, question, "A") for one in (full, pruned)]
+    assert likelihoods[0].loss != likelihoods[1].loss
+    with torch.inference_mode():
+        asked = full._tokenize(full._conversation(question, video, "A"))
+        labels = asked.clone()
+        labels[:, : prompt.ids.shape[1]] = -100
+        loss = full.model(asked, labels=labels, images=prompt.images).loss.item()
+    assert likelihoods[0].loss == pytest.approx(loss, rel=1e-4)
+    with pytest.raises(InputError, match="<image> stands for the video"):
+        full.prompt(video, f"{question} <image>")

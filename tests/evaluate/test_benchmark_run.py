@@ -78,6 +78,8 @@ def test_every_benchmark_is_scored_on_its_readable_videos(read, task):
     else:
         assert estimate is None
     assert found.mean_count("visual_tokens_kept") == 6
+    budgets = {"videomme_w_subtitle": "32", "longvideobench_val_i": "16"}
+    assert found.condition.protocol.get("subtitle_frames") == budgets.get(task.stock)
 
 
 def test_mvbench_is_one_benchmark(read):

@@ -7,11 +7,13 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from huggingface_hub import constants
 from lmms_eval.api.instance import Instance, unwrap_generation_output
 from lmms_eval.models import get_model
 from lmms_eval.tasks import TaskManager
 from made_videos import clip, write_video
+from packaging.version import Version
 from safetensors.torch import load_file, save_file
 from stand_in_hub import COMMIT, lay_out_cache
 from tiny_checkpoints import WRITERS, write_checkpoint
@@ -26,7 +28,7 @@ from st_simdiff.evaluate.planning import make_plan
 from st_simdiff.lmms.models import MODELS
 from st_simdiff.lmms.nvila_video import NvilaAnswerer, sample_evenly
 from st_simdiff.lmms.worker import model_args_of
-from st_simdiff.lmms.wrappers.base import placement, stock_defaults
+from st_simdiff.lmms.wrappers.arguments import placement, stock_defaults
 from st_simdiff.lmms.wrappers.generation import count_rows
 from st_simdiff.lmms.wrappers.stock import wrapper_arguments
 from st_simdiff.methods.full import Full
@@ -35,7 +37,8 @@ from st_simdiff.models.trace import VideoTrace
 from st_simdiff.runs.unreadable import unreadable_videos
 from st_simdiff.selection.budget import ModelShape
 from st_simdiff.selection.grid import TokenGrid
-from st_simdiff.vocabulary import UNREADABLE_ANSWER
+from st_simdiff.stock_wrappers import STOCK_WRAPPERS
+from st_simdiff.vocabulary import UNREADABLE_ANSWER, WRAPPER
 
 SMALL = {
     "nvila": "",
@@ -45,6 +48,9 @@ SMALL = {
 }
 """The wrappers' own arguments that keep a question small."""
 
+OMNI = "st_simdiff_qwen3_omni"
+"""Its wrapper imports packages of an extra: it is tested where they are."""
+
 MODES = [
     ("st_simdiff_qwen2_5_vl", "chat"),
     ("st_simdiff_qwen2_5_vl", "simple"),
@@ -52,6 +58,9 @@ MODES = [
     ("st_simdiff_qwen3_vl", "simple"),
     ("st_simdiff_llava_hf", "simple"),
 ]
+
+RUNS_CODE_BY_DEFAULT = [("st_simdiff_gemma4", "simple")] if Version(transformers.__version__) >= Version("5.23") else []
+"""As lmms-eval has them."""
 
 QUESTIONS = [
     ("bikes.mp4", "What?"),
@@ -375,6 +384,9 @@ def test_where_a_wrapper_computes():
     assert placement({"device": "cpu", "device_map": "auto"}, processes=1, has_gpu=True) == on_cpu
     assert placement(empty, processes=1, has_gpu=True) == {"device_map": "cuda:1"}
     assert placement(empty, processes=2, has_gpu=True) == {}
+    assert placement(cuda, processes=1, has_gpu=False, device_map="auto") == {"device": "cpu", "device_map": "auto"}
+    with pytest.raises(InputError, match="leave out device=cpu"):
+        placement({"device": "cpu", "device_map": "auto"}, processes=1, has_gpu=True, device_map="auto")
     with pytest.raises(InputError, match="use one process"):
         placement(cuda, processes=2, has_gpu=False)
 
@@ -387,8 +399,11 @@ def test_counts_of_a_batch():
         VideoTrace(0, TokenGrid(1, 5, 6), shape, torch.arange(3)),
     ]
     ids = torch.tensor([[1, 1, 1, 5, 6, 7], [0, 1, 1, 5, 2, 2]])
-    inputs = {"input_ids": ids[:, :3], "attention_mask": (ids[:, :3] > 0).long(), "eos_token_id": 2}
-    both, none = count_rows(videos, ids, inputs)
+    inputs = {
+        "input_ids": ids[:, :3],
+        "attention_mask": (ids[:, :3] > 0).long(),
+    }
+    both, none = count_rows(videos, ids, inputs, 2)
     assert none == {"input_tokens": 2, "output_tokens": 2}
     assert (both["input_tokens"], both["output_tokens"]) == (3, 3)
     assert (both["visual_tokens"], both["visual_tokens_kept"]) == (40, 8)
@@ -438,14 +453,16 @@ def plan(tmp_path, *arguments):
 
 def test_every_model_of_the_command_is_known_to_lmms_eval():
     for name in MODELS:
-        assert get_model(name).__name__
+        if name != OMNI:
+            assert get_model(name).__name__
     assert WRITERS.keys() | {"llava_video"} == MODELS.keys()
 
 
 def test_arguments_of_the_wrappers_are_read_from_their_source():
-    for name in ("qwen2_5_vl", "qwen3_vl", "llava_hf"):
-        twin = get_model(f"st_simdiff_{name}", force_simple=True)
-        assert wrapper_arguments(name) == stock_defaults(twin.__mro__[2].__init__).keys()
+    for name in STOCK_WRAPPERS:
+        if WRAPPER + name != OMNI:
+            assert wrapper_arguments(name) == stock_defaults(get_model(WRAPPER + name, force_simple=True)).keys()
+    assert {"max_frames", "attn_implementation"} <= wrapper_arguments("qwen3_5")
     assert wrapper_arguments("no_such_wrapper") is None
 
 
@@ -490,10 +507,10 @@ def modules(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("modules")
-@pytest.mark.parametrize(("model", "mode"), MODES)
+@pytest.mark.parametrize(("model", "mode"), [*MODES, *RUNS_CODE_BY_DEFAULT])
 def test_code_that_a_checkpoint_names_does_not_run_in_a_twin(checkpoint_of, tmp_path, model, mode, caplog):
     folder = with_code(checkpoint_of(model), tmp_path / "checkpoint")
-    twin = load(model, mode, f"pretrained={folder}{SMALL[model]}")
+    twin = load(model, mode, f"pretrained={folder}{SMALL.get(model, '')}")
     assert not (folder / "trace").exists()
     assert type(twin.model).__module__.startswith("transformers.models.")
     assert "trust_remote_code=True in model_args would run it" in caplog.text
@@ -508,11 +525,11 @@ def test_code_runs_where_the_user_says_so(checkpoint_of, tmp_path):
     assert (folder / "trace").exists()
 
 
-@pytest.mark.parametrize("model", [model for model in WRITERS if model != "nvila"])
+@pytest.mark.parametrize("model", [model for model in WRITERS if model not in ("nvila", OMNI)])
 def test_an_unknown_model_type_is_refused_and_the_sentence_says_what_would_run_it(checkpoint_of, tmp_path, model):
     folder = with_code(checkpoint_of(model), tmp_path / "checkpoint", model_type="own_model")
     with pytest.raises(
-        SystemExit, match=r"its model_type is own_model, not \w+\. .*trust_remote_code=True in model_args"
+        SystemExit, match=r"its model_type is own_model, not \w+( or \w+)?\. .*trust_remote_code=True in model_args"
     ):
         load(model, "simple", f"pretrained={folder}")
     with pytest.raises(InputError, match="trust_remote_code=True in model_args"):

@@ -17,10 +17,10 @@ from reference import (
     rotary_of,
     st_simdiff_masks,
 )
-from zoo import ZOO, Image, Text, Video
+from zoo import ZOO, Image, Placed, Text, Video
 from zoo_more import MORE
 
-from st_simdiff import STSimDiff, compress
+from st_simdiff import InputError, STSimDiff, compress, make_method
 from st_simdiff.selection.budget import target_count
 
 
@@ -202,3 +202,29 @@ def generate_with_contiguous_positions(zoo, inputs):
     finally:
         for handle in handles:
             handle.remove()
+
+
+@pytest.mark.parametrize("name", ["LLaVA-Video", "NVILA"])
+def test_parts_with_text_between_them_are_one_video(name):
+    """Three parts of a video: candidates, scores and the budget are of all its frames, as by brute force."""
+    zoo = ZOO[name]
+    row = [Text(4), Video(2), Text(3, 1), Video(1, 1), Text(2, 2), Video(3, 2), Text(5, 3)]
+    prompt = zoo.prompt(row)
+    parts = prompt.videos[0]
+    whole = Placed(replace(parts[0].grid, frames=6), [place for part in parts for place in part.positions])
+    method = STSimDiff(retention=0.3, tau_sim=0.8, tau_diff=0.4)
+    masks, kept = st_simdiff_masks(zoo.model, entering(zoo.model, prompt.inputs), [whole], method)
+    tokens, logits = masked_greedy(zoo.model, entering(zoo.model, prompt.inputs), masks, STEPS)
+    with compress(zoo.model, method, images_as_frames=True) as trace:
+        output = generate(zoo, prompt.inputs)
+    assert [video.offsets.tolist() for video in trace.videos] == kept
+    assert output.sequences[0].tolist() == tokens
+    close(logits_of(output)[0], logits)
+    with compress(zoo.model, make_method("full"), images_as_frames=True):
+        full = generate(zoo, prompt.inputs, steps=2)
+    assert torch.equal(logits_of(full), logits_of(generate(zoo, prompt.inputs, steps=2)))
+    with (
+        pytest.raises(InputError, match=r"images_as_frames of .* is True where"),
+        compress(zoo.model, method, images_as_frames=[2, 1]),
+    ):
+        pass

@@ -1,17 +1,19 @@
 """The same tokens whatever the dtype, the number of threads, or the form of the centrality."""
 
 import math
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from st_simdiff.selection.centrality import centrality
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.selection.release import drop_ratio, release_slots, select_release
 from st_simdiff.selection.rule import SelectionRule
 from st_simdiff.selection.select import select
-from st_simdiff.selection.tokens import best_of_community, centrality, community_sizes
+from st_simdiff.selection.tokens import best_of_community, community_sizes
 
 GRID = TokenGrid(8, 6, 6, "row")
 ADAPTIVE = {"tau_sim": "q0.25", "tau_diff": "q0.05", "community_cap": 16, "ranking": "farthest"}
@@ -90,8 +92,9 @@ def test_the_number_of_threads_changes_nothing(threads):
     communities=st.integers(1, 6),
     seed=st.integers(0, 2**31),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float64]),
+    block=st.sampled_from([1, 8 * 40 * 7, 1 << 22]),
 )
-def test_the_closed_form_equals_all_pairs(count, dim, communities, seed, dtype):
+def test_the_closed_form_equals_all_pairs(count, dim, communities, seed, dtype, block):
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(count, dim, generator=generator).to(dtype)
     features[torch.rand(count, generator=generator) < 0.1] = 0
@@ -103,7 +106,8 @@ def test_the_closed_form_equals_all_pairs(count, dim, communities, seed, dtype):
     together = (community[:, None] == community) & ~torch.eye(count, dtype=torch.bool)
     others = together.sum(1)
     mean = torch.where(others > 0, ((unit @ unit.T) * together).sum(1) / others.clamp(min=1), 1.0)
-    torch.testing.assert_close(centrality(features, community), mean, rtol=0, atol=1e-12)
+    with mock.patch("st_simdiff.selection.centrality._CPU_BLOCK_BYTES", block):
+        torch.testing.assert_close(centrality(features, community), mean, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)

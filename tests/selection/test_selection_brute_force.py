@@ -199,7 +199,9 @@ def test_node_view_copies_nothing():
         assert torch.equal(nodes, features[grid.patches()])
 
 
-def test_cosine_planes_match_torch():
+@pytest.mark.parametrize("frames_at_a_time", [1, 2, 5])
+def test_cosine_planes_match_torch(monkeypatch, frames_at_a_time):
+    monkeypatch.setattr("st_simdiff.selection.graph._CPU_BLOCK_BYTES", frames_at_a_time * 4 * 3 * 4 * 7)
     nodes = torch.randn(5, 3, 4, 7)
     planes = cosine_planes(nodes)
     similarity = torch.nn.functional.cosine_similarity

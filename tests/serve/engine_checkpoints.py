@@ -108,17 +108,27 @@ def write_qwen3_vl_moe(folder: Path) -> Path:
     return folder
 
 
-def write_qwen3_5(folder: Path) -> Path:
+def qwen3_5_parts(**more: object) -> tuple[dict, Callable[[Path, torch.nn.Module], Path]]:
+    """What both kinds of Qwen3.5 are configured with, and how their models are saved. more: of the text's config."""
     tokenizer, special, chat = qwen_parts()
     linear = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 128}
     linear |= {"linear_value_head_dim": 128, "layer_types": ["linear_attention", "full_attention"] * 2}
     rope = QWEN3_ROPE | {"partial_rotary_factor": 1.0}
-    text = text_config(len(tokenizer), head_dim=32, rope_parameters=rope, **linear)
-    config = transformers.Qwen3_5Config(
-        vision_config=QWEN3_VISION, text_config=text, tie_word_embeddings=False, **special
-    )
-    model = transformers.Qwen3_5ForConditionalGeneration(config)
-    return save(folder, stretch(model, 2), qwen3_processor(tokenizer, chat))
+    text = text_config(len(tokenizer), head_dim=32, rope_parameters=rope, **linear, **more)
+    config = {"vision_config": QWEN3_VISION, "text_config": text, "tie_word_embeddings": False, **special}
+    return config, lambda folder, model: save(folder, stretch(model, 2), qwen3_processor(tokenizer, chat))
+
+
+def write_qwen3_5(folder: Path) -> Path:
+    config, save_model = qwen3_5_parts()
+    return save_model(folder, transformers.Qwen3_5ForConditionalGeneration(transformers.Qwen3_5Config(**config)))
+
+
+def write_qwen3_5_moe(folder: Path) -> Path:
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96}
+    config, save_model = qwen3_5_parts(**experts, shared_expert_intermediate_size=96)
+    config = transformers.Qwen3_5MoeConfig(**config)
+    return save_model(folder, transformers.Qwen3_5MoeForConditionalGeneration(config))
 
 
 def write_llava_onevision(folder: Path) -> Path:
@@ -160,6 +170,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "qwen3_vl": write_qwen3_vl,
     "qwen3_vl_moe": write_qwen3_vl_moe,
     "qwen3_5": write_qwen3_5,
+    "qwen3_5_moe": write_qwen3_5_moe,
     "llava_onevision": write_llava_onevision,
 }
 

@@ -1,4 +1,4 @@
-"""Runs engines of vLLM on the CPU, each once a session, in processes of their own."""
+"""Runs engines of vLLM on the CPU, each once a session: nine processes without `--slow`, with that of the server."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from engine_checkpoints import write_checkpoint
 HERE = Path(__file__).parent
 PRUNED = {"video_pruning_rate": 0.7, "hf_overrides": {"st_simdiff": {"method": "st_simdiff_input"}}}
 RETENTION = 0.3
+MROPE = ("qwen2_5_vl", "qwen3_vl")
+EMBEDDED = ["one video", "two videos", "image and video"]
 
 
 def engine_environment(cpu_plugin: Path) -> dict[str, str]:
@@ -42,13 +44,17 @@ class Engines:
         self.checkpoint = cache(lambda family: write_checkpoint(family, folder / family))
         self.run = cache(self._run)
 
-    def _run(self, name: str, family: str, job: str, environment: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
-        """The result of a job, given as JSON without family and checkpoint."""
-        whole = json.loads(job) | {"family": family, "checkpoint": str(self.checkpoint(family))}
-        if family == "qwen3_5":  # its linear attention wants it on a CPU
-            whole["options"] = whole.get("options", {}) | {"dtype": "bfloat16"}
+    def _run(
+        self, name: str, family: str, engines: str, environment: tuple[tuple[str, str], ...] = ()
+    ) -> list[dict[str, Any]]:
+        """What the engines of one process answered. engines: JSON, as in a job of `run_engine`."""
+        job = {"family": family, "checkpoint": str(self.checkpoint(family)), "engines": json.loads(engines)}
+        job["record"] = name == "pruned"
+        if family.startswith("qwen3_5"):  # its linear attention wants it on a CPU
+            for engine in job["engines"]:
+                engine["options"] = engine.get("options", {}) | {"dtype": "bfloat16"}
         asked, result, log = (self.folder / f"{name}-{family}.{kind}" for kind in ("job", "result", "log"))
-        asked.write_text(json.dumps(whole))
+        asked.write_text(json.dumps(job))
         with log.open("w") as output:
             done = subprocess.run(
                 [sys.executable, str(HERE / "run_engine.py"), str(asked), str(result)],
@@ -61,31 +67,46 @@ class Engines:
         assert done.returncode == 0, log.read_text()[-6000:]
         return json.loads(result.read_text())
 
+    def _pruned(self, family: str) -> list[dict[str, Any]]:
+        rounds: list[dict[str, Any]] = [{}, {"retention": 1.0}, {"retention": 0.5, "names": ["two videos"]}]
+        engines = [{"options": PRUNED, "rounds": rounds}]
+        if family in MROPE:
+            engines[0]["options"] = PRUNED | {"enable_mm_embeds": True}
+            rounds += [{"embedded": True, "names": EMBEDDED}]
+            rounds += [{"together": True, "chunk": 48}, {"together": True, "warm": True}]
+            options = PRUNED | {"dtype": "bfloat16", "max_model_len": 8192, "max_num_batched_tokens": 512}
+            engines.append({"options": options, "rounds": [{"names": ["long video"]}]})
+        return self.run("pruned", family, json.dumps(engines))
+
     def pruned(self, family: str) -> dict[str, Any]:
         """Round 0 at the server's retention, round 1 at retention 1 by request, round 2 at 0.5."""
-        rounds = [{}, {"retention": 1.0}, {"retention": 0.5, "names": ["two videos"]}]
-        return self.run("pruned", family, json.dumps({"record": True, "options": PRUNED, "rounds": rounds}))
+        return self._pruned(family)[0]
+
+    def embedded(self, family: str) -> dict[str, Any]:
+        """The answers to `EMBEDDED` with videos that come as embeddings."""
+        return self.pruned(family)["rounds"][3]
+
+    def in_chunks(self, family: str) -> tuple[list[dict[str, Any]], list[int]]:
+        """All prompts at once in chunks of 48 tokens, twice: with an empty prefix cache, and with what that leaves.
+
+        And where in their prompts the first time's steps with media began.
+        """
+        got = self.pruned(family)
+        return got["rounds"][4:], got["starts"][4]
+
+    def in_bfloat16(self, family: str) -> dict[str, Any]:
+        """A video of 64 frames behind the tower, and the positions that the runner ends up with."""
+        return self._pruned(family)[1]
 
     def stock(self, family: str) -> dict[str, Any]:
         """vLLM with the plugin installed and not asked for."""
-        return self.run("stock", family, json.dumps({"rounds": [{}]}))
+        return self.run("stock", family, json.dumps([{"rounds": [{}]}]))[0]
 
     def without_plugin(self, family: str) -> dict[str, Any]:
         plugins = (("VLLM_PLUGINS", "st_simdiff_cpu"),)
-        return self.run("bare", family, json.dumps({"rounds": [{}]}), plugins)
-
-    def in_chunks(self, family: str) -> dict[str, Any]:
-        """All prompts at once in chunks of 48 tokens, twice, with the prefix cache."""
-        options = PRUNED | {"enable_prefix_caching": True, "max_num_batched_tokens": 48}
-        return self.run("chunks", family, json.dumps({"options": options, "rounds": [{"together": True}] * 2}))
+        return self.run("bare", family, json.dumps([{"rounds": [{}]}]), plugins)[0]
 
     def on_two_ranks(self, family: str) -> dict[str, Any]:
         ranks = (("VLLM_ENABLE_V1_MULTIPROCESSING", "1"), ("VLLM_CPU_OMP_THREADS_BIND", "0|1"))
         options = PRUNED | {"tensor_parallel_size": 2}
-        return self.run("ranks", family, json.dumps({"options": options, "rounds": [{}]}), ranks)
-
-    def in_bfloat16(self, family: str) -> dict[str, Any]:
-        """A video of 64 frames behind the tower, and the positions that the runner ends up with."""
-        options = PRUNED | {"dtype": "bfloat16", "max_model_len": 8192, "max_num_batched_tokens": 512}
-        job = {"record": True, "options": options, "rounds": [{"names": ["long video"]}]}
-        return self.run("bfloat16", family, json.dumps(job))
+        return self.run("ranks", family, json.dumps([{"options": options, "rounds": [{}]}]), ranks)[0]

@@ -11,10 +11,8 @@ from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method, Reduction
 from st_simdiff.methods.registry import METHODS, make_method
 from st_simdiff.selection.grid import TokenGrid
-from st_simdiff.serve.vllm import MODELS, refusal
 from st_simdiff.serve.vllm.reduction import check_servable, kept_count, reduce_video
 from st_simdiff.serve.vllm.settings import REQUEST_KEY, read_settings
-from st_simdiff.serve.vllm.versions import unknown_version
 
 SERVABLE = {
     *("st_simdiff_input", "random", "uniform_frames", "evs", "vidcom2", "vidcom2_vllm", "dycoke", "divprune", "v_cast"),
@@ -64,6 +62,11 @@ def test_a_wrong_server_gets_a_sentence(given, rate, said):
 def test_a_wrong_retention_of_a_request_gets_a_sentence(value):
     with pytest.raises(InputError, match=rf"{REQUEST_KEY}: retention is the share of visual tokens to keep"):
         settings().requested_retention({REQUEST_KEY: value})
+
+
+def test_a_misspelt_key_of_a_request_gets_a_sentence():
+    with pytest.raises(InputError, match=f"Unknown setting .* 'st_simdiff_retensions'. Did you mean '{REQUEST_KEY}'"):
+        settings().requested_retention({"st_simdiff_retensions": 0.5})
 
 
 def test_a_request_has_its_own_retention_or_the_servers():
@@ -126,17 +129,3 @@ def test_methods_of_other_packages_are_tried_before_the_engine_runs_them():
         check_servable(Careless(retention=0.3, more=2), 4)
     with pytest.raises(InputError, match="No such long videos"):
         kept_count(Careless(retention=0.3, most_frames=10), TokenGrid(11, 2, 2), 4)
-
-
-def test_versions_of_vllm():
-    assert not any(map(unknown_version, ("0.32.0", "0.33.0", "0.33.2+cpu", "0.32.1rc1")))
-    for version in ("0.31.0", "0.34.0", "1.32.0", "dev"):
-        assert (
-            unknown_version(version) == f"st-simdiff prunes videos in vLLM 0.32 and 0.33, and {version} is installed."
-        )
-
-
-def test_every_model_is_refused_under_an_unknown_version():
-    assert refusal._MODULES.keys() == MODELS.keys()
-    with pytest.raises(AttributeError):
-        refusal.Qwen2VLForConditionalGeneration  # noqa: B018

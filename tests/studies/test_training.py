@@ -8,9 +8,10 @@ import torch
 
 from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 from st_simdiff.checkpoints.llava_video.prompt import build_prompt, tokenize_prompt
+from st_simdiff.synth.embedded import CHECKPOINT
 from st_simdiff.synth.vocabulary import END, build_tokenizer
 from st_simdiff.synth.world import WORLDS, draw_clip, render, render_with_owners
-from studies.synthevents.export import export
+from studies.synthevents.export import export, start_from
 from studies.synthevents.language_training import Packer, answer_logits, draw_questions, time_text
 from studies.synthevents.model import ModelShape, TinyLlavaVideo
 from studies.synthevents.training import (
@@ -19,7 +20,7 @@ from studies.synthevents.training import (
     Recipe,
     Trainer,
     VisionPhase,
-    _shortened,
+    _lasting,
     load_trained,
     option_accuracy,
     train,
@@ -119,7 +120,7 @@ def test_both_stages_lower_their_loss(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Trainer, "_update", record)
     monkeypatch.setattr(Trainer, "_random", lambda *_: np.random.default_rng(0))
-    specs = [draw_clip(_shortened(WORLDS["plain"], 8), "train", seed) for seed in range(3)]
+    specs = [draw_clip(_lasting(WORLDS["plain"], 8), "train", seed) for seed in range(3)]
     monkeypatch.setattr(Trainer, "_specs", lambda *_, **__: specs)
     train(tmp_path, dataclasses.replace(TINY, vision=(VisionPhase(6),), language=(LanguagePhase(8, 8, 3),), warm_up=1))
     vision, language = losses[:6], losses[6:]
@@ -151,7 +152,7 @@ def test_packing_many_questions_changes_no_answer():
             embeds = torch.cat((embed(head), model.video_tokens(pooled), embed(tail)), 1)
             mask = torch.zeros(embeds.shape[1], embeds.shape[1]).fill_(-1e4).triu(1)[None, None]
             with torch.no_grad():
-                alone = model.language(inputs_embeds=embeds, attention_mask=mask).logits[0, -2:]
+                alone = model.language(inputs_embeds=embeds, attention_mask=mask, prefix=0).logits[0, -2:]
             torch.testing.assert_close(together[2 * number : 2 * number + 2], alone, rtol=1e-4, atol=2e-4)
 
 
@@ -191,7 +192,7 @@ def test_cells_are_labelled_with_what_they_show():
         if spec.cut and spec.resting.new_color and len(spec.flashes) == 2
     )
     _, shown = render_with_owners(spec)
-    labels = cell_labels(spec, torch.from_numpy(shown))
+    labels = cell_labels(spec, torch.from_numpy(shown), 4)
 
     def word(head, *cell):
         return HEADS[head][labels[head][cell]]
@@ -212,3 +213,31 @@ def test_cells_are_labelled_with_what_they_show():
     assert labels["col"][3, 2, 1] == 1
     visible = labels["shape"][labels["shape"] != IGNORED]
     assert (visible == HEADS["shape"].index("none")).any()
+
+
+def test_a_finer_model_starts_from_the_shipped_one_and_sees_nearly_the_same():
+    """On a frame without detail, summed filters and positions in between give the tokens of the coarse model."""
+    vocabulary = len(build_tokenizer())
+    coarse, fine = (TinyLlavaVideo(ModelShape(patch=patch), vocabulary).eval() for patch in (8, 4))
+    for model in (coarse, fine):
+        model.load_state_dict(start_from(CHECKPOINT, model))
+    assert (coarse.shape.grid, fine.shape.grid) == (4, 8)
+    assert (coarse.shape.frame_tokens, fine.shape.frame_tokens) == (20, 72)
+    loaded = load_llava_video(CHECKPOINT, dtype=torch.float32)
+    frames = render(draw_clip(WORLDS["plain"], "dev", 4))[:2]
+    pixels = loaded.image_processor.preprocess(frames, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        torch.testing.assert_close(coarse.vision(torch.from_numpy(frames)), loaded.model.encode_video(pixels))
+        grey = torch.full((1, 64, 64, 3), 128, dtype=torch.uint8)
+        filters = (model.vision.tower.embeddings.patch_embedding for model in (coarse, fine))
+        wide, narrow = (conv(grey.permute(0, 3, 1, 2).float()) for conv in filters)
+    torch.testing.assert_close(narrow[..., ::2, ::2], wide)
+
+
+def test_a_finer_model_trains_and_is_exported(tmp_path):
+    shape = dataclasses.replace(SHAPE, patch=4)
+    recipe = dataclasses.replace(TINY, shape=shape, vision=(VisionPhase(1),), language=(LanguagePhase(32, 1, 1),))
+    train(tmp_path, recipe)
+    export(load_trained(tmp_path, recipe), tmp_path / "checkpoint")
+    model = load_llava_video(tmp_path / "checkpoint", dtype=torch.float32).model
+    assert model.encode_video(torch.zeros(2, 3, 64, 64)).shape == (2, 8, 8, 32)

@@ -72,7 +72,7 @@ def test_clips_use_only_material_of_their_split(world):
 def test_things_keep_apart(world):
     """No two things ever cover the same pixel, so that nothing asked about is hidden."""
     for seed in range(15):
-        spec = dataclasses.replace(draw_clip(WORLDS[world], "train", seed), camera=((0, 0),) * 16)
+        spec = dataclasses.replace(draw_clip(WORLDS[world], "train", seed), camera=((0, 0),) * WORLDS[world].frames)
         _, shown = render_with_owners(dataclasses.replace(spec, world=dataclasses.replace(spec.world, camera=0)))
         for number, thing in enumerate(owners(spec)):
             if thing in spec.shapes:

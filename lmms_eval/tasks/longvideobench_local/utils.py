@@ -1,6 +1,15 @@
 """LongVideoBench's validation set on the videos that are there; asked and scored as by lmms-eval."""
 
-from lmms_eval.tasks.longvideobench.utils import longvideobench_process_results
+import dataclasses
+import json
+from pathlib import Path
+
+from lmms_eval.tasks.longvideobench.utils import (
+    compute_frame_timestamps,
+    insert_subtitles_into_frames,
+    longvideobench_doc_to_text,
+    longvideobench_process_results,
+)
 
 from st_simdiff.lmms.local_videos import LocalVideos
 from st_simdiff.vocabulary import longvideobench_level
@@ -13,6 +22,9 @@ VIDEOS = LocalVideos(
 keep_local = VIDEOS.keep
 video_of = VIDEOS.visual
 
+FRAME = "<image>"
+"""Stands for a frame in lmms-eval's prompt."""
+
 
 def score(doc: dict, results: list[str]) -> dict:
     """The stock row, with the video for clustered errors."""
@@ -24,3 +36,35 @@ def score(doc: dict, results: list[str]) -> dict:
 
     level = longvideobench_level(doc["question_category"])
     return VIDEOS.score(doc, results, stock, "lvb_acc", split=level)
+
+
+def frames_and_subtitles(doc: dict, folder: Path, frames: int) -> str:
+    """A line for each of `frames` evenly spaced frames, and between them the subtitles that are shown at one."""
+    subtitles = json.loads((folder / "subtitles" / doc["subtitle_path"]).read_text(encoding="utf-8"))
+    times = compute_frame_timestamps(doc["duration"], frames)
+    return insert_subtitles_into_frames(times, subtitles, doc["starting_timestamp_for_subtitles"], doc["duration"])
+
+
+def what_is_wrong_with_subtitles(doc: dict, folder: Path) -> str:
+    """Every question of LongVideoBench has subtitles, and lmms-eval's own task ends where a file is not there."""
+    if not (folder / "subtitles" / doc["subtitle_path"]).is_file():
+        return f"its subtitles subtitles/{doc['subtitle_path']} are missing"
+    try:
+        frames_and_subtitles(doc, folder, 1)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"its subtitles cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
+    return ""
+
+
+SUBTITLED = dataclasses.replace(VIDEOS, lacking=what_is_wrong_with_subtitles)
+keep_local_with_subtitles = SUBTITLED.keep
+
+
+def question_with_subtitles(doc: dict, lmms_eval_specific_kwargs: dict) -> str:
+    """lmms-eval's prompt, `frame_num` frames at most; without `mark_frames` nothing is in a frame's place."""
+    given = lmms_eval_specific_kwargs
+    before = frames_and_subtitles(doc, VIDEOS.folder(), given["frame_num"])
+    if not given["mark_frames"]:
+        before = before.replace(FRAME, "")
+    asked = longvideobench_doc_to_text(doc, {**given, "pre_prompt": "", "insert_interleave_subtitles": False})
+    return f"{given['pre_prompt']}{before}\n{asked}"

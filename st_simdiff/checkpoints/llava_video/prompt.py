@@ -17,17 +17,23 @@ END_OF_TURN = "<|im_end|>"
 
 
 def build_prompt(
-    question: str, instruction: str | None = None, *, video: bool = True, answer: str | None = None
+    question: str,
+    instruction: str | None = None,
+    *,
+    video: bool = True,
+    answer: str | None = None,
+    interleaved: bool = False,
 ) -> str:
     """The text that asks `question` about a video and leaves the answer to the assistant.
 
     instruction: a line before the question, such as `st_simdiff.videos.time_instruction`. video: False for a
-    plain question. answer: the assistant's turn, closed; None leaves it open. Raises `InputError` for a text with
-    `<image>` in it.
+    plain question. answer: the assistant's turn, closed; None leaves it open. interleaved: the question has lines
+    `<image>` where parts of the video go. Raises `InputError` for any other text with `<image>` in it.
     """
-    if any(DEFAULT_IMAGE_TOKEN in text for text in (question, answer or "")):
+    texts = [line for line in question.split("\n") if not (interleaved and line == DEFAULT_IMAGE_TOKEN)]
+    if any(DEFAULT_IMAGE_TOKEN in text for text in (*texts, answer or "")):
         raise InputError(f"{DEFAULT_IMAGE_TOKEN} stands for the video in a prompt: a question cannot contain it.")
-    lines = [DEFAULT_IMAGE_TOKEN] if video else []
+    lines = [DEFAULT_IMAGE_TOKEN] if video and not interleaved else []
     lines += [line for line in (instruction, question) if line is not None]
     turns = (SYSTEM, f"{USER}\n" + "\n".join(lines))
     closed = "" if answer is None else f"{answer}{END_OF_TURN}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
+from st_simdiff.checkpoints.llava_video.constants import DEFAULT_IMAGE_TOKEN, IMAGE_TOKEN_INDEX
 from st_simdiff.errors import InputError
 
 VIDEO_TOKEN = "<vila/video>"
@@ -13,14 +13,18 @@ SYSTEM = "You are a helpful assistant"
 """Without a full stop, as the model was trained."""
 
 
-def build_prompt(question: str, *, video: bool = True) -> str:
+def build_prompt(question: str, *, video: bool = True, interleaved: bool = False) -> str:
     """The text that asks `question` about a video and leaves the answer to the assistant.
 
-    Raises `InputError` for a question with `<vila/video>` in it.
+    interleaved: the question has lines `<image>` where parts of the video go. Raises `InputError` for a question with
+    `<vila/video>` in it.
     """
     if VIDEO_TOKEN in question:
         raise InputError(f"{VIDEO_TOKEN} stands for the video in a prompt: a question cannot contain it.")
-    turns = (("system", SYSTEM), ("user", (VIDEO_TOKEN if video else "") + question))
+    asked = question
+    if interleaved:
+        asked = "\n".join(VIDEO_TOKEN if line == DEFAULT_IMAGE_TOKEN else line for line in question.split("\n"))
+    turns = (("system", SYSTEM), ("user", (VIDEO_TOKEN if video and not interleaved else "") + asked))
     return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns) + "<|im_start|>assistant\n"
 
 

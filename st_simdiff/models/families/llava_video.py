@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import VisionInput, VisionRecord
-from st_simdiff.models.families.base import Compression, Family, Prompts, Removable, VideoTokens
+from st_simdiff.models.families.base import Compression, Family, ImagesAsFrames, Prompts, Removable, VideoTokens
 from st_simdiff.models.transformers_api import TransformersModule
 from st_simdiff.models.vision import FrameRecord, SiglipRecorder
 from st_simdiff.selection.grid import Separators, TokenGrid
@@ -28,6 +29,18 @@ class LlavaVideoFamily(Family):
     checkpoints: ClassVar[str] = "LLaVA-Video-7B-Qwen2, 72B"
     note: ClassVar[str] = "loaded by `st_simdiff.checkpoints`"
     records: ClassVar[frozenset[VisionInput]] = frozenset({"attention", "keys"})
+
+    def __init__(self, joined: bool = False) -> None:
+        """joined: whether the videos of a row are the parts of one, with text between them."""
+        self.joined = joined
+
+    def with_images_as_frames(self, images_as_frames: ImagesAsFrames) -> LlavaVideoFamily:
+        if not isinstance(images_as_frames, bool):
+            raise InputError(
+                f"images_as_frames of {self.name} is True where the videos of a prompt are the parts of one, got "
+                f"{images_as_frames!r}."
+            )
+        return type(self)(joined=images_as_frames)
 
     def matches(self, model: TransformersModule) -> bool:
         return (
@@ -68,6 +81,7 @@ class LlavaVideoFamily(Family):
                 return
             wanted = compression.method.vision_inputs
             seen = prompts.recorder.take() if prompts.recorder is not None and wanted else None
+            joined = isinstance(compression.family, LlavaVideoFamily) and compression.family.joined
             videos, first = [], 0
             for spans, row_videos in zip(output.video_spans, rows, strict=True):
                 row = []
@@ -82,13 +96,30 @@ class LlavaVideoFamily(Family):
                         record = VisionRecord(*(_pooled(model, part) for part in (own.attention, own.keys)))
                     first += 0 if encoded else count
                     row.append(VideoTokens(grid, positions, span.start, end - 1, record))
-                videos.append(row)
+                videos.append(self._joined(row) if joined else row)
             prompts.report(compression, videos)
 
         return [
             model.embedder.register_forward_pre_hook(enter_embedder),
             model.embedder.register_forward_hook(leave_embedder),
         ]
+
+    def _joined(self, parts: list[VideoTokens]) -> list[VideoTokens]:
+        """The parts of one video as that video."""
+        if len(parts) < 2:
+            return parts
+        if parts[0].grid.separators == "end":
+            raise InputError(
+                f"This {self.name} model puts one newline behind a whole video, so there can be no text between frames."
+            )
+        grid = replace(parts[0].grid, frames=sum(part.grid.frames for part in parts))
+        records = [part.vision for part in parts if part.vision is not None]
+        vision = None
+        if records:
+            attention, keys = ([getattr(one, name) for one in records] for name in ("attention", "keys"))
+            vision = VisionRecord(*(None if part[0] is None else torch.cat(part) for part in (attention, keys)))
+        positions = torch.cat([part.positions for part in parts])
+        return [VideoTokens(grid, positions, parts[0].first, parts[-1].last, vision)]
 
 
 class _Prompt(threading.local):

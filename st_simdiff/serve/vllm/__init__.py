@@ -14,25 +14,32 @@ logger = logging.getLogger(__name__)
 
 _PACKAGE = "st_simdiff.serve.vllm"
 MODELS = {
-    "Qwen2_5_VLForConditionalGeneration": f"{_PACKAGE}.qwen2_5_vl:PrunedQwen2_5_VL",
-    "Qwen3VLForConditionalGeneration": f"{_PACKAGE}.qwen3_vl:PrunedQwen3VL",
-    "Qwen3VLMoeForConditionalGeneration": f"{_PACKAGE}.qwen3_vl:PrunedQwen3VLMoe",
-    "Qwen3_5ForConditionalGeneration": f"{_PACKAGE}.qwen3_5:PrunedQwen3_5",
-    "Qwen3_5MoeForConditionalGeneration": f"{_PACKAGE}.qwen3_5:PrunedQwen3_5Moe",
-    "LlavaOnevisionForConditionalGeneration": f"{_PACKAGE}.llava_onevision:PrunedLlavaOnevision",
+    "Qwen2_5_VLForConditionalGeneration": "qwen2_5_vl",
+    "Qwen3VLForConditionalGeneration": "qwen3_vl",
+    "Qwen3VLMoeForConditionalGeneration": "qwen3_vl",
+    "Qwen3_5ForConditionalGeneration": "qwen3_5",
+    "Qwen3_5MoeForConditionalGeneration": "qwen3_5",
+    "LlavaOnevisionForConditionalGeneration": "llava_onevision",
 }
-"""The class that serves each architecture, as `module:class`."""
+"""The module here whose class serves each architecture. The class is named as vLLM's own, since vLLM looks at names of
+classes too, to decode speculatively."""
 
 
 def register() -> None:
     """Puts a subclass in the place of each of vLLM's classes of `MODELS`.
 
-    In a version of vLLM that this plugin does not know, a subclass that only refuses to prune.
+    In a version of vLLM that this plugin does not know, one that only refuses to prune.
     """
     from vllm import ModelRegistry, __version__
 
     problem = unknown_version(__version__)
-    if problem:
-        logger.warning("%s Videos are not pruned by st-simdiff.", problem)
-    for architecture, location in MODELS.items():
-        ModelRegistry.register_model(architecture, f"{_PACKAGE}.refusal:{architecture}" if problem else location)
+    if not problem:
+        for architecture, module in MODELS.items():
+            ModelRegistry.register_model(architecture, f"{_PACKAGE}.{module}:{architecture}")
+        return
+    logger.warning("%s Videos are not pruned by st-simdiff.", problem)
+    registered = getattr(ModelRegistry, "models", {})
+    for architecture in MODELS:
+        module, name = (getattr(registered.get(architecture), part, None) for part in ("module_name", "class_name"))
+        if module and name and not module.startswith(_PACKAGE):
+            ModelRegistry.register_model(architecture, f"{_PACKAGE}.refusal:{module}.{name}@{__version__}")

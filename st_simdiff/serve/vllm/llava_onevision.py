@@ -34,7 +34,7 @@ class Processor(VideoSizing, stock.LlavaOnevisionMultiModalProcessor):
 @MULTIMODAL_REGISTRY.register_processor(
     Processor, info=stock.LlavaOnevisionProcessingInfo, dummy_inputs=stock.LlavaOnevisionDummyInputsBuilder
 )
-class PrunedLlavaOnevision(RetentionInput, stock.LlavaOnevisionForConditionalGeneration):
+class LlavaOnevisionForConditionalGeneration(RetentionInput, stock.LlavaOnevisionForConditionalGeneration):
     """vLLM's model with pruned videos."""
 
     def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:

@@ -22,7 +22,7 @@ class Processor(QwenVideoSizing, stock.Qwen2_5_VLMultiModalProcessor):
 @MULTIMODAL_REGISTRY.register_processor(
     Processor, info=stock.Qwen2_5_VLProcessingInfo, dummy_inputs=stock.Qwen2_5_VLDummyInputsBuilder
 )
-class PrunedQwen2_5_VL(QwenPruning, stock.Qwen2_5_VLForConditionalGeneration):
+class Qwen2_5_VLForConditionalGeneration(QwenPruning, stock.Qwen2_5_VLForConditionalGeneration):
     """vLLM's model with pruned videos."""
 
     def _postprocess_video_embeds_evs(self, video_embeds_split: Any, video_input: Any) -> Any:
@@ -40,7 +40,8 @@ class PrunedQwen2_5_VL(QwenPruning, stock.Qwen2_5_VLForConditionalGeneration):
             reduction = reduce_on_all_ranks(self.pruning, embeddings, grid, retention)
             values = embeddings[reduction.kept] if reduction.values is None else reduction.values
             positions = grid_positions((grid.frames, grid.height, grid.width), second * tokens_per_second)
-            out.append(add_position_channels(values, positions.to(values.device)[:, reduction.kept]))
+            positions = positions.to(values.device)[:, reduction.kept]
+            out.append(add_position_channels(values, positions, self.config.video_token_id))
         return tuple(out)
 
     def whole_video(self, tokens: Sequence[int], grid: TokenGrid) -> list[int]:  # noqa: ARG002

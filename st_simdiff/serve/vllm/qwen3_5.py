@@ -12,12 +12,12 @@ from st_simdiff.serve.vllm.qwen3_vl import FramedPruning, Processor
 @MULTIMODAL_REGISTRY.register_processor(
     Processor, info=stock.Qwen3_5ProcessingInfo, dummy_inputs=Qwen3VLDummyInputsBuilder
 )
-class PrunedQwen3_5(FramedPruning, stock.Qwen3_5ForConditionalGeneration):
+class Qwen3_5ForConditionalGeneration(FramedPruning, stock.Qwen3_5ForConditionalGeneration):
     """vLLM's model with pruned videos."""
 
 
 @MULTIMODAL_REGISTRY.register_processor(
     Processor, info=stock.Qwen3_5MoeProcessingInfo, dummy_inputs=Qwen3VLDummyInputsBuilder
 )
-class PrunedQwen3_5Moe(FramedPruning, stock.Qwen3_5MoeForConditionalGeneration):
+class Qwen3_5MoeForConditionalGeneration(FramedPruning, stock.Qwen3_5MoeForConditionalGeneration):
     """vLLM's model with pruned videos."""

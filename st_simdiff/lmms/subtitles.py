@@ -1,0 +1,77 @@
+"""The subtitled tasks: their subtitle files, and for how many frames of a video a prompt has the subtitles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from st_simdiff.errors import InputError
+from st_simdiff.lmms.task_names import load_task_file
+from st_simdiff.lmms.video_folders import FOLDERS
+from st_simdiff.vocabulary import ALL_FRAMES, TASKS, WRAPPER
+
+SUBTITLED = {task.name: task for task in TASKS if task.subtitles}
+"""This project's subtitled tasks, by name."""
+BUDGET = "frame_num"
+"""The entry of `lmms_eval_specific_kwargs` with the number of frames; lmms-eval's own name."""
+SUBTITLE_FRAMES = "subtitle_frames"
+"""The protocol's name for it."""
+_EVERY_FRAME = -1
+
+Frames = int | str
+"""So many, or `ALL_FRAMES`."""
+
+
+def check_budget(given: Frames | None, tasks: Iterable[str]) -> None:
+    """Raises `InputError` for a budget that is `given` and has no effect on `tasks`, or cannot be met by one."""
+    subtitled = [SUBTITLED[task] for task in tasks if task in SUBTITLED]
+    if given is not None and not subtitled:
+        raise InputError(f"--subtitle_frames is for the subtitled tasks, which are {' and '.join(SUBTITLED)}.")
+    for task in subtitled:
+        if given == ALL_FRAMES and task.interleaved:
+            raise InputError(
+                f"{task.name} puts subtitles between frames: --subtitle_frames is the number of frames, got {given}."
+            )
+
+
+def budget_of(task: str, model: str, given: Frames | None) -> Frames | None:
+    """For how many frames of a video `task` has the subtitles when it asks `model`; None for a task without any.
+
+    Evenly spaced over the video; a subtitle that is shown at one of them is in the prompt. given: what the user wants;
+    None for what lmms-eval gives the model.
+    """
+    if task not in SUBTITLED:
+        return None
+    if given is not None:
+        return given
+    blocks = _blocks(task)
+    frames = blocks.get(model.removeprefix(WRAPPER), blocks["default"])[BUDGET]
+    return ALL_FRAMES if frames == _EVERY_FRAME else frames
+
+
+def task_with_budget(task: str, frames: Frames | None) -> str | dict[str, Any]:
+    """`task` as lmms-eval is told it: its name, or for a subtitled one what goes over its file as well."""
+    if task not in SUBTITLED or frames is None:
+        return task
+    number = _EVERY_FRAME if frames == ALL_FRAMES else frames
+    blocks = {model: {**block, BUDGET: number} for model, block in _blocks(task).items()}
+    return {"task": task, "lmms_eval_specific_kwargs": blocks}
+
+
+def refuse_without_subtitles(tasks: Iterable[str], home: Path) -> None:
+    """Raises `InputError` for a subtitled task without a single subtitle file. home: where lmms-eval keeps videos."""
+    for task in (SUBTITLED[name] for name in tasks if name in SUBTITLED):
+        folder = FOLDERS[task.stock.split("_")[0]]
+        place = home / folder.cache / folder.subtitles
+        if not any(place.parent.glob(f"*{place.suffix}")):
+            raise InputError(
+                f"No subtitles of task {task.name} are present: it takes those in {place}; put them there, or name "
+                f"another folder than {home} in HF_HOME."
+            )
+
+
+def _blocks(task: str) -> Mapping[str, Mapping[str, Any]]:
+    """What the task's file says to single models, by the model's name."""
+    (file,) = (Path(__file__).parent / "tasks").resolve().rglob(f"{task}.yaml")
+    return load_task_file(file)["lmms_eval_specific_kwargs"]
