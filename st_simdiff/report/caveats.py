@@ -54,9 +54,8 @@ def coverage_sentence(coverage: Coverage, *, named: bool = True) -> str:
         parts.append(f"{_questions(len(coverage.left_out))} left out, videos not there: {_named(videos)}")
     if coverage.unreadable:
         videos = list(dict.fromkeys(coverage.unreadable))
-        parts.append(
-            f"{_questions(len(coverage.unreadable))} not scored, videos not readable{f': {_named(videos)}' if named else ''}"
-        )
+        names = f": {_named(videos)}" if named else ""
+        parts.append(f"{_questions(len(coverage.unreadable))} not scored, videos not readable{names}")
         if coverage.counted_wrong:
             parts.append("lmms-eval's own score counts these as wrong")
     rest = (coverage.in_all or 0) - coverage.scored - len(coverage.left_out) - len(coverage.unreadable)
