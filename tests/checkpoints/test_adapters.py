@@ -255,3 +255,19 @@ def test_weights_that_are_no_numbers_are_not_quantised(bases, name, tmp_path):
     save_file(tensors, folder / WEIGHTS[name], metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"model\.layers\.0\.mlp\.up_proj\.weight has values that are not finite"):
         load(name, folder, quantization_config=quantisation(False, True, torch.float32))
+
+
+def test_padded_rows_of_the_vocabulary_are_cut_off(bases, tmp_path):
+    pytest.importorskip("bitsandbytes")
+    folder = shutil.copytree(bases["llava_video"], tmp_path / "padded")
+    tensors = load_file(folder / "model.safetensors")
+    rows = len(tensors["lm_head.weight"])
+    for name in ("lm_head.weight", "model.embed_tokens.weight"):
+        tensors[name] = torch.cat([tensors[name], torch.full((5, 64), 9.0)])
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": rows + 5}))
+    config = quantisation(False, True, torch.float32)
+    padded, plain = (load("llava_video", path, quantization_config=config) for path in (folder, bases["llava_video"]))
+    assert padded.config.text.vocab_size == rows
+    same(ask(padded, METHOD), ask(plain, METHOD))

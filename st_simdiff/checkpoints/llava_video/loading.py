@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -15,6 +16,7 @@ from transformers import (
     SiglipImageProcessorPil,
     SiglipVisionConfig,
 )
+from transformers.initialization import no_init_weights
 
 from st_simdiff.checkpoints.adapters import (
     apply_adapter,
@@ -109,8 +111,9 @@ def load_llava_video(
     check_layers(config, weights)
     padded_vocabulary, config.text.vocab_size = config.text.vocab_size, len(tokenizer)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), no_init_weights():
             model = LlavaVideo(config, attn_implementation=attn_implementation, frames_per_chunk=frames_per_chunk)
+            model.tie_weights()
     except ImportError as error:
         raise ValueError(f"attn_implementation {attn_implementation!r} cannot be used here ({error}).") from error
     quantised = quantization_config is not None
@@ -127,12 +130,10 @@ def load_llava_video(
     model.load_state_dict(state, strict=False, assign=True)
     del state
     if quantised:
-        config.text.vocab_size = padded_vocabulary
+        stored = copy.deepcopy(config.text)
+        stored.vocab_size = padded_vocabulary
         options = {"dtype": dtype, "attn_implementation": attn_implementation}
-        language_model = load_quantised(
-            folder, config.text, len(tokenizer), quantization_config, devices[""], **options
-        )
-        config.text.vocab_size = len(tokenizer)
+        language_model = load_quantised(folder, stored, len(tokenizer), quantization_config, devices[""], **options)
         replace_whole(adapter, language_model, lambda name: official_name(_LANGUAGE_MODEL + name))
         model.take_language_model(language_model)
     model.tie_weights()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -140,7 +141,7 @@ def _load_language_model(
         return _load_part(Qwen2ForCausalLM, config, folder, options)
     _check_headers(Qwen2ForCausalLM, config, folder)
     check_stored_finite(folder)
-    return load_quantised(folder, config, config.vocab_size, quantization_config, device, **options)
+    return load_quantised(folder, copy.deepcopy(config), config.vocab_size, quantization_config, device, **options)
 
 
 def _load_part(kind: type[PreTrainedModel], config: PreTrainedConfig, folder: Path, options: dict[str, Any]) -> Any:
