@@ -164,8 +164,12 @@ def test_at_retention_0_3_the_counts_are_those_of_every_video(pair):
         assert 0 < counts["output_tokens"] <= 4
     if len(alone) == 3:
         both = alone[2]
-        assert both["visual_tokens"] >= sum(counts["visual_tokens"] for counts in alone[:2]) * 0.9
-        assert 0 <= both["visual_tokens_kept"] - both["visual_tokens"] * 0.3 < 2
+        if compressed.stock in ("qwen2_vl", "qwen2_5_vl") and compressed.is_simple:
+            # these limit the frames of the first video only
+            assert 0 <= both["visual_tokens_kept"] - both["visual_tokens"] * 0.3 < 2
+        else:
+            for key in ("visual_tokens", "visual_tokens_kept"):
+                assert both[key] == alone[0][key] + alone[1][key]
         assert [read["decoder"] for read in both["reading"]] == ["pyav", "pyav"]
 
 
