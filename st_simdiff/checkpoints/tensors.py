@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from st_simdiff.checkpoints.files import INDEX_FILE, SINGLE_FILE, read_index
+from st_simdiff.checkpoints.remembered import recall, remember, state_of
 
 FLOATING = frozenset({"F64", "F32", "F16", "BF16"})
 """safetensors' names of the types that weights may have: those that are read as numbers without scales beside them."""
@@ -70,6 +73,27 @@ def check_finite(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> N
             raise ValueError(f"{folder}: the tensor {name} has values that are not finite in {dtype}.")
 
 
+class SeenFinite:
+    """Whether values read from a weight file were found finite before: the file need not be tested again.
+
+    file: of the weights. reading: what is read of it, a text for every tensor with its name, rows and dtype, since a
+    value may be finite in float32 and not in float16.
+    """
+
+    def __init__(self, file: Path, reading: Iterable[str]) -> None:
+        self._path = file.resolve()
+        self._states = {self._path: state_of(self._path)}
+        self._reading = hashlib.sha256("\n".join(sorted(reading)).encode()).hexdigest()[:16]
+        known = recall(self._states)[self._path].get("finite")
+        self._known = known if isinstance(known, list) else []
+        self.seen = self._reading in self._known
+
+    def remember(self) -> None:
+        """Writes down that all that is read is finite."""
+        if not self.seen:
+            remember({self._path: {"finite": [*self._known, self._reading]}}, self._states)
+
+
 @torch.inference_mode()
 def is_finite(tensor: torch.Tensor) -> bool:
     """Whether all values are finite numbers.
@@ -81,7 +105,7 @@ def is_finite(tensor: torch.Tensor) -> bool:
         return True
     if tensor.dtype == torch.float16:
         return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
-    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
+    return math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
 
 
 def _header(path: Path) -> dict[str, StoredTensor]:

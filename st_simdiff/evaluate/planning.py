@@ -30,19 +30,21 @@ from st_simdiff.methods.settings import as_data, changed_settings, describe_meth
 from st_simdiff.model_args import join_model_args, read_value
 from st_simdiff.runs.batch import Batch
 from st_simdiff.runs.protocol import as_earlier, plan_protocol, run_code, short_hash
-from st_simdiff.runs.run import Evaluation, Run
+from st_simdiff.runs.run import Evaluation, Run, Standing
 from st_simdiff.stock_wrappers import FRAME_COUNTS
 from st_simdiff.vocabulary import FULL
 
 
 @dataclass(frozen=True)
 class Plan:
-    """runs: all that are asked for. batches: those that are not finished, by the model that they share.
+    """runs: all that are asked for. standings: how far each has come. batches: those that are not finished, by the
+    model that they share.
 
     machines: what carries them out. meaningful, stand_in: as in `Request`.
     """
 
     runs: tuple[Run, ...]
+    standings: tuple[Standing, ...]
     batches: tuple[Batch, ...]
     machines: Machines
     meaningful: bool = True
@@ -67,9 +69,9 @@ def list_entries(options: argparse.Namespace, extra: Sequence[str], environment:
     request = read_request(options, environment, included)
     if request.checkpoints and all(is_here(model, one.path) for model, one in request.checkpoints.items()):
         trained_here = any(checkpoint.name == EMBEDDED for checkpoint in request.checkpoints.values())
-        runs = _plan(request, options, extra, included, environment).runs
-        shown = [replace(run, model=EMBEDDED) if trained_here else run for run in runs]
-        return [Entry(one, _state(run), request.limit) for one, run in zip(shown, runs, strict=True)]
+        plan = _plan(request, options, extra, included, environment)
+        shown = [replace(run, model=EMBEDDED) if trained_here else run for run in plan.runs]
+        return [Entry(one, _state(found), request.limit) for one, found in zip(shown, plan.standings, strict=True)]
     evaluations: dict[str, Evaluation] = {}
     for combination in expand(request.grids):
         one, _ = read_evaluation(combination, "-")
@@ -80,9 +82,8 @@ def list_entries(options: argparse.Namespace, extra: Sequence[str], environment:
     return [Entry(one, limit=request.limit) for one in evaluations.values()]
 
 
-def _state(run: Run) -> str:
-    answers = run.answers()
-    return "finished" if run.results() else f"{answers} answers" if answers else ""
+def _state(found: Standing) -> str:
+    return "finished" if found.results else f"{found.answers} answers" if found.answers else ""
 
 
 def _listed(folder: Path | None) -> list[Path]:
@@ -124,12 +125,13 @@ def _plan(
     refuse_without_subtitles(tasks, hf_home(environment))
     limit = [] if request.limit is None else ["--limit", request.limit]
     arguments = ("--batch_size", "1", "--verbosity", "WARNING", "--timezone", "UTC", *limit, *extra)
-    groups = group_by_model([run for run in runs if run.results() is None])
+    standings = [run.standing() for run in runs]
+    groups = group_by_model([run for run, found in zip(runs, standings, strict=True) if found.results is None])
     batches = []
     for number, shared in enumerate(groups, start=1):
         later = tuple(run.task for others in groups[number:] for run in others)
         batches.append(Batch(tuple(shared), len(runs), folders, arguments, later))
-    return Plan(tuple(runs), tuple(batches), machines, request.meaningful, request.stand_in)
+    return Plan(tuple(runs), tuple(standings), tuple(batches), machines, request.meaningful, request.stand_in)
 
 
 Read = tuple[Evaluation, AnsweringArguments | None]

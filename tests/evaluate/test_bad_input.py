@@ -102,6 +102,9 @@ OPTIONS = {
     "config": ("--config absent.yaml", "There is no config file absent.yaml."),
     "behind the dashes": ("-- --tasks mlvu_dev", "--tasks comes before the lone --"),
     "behind with =": ("-- --output_path=x", "--output_path=x comes before the lone --"),
+    "abbreviated behind": ("-- --lim 1", "Unknown option of lmms-eval '--lim'."),
+    "too many frames": ("--model_args max_frames_num=100001", "a whole number from 1 to 100,000, got 100001."),
+    "too many repeats": ("-- --repeats 1001", "a whole number from 1 to 1,000 is needed, got 1001"),
     "not the evaluator's": ("-- --wandb_args project=x", "works with lmms-eval's own command line only"),
 }
 

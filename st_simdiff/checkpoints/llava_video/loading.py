@@ -16,6 +16,7 @@ from transformers import (
     SiglipImageProcessorPil,
     SiglipVisionConfig,
 )
+from transformers.initialization import no_init_weights
 
 from st_simdiff.checkpoints.code import report_code
 from st_simdiff.checkpoints.entries import check_entries
@@ -86,8 +87,9 @@ def load_llava_video(
     check_layers(config, weights)
     padded_vocabulary, config.text.vocab_size = config.text.vocab_size, len(tokenizer)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), no_init_weights():
             model = LlavaVideo(config, attn_implementation=attn_implementation, frames_per_chunk=frames_per_chunk)
+            model.tie_weights()
     except ImportError as error:
         raise ValueError(f"attn_implementation {attn_implementation!r} cannot be used here ({error}).") from error
     devices = _devices(model, device_map, dtype)

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import torch
 
-from st_simdiff.checkpoints.tensors import StoredTensor, check_dtype, check_finite, open_weights, stored_tensors
+from st_simdiff.checkpoints.tensors import (
+    SeenFinite,
+    StoredTensor,
+    check_dtype,
+    check_finite,
+    open_weights,
+    stored_tensors,
+)
 
 _TOWER = "model.vision_tower.vision_tower.vision_model."
 _OFFICIAL_PREFIXES = (
@@ -84,7 +91,8 @@ class CheckpointFiles:
         """Yields (name, tensor) for every parameter of `LlavaVideo`, one at a time.
 
         shapes, padded_vocabulary: as in `check`, whose errors are raised. placement: device and dtype for a name.
-        Raises ValueError for a tensor with values that are not finite.
+        Raises ValueError for a tensor with values that are not finite; a file that was found to have none is not tested
+        again while it stays as it is.
         """
         self.check(shapes, padded_vocabulary)
         own_names = {official_name(name): name for name in shapes}
@@ -92,15 +100,18 @@ class CheckpointFiles:
         for name in own_names:
             by_file.setdefault(self.tensors[name].file, []).append(name)
         for path, held in by_file.items():
+            places = {name: placement(own_names[name]) for name in held}
+            finite = SeenFinite(path, [f"{name} {shapes[own_names[name]][0]} {places[name][1]}" for name in held])
             with open_weights(path) as shard:
                 for name in held:
-                    own = own_names[name]
-                    device, dtype = placement(own)
+                    device, dtype = places[name]
                     # A copy: the file's own memory would change with the file.
-                    rows = shard.get_slice(name)[: shapes[own][0]]
+                    rows = shard.get_slice(name)[: shapes[own_names[name]][0]]
                     tensor = rows.to(device=device, dtype=dtype, copy=True)
-                    check_finite(path, [(name, tensor)])
-                    yield own, tensor
+                    if not finite.seen:
+                        check_finite(path, [(name, tensor)])
+                    yield own_names[name], tensor
+            finite.remember()
 
 
 def find_weights(folder: Path) -> CheckpointFiles:
