@@ -52,7 +52,7 @@ def summary(paths: Iterable[Path]) -> str:
         columns, rows = columns[1:], [row[1:] for row in rows]
     table = to_text(Table("summary", "", columns, tuple(rows)))
     unreadable = dict.fromkeys(reason for path in paths for _, reason in unreadable_videos(path.parents[1] / FOLDER))
-    told = [*coverage_caveats(runs), *problems, *(f"Not read: {reason}" for reason in unreadable)]
+    told = [*coverage_caveats(runs, named=not unreadable), *problems, *(f"Not read: {reason}" for reason in unreadable)]
     return "\n".join([table, "", FOOTNOTE, *([""] if told else []), *told])
 
 

@@ -311,7 +311,7 @@ def test_a_video_that_cannot_be_read_costs_its_own_question_only(pair, monkeypat
     assert [answer.token_counts.to_dict().get("unreadable") for answer in answers] == [1, 1, None]
     assert unreadable_videos(tmp_path / "answers") == [
         ("/nowhere/clip.mp4", "/nowhere/clip.mp4: there is no such video file."),
-        (str(corrupt), f"{corrupt}: no video can be read from this file."),
+        (str(corrupt), f"{corrupt}: no video can be read from this file: it is no video of a kind that is read."),
     ]
 
 
