@@ -31,10 +31,8 @@ from st_simdiff.model_args import join_model_args, read_value
 from st_simdiff.runs.batch import Batch
 from st_simdiff.runs.protocol import as_earlier, plan_protocol, run_code, short_hash
 from st_simdiff.runs.run import Evaluation, Run, Standing
+from st_simdiff.stock_wrappers import FRAME_COUNTS
 from st_simdiff.vocabulary import FULL
-
-FRAME_COUNTS = ("max_num_frames", "max_frames_num")
-"""Settings of lmms-eval's wrappers that say how many frames a model is given."""
 
 
 @dataclass(frozen=True)

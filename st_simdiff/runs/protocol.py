@@ -34,7 +34,7 @@ from st_simdiff.videos.settings import ReadSettings
 from st_simdiff.vocabulary import WITHOUT_EFFECT
 
 PACKAGES = ("st-simdiff", "lmms_eval", "torch", "transformers")
-WRAPPERS_PACKAGES = ("qwen-vl-utils", "torchvision")
+WRAPPERS_PACKAGES = ("qwen-vl-utils", "qwen-omni-utils", "torchvision")
 """What lmms-eval's wrappers choose and resize frames with, where it is installed."""
 
 SOURCE = "source"
