@@ -11,6 +11,7 @@ from st_simdiff.synth.dataset import draw_split
 from st_simdiff.synth.embedded import CHECKPOINT
 from studies.synthevents.examiner import Examiner
 from studies.synthevents.stress import STRESSES, check_stress, linear, noise, offset, stressed_method
+from studies.synthevents.variants import FURTHER, MERGING
 
 GRID = TokenGrid(4, 3, 3, "row")
 
@@ -51,6 +52,17 @@ def test_a_method_sees_other_features_and_the_model_its_own(features):
         stressed_method(make_method("framefusion", retention=0.3), "linear").reduce_input(tokens)
     with pytest.raises(InputError, match=r"Did you mean 'noise'\?"):
         check_stress("noice")
+
+
+@pytest.mark.parametrize("variant", FURTHER, ids=lambda variant: variant.name)
+def test_the_rows_under_other_features_are_those_that_merge_nothing(features, variant):
+    method = stressed_method(variant.at(0.3), "offset")
+    tokens = VisualTokens(features, torch.arange(GRID.count), GRID, 6)
+    if variant.method in MERGING:
+        with pytest.raises(InputError, match="merges tokens"):
+            method.reduce_input(tokens)
+    else:
+        method.reduce_input(tokens)
 
 
 @pytest.mark.parametrize("stress", STRESSES)
