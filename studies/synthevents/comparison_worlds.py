@@ -128,6 +128,7 @@ def worlds_section(comparisons: Sequence[Comparison]) -> str:
 Nothing was set anew. `drift` and `fast_drift`: the background moves; `static`: nothing moves or happens. Under stress,
 named behind the world: `offset` adds one vector of twice the mean norm to the features, `linear` multiplies them by a
 random matrix; both change what a method sees at the input and not what the language model reads, as if another encoder
-had been trained with it, and leave out methods that merge tokens. `noise` adds half a standard deviation to what both see, the full model included.
+had been trained with it; methods that merge tokens are left out there. `noise` adds half a standard deviation to what
+both see, the full model included.
 
 {(chr(10) * 2).join(parts)}"""

@@ -54,15 +54,16 @@ def test_a_method_sees_other_features_and_the_model_its_own(features):
         check_stress("noice")
 
 
-@pytest.mark.parametrize("variant", FURTHER, ids=lambda variant: variant.name)
-def test_the_rows_under_other_features_are_those_that_merge_nothing(features, variant):
-    method = stressed_method(variant.at(0.3), "offset")
-    tokens = VisualTokens(features, torch.arange(GRID.count), GRID, 6)
-    if variant.method in MERGING:
-        with pytest.raises(InputError, match="merges tokens"):
-            method.reduce_input(tokens)
-    else:
-        method.reduce_input(tokens)
+def test_the_rows_under_other_features_are_those_that_merge_nothing():
+    (clip,) = draw_split("plain", "dev", 1)
+    examiner = Examiner(CHECKPOINT, 16, "offset")
+    examiner.show(clip)
+    for variant in FURTHER:
+        if variant.method in MERGING:
+            with pytest.raises(InputError, match=f"{variant.method} merges tokens"):
+                examiner.ask(variant.at(0.3))
+        else:
+            assert len(examiner.ask(variant.at(0.3))) == 1
 
 
 @pytest.mark.parametrize("stress", STRESSES)
