@@ -368,7 +368,7 @@ def test_tasks_take_a_twin_for_its_stock_model(pair):
         ("st_simdiff_llava_hf", "batch_size=2", "batch_size is given twice"),
         ("nvila", "max_frames_num=12", "averages every 8 frames"),
         ("nvila", "video=tps", "Unknown video 'tps'. Did you mean 'tsp'?"),
-        ("nvila", "fps=2", "Unknown model_args key 'fps'"),
+        ("nvila", "fps=2", "Unknown setting 'fps'"),
     ],
 )
 def test_arguments_that_cannot_be_used(checkpoint_of, model, settings, sentence):
@@ -619,7 +619,7 @@ def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path, checkpoint_o
         (["--model", "st_simdiff_llava_hf", "--model_path", "o/x", "--retention", "2"], "in (0, 1], got 2"),
         (
             ["--model", "st_simdiff_qwen2_5_vl", "--model_path", "o/x", "--model_args", "max_num_frame=8"],
-            "Unknown model_args key 'max_num_frame'. Did you mean 'max_num_frames'?",
+            "Unknown setting 'max_num_frame'. Did you mean 'max_num_frames'?",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """The table of any task, costs over frames, sweeps of thresholds, and the folder of files."""
 
+import json
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ from lmms_logs import answers, counts, flip, model_args, task_rows, write_task
 
 from st_simdiff.cli import build_parser, carry_out
 from st_simdiff.errors import InputError
+from st_simdiff.evaluate.summary import summary
 from st_simdiff.report.comparison import Comparer, name_protocols
 from st_simdiff.report.figures import (
     cost_sheet,
@@ -215,6 +217,23 @@ def test_every_file_of_a_folder(tmp_path):
     assert "has 500 of EgoSchema's 5,031 questions" in account
     only = write_tables(tmp_path / "logs", tmp_path / "csv", formats=["csv"])
     assert {path.suffix for path in only.paths} == {".csv"}
+
+
+def test_rows_of_a_sweep_tell_their_values_and_the_note_their_videos(tmp_path):
+    for number, (tau, questions) in enumerate(((0.8, 120), (0.9, 4))):
+        changed = {} if tau == 0.8 else {"tau_sim": tau}
+        add(tmp_path, "events", answers(0.9, questions), number, method="st_simdiff", retention=0.3, **changed)
+        (path,) = (tmp_path / f"run{number}").rglob("*_results.json")
+        written = {"name": "st_simdiff", "retention": 0.3, "tau_sim": tau, "tau_diff": 0.2}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"method": written, "changed_settings": changed}))
+    runs, sheet = grid(tmp_path)
+    assert sorted(row[0] for row in sheet.tables[0].rows) == ["ST-SimDiff (tau_sim=0.8)", "ST-SimDiff (tau_sim=0.9)"]
+    assert sorted(run.condition.label for run in runs) == ["ST-SimDiff", "ST-SimDiff (tau_sim=0.9)"]
+    assert " to " in sheet.tables[0].notes[0]
+    assert sheet.tables[0].notes[0].endswith("; none for fewer than 10.")
+    text = summary(run.path for run in runs)
+    assert "st_simdiff (tau_sim=0.8)" in text
+    assert "st_simdiff (tau_sim=0.9)" in text
 
 
 @pytest.mark.parametrize("command", ["tables", "plots"])
