@@ -16,6 +16,10 @@ SIMPLE, CHAT = "simple", "chat"
 """The two kinds of lmms-eval's wrapper classes: for tasks that give a text and visuals, and for those with messages."""
 
 
+FRAME_COUNTS = ("max_frames_num", "max_num_frames", "num_frames")
+"""Arguments of wrappers that say how many frames a model is given."""
+
+
 @dataclass(frozen=True)
 class StockWrapper:
     """A wrapper of lmms-eval.

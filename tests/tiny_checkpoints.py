@@ -87,7 +87,9 @@ def save(folder: Path, model: transformers.PreTrainedModel, processor: transform
 
 
 def write_qwen2_vl(folder: Path) -> Path:
+    """Its tokenizer pads on the left: the wrapper of Qwen2-VL leaves the side to it."""
     tokenizer, special, chat = _qwen_parts()
+    tokenizer.padding_side = "left"
     vision = {"depth": 2, "embed_dim": 16, "hidden_size": HIDDEN, "num_heads": 2, "mlp_ratio": 2}
     config = transformers.Qwen2VLConfig(vision_config=vision, text_config=_mrope(tokenizer), **special)
     processor = transformers.Qwen2VLProcessor(
