@@ -19,7 +19,7 @@ def missing_package(what: str, error: ModuleNotFoundError, extra: str) -> InputE
     package = (error.name or "").partition(".")[0]
     if package in ("", "st_simdiff"):
         raise error
-    return InputError(f"{what} needs the package {package}: {_command(extra)}.")
+    return InputError(f"{what} needs the package {package}: {extra_command(extra)}.")
 
 
 def check_versions(what: str, extra: str) -> None:
@@ -40,8 +40,9 @@ def check_versions(what: str, extra: str) -> None:
             continue
         if not requirement.specifier.contains(installed, prereleases=True):
             needed = f"{requirement.name}{requirement.specifier}"
-            raise InputError(f"{what} needs {needed}, and {installed} is installed: {_command(extra)}.")
+            raise InputError(f"{what} needs {needed}, and {installed} is installed: {extra_command(extra)}.")
 
 
-def _command(extra: str) -> str:
+def extra_command(extra: str) -> str:
+    """What installs the packages of `extra`."""
     return f"pip install '{DISTRIBUTION}[{extra}]'"

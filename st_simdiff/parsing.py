@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -51,4 +52,9 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"a number is needed, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"a number is needed, got {text!r}{decimal_comma(text)}") from None
+
+
+def decimal_comma(text: str) -> str:
+    """A hint at the end of a sentence for shares written with a comma, such as `0,3`; empty for any other text."""
+    return ": a decimal has a point, 0.3 and not 0,3" if re.fullmatch(r"\s*0,\d+(,0,\d+)*\s*", text) else ""

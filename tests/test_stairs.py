@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 STAIRS = (
     *(("cli",), ("evaluate",), ("lmms",), ("report", "runs"), ("answering",)),
     *(("videos",), ("checkpoints", "models"), ("methods",), ("selection",)),
-    ("plugins", "extras", "model_args", "parsing", "files", "checks", "vocabulary", "errors"),
+    ("plugins", "extras", "model_args", "parsing", "files", "checks", "stock_wrappers", "vocabulary", "errors"),
 )
 """From the top to the bottom; what stands on one step may import each other, file by file in no circle."""
 

@@ -56,14 +56,46 @@ def tokenizer_with(*tokens: str) -> transformers.PreTrainedTokenizerFast:
     return tokenizer
 
 
+def tokenizer_that_names(**tokens: str) -> transformers.PreTrainedTokenizerFast:
+    """With attributes: `image_token="<image>"` gives `image_token` and `image_token_id`."""
+    plain = tokenizer_with(*tokens.values())
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=plain.backend_tokenizer,
+        eos_token=plain.eos_token,
+        pad_token=plain.pad_token,
+        extra_special_tokens=tokens,
+    )
+
+
 def template(video: str, image: str) -> str:
     return CHAT_TEMPLATE.strip("\n").replace("VIDEO", video).replace("IMAGE", image)
+
+
+def stretched(model: transformers.PreTrainedModel, factor: float) -> transformers.PreTrainedModel:
+    """Larger weights, so that answers depend on the video."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(factor)
+    return model
 
 
 def save(folder: Path, model: transformers.PreTrainedModel, processor: transformers.ProcessorMixin) -> Path:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+def write_qwen2_vl(folder: Path) -> Path:
+    """Its tokenizer pads on the left: the wrapper of Qwen2-VL leaves the side to it."""
+    tokenizer, special, chat = _qwen_parts()
+    tokenizer.padding_side = "left"
+    vision = {"depth": 2, "embed_dim": 16, "hidden_size": HIDDEN, "num_heads": 2, "mlp_ratio": 2}
+    config = transformers.Qwen2VLConfig(vision_config=vision, text_config=_mrope(tokenizer), **special)
+    processor = transformers.Qwen2VLProcessor(
+        transformers.Qwen2VLImageProcessor(), tokenizer, transformers.Qwen2VLVideoProcessor(), chat_template=chat
+    )
+    return save(folder, stretched(transformers.Qwen2VLForConditionalGeneration(config), 6), processor)
 
 
 def write_qwen2_5_vl(folder: Path) -> Path:
@@ -74,22 +106,144 @@ def write_qwen2_5_vl(folder: Path) -> Path:
     processor = transformers.Qwen2_5_VLProcessor(
         transformers.Qwen2VLImageProcessor(), tokenizer, transformers.Qwen2VLVideoProcessor(), chat_template=chat
     )
-    return save(folder, transformers.Qwen2_5_VLForConditionalGeneration(config), processor)
+    return save(folder, stretched(transformers.Qwen2_5_VLForConditionalGeneration(config), 6), processor)
 
 
-def write_qwen3_vl(folder: Path) -> Path:
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+
+
+def write_qwen3_vl(folder: Path, experts: bool = False) -> Path:
     tokenizer, special, chat = _qwen_parts()
     vision = {"depth": 4, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": HIDDEN, "num_heads": 2}
     vision |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1, 2]}
     text = _mrope(tokenizer) | {"head_dim": 8}
-    config = transformers.Qwen3VLConfig(vision_config=vision, text_config=text, **special)
+    if experts:
+        config = transformers.Qwen3VLMoeConfig(vision_config=vision, text_config=text | EXPERTS, **special)
+        model = transformers.Qwen3VLMoeForConditionalGeneration(config)
+    else:
+        config = transformers.Qwen3VLConfig(vision_config=vision, text_config=text, **special)
+        model = transformers.Qwen3VLForConditionalGeneration(config)
     processor = transformers.Qwen3VLProcessor(
         transformers.Qwen2VLImageProcessor(patch_size=16),
         tokenizer,
         transformers.Qwen3VLVideoProcessor(),
         chat_template=chat,
     )
-    return save(folder, transformers.Qwen3VLForConditionalGeneration(config), processor)
+    return save(folder, stretched(model, 5), processor)
+
+
+def write_qwen3_5(folder: Path, experts: bool = False) -> Path:
+    tokenizer, special, chat = _qwen_parts()
+    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": HIDDEN, "num_heads": 2}
+    text = _mrope(tokenizer) | {"head_dim": 8, "num_hidden_layers": 8, "linear_conv_kernel_dim": 4}
+    text |= {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2}
+    text |= {"linear_num_value_heads": 4}
+    text["rope_parameters"] |= {"partial_rotary_factor": 1.0}
+    vision |= {"num_position_embeddings": 64}
+    if experts:
+        text |= EXPERTS | {"shared_expert_intermediate_size": 16}
+        config = transformers.Qwen3_5MoeConfig(vision_config=vision, text_config=text, **special)
+        model = transformers.Qwen3_5MoeForConditionalGeneration(config)
+    else:
+        config = transformers.Qwen3_5Config(vision_config=vision, text_config=text, **special)
+        model = transformers.Qwen3_5ForConditionalGeneration(config)
+    processor = transformers.Qwen3VLProcessor(
+        transformers.Qwen2VLImageProcessor(patch_size=16),
+        tokenizer,
+        transformers.Qwen3VLVideoProcessor(),
+        chat_template=chat,
+    )
+    return save(folder, stretched(model, 4), processor)
+
+
+def write_qwen3_omni(folder: Path) -> Path:
+    """The thinker alone: nothing is spoken."""
+    tokenizer = tokenizer_that_names(
+        image_token=QWEN_IMAGE,
+        video_token=QWEN_VIDEO,
+        audio_token="<|audio_pad|>",
+        vision_bos_token=VISION_START,
+        vision_eos_token=VISION_END,
+        audio_bos_token="<|audio_start|>",
+        audio_eos_token="<|audio_end|>",
+    )
+    vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": HIDDEN, "num_heads": 2}
+    vision |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}
+    audio = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
+    audio |= {"num_mel_bins": 8, "output_dim": HIDDEN, "downsample_hidden_size": 8}
+    text = _mrope(tokenizer) | {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    thinker = {"vision_config": vision, "audio_config": audio, "text_config": text, "position_id_per_seconds": 2}
+    thinker |= {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("image", "video", "audio")}
+    for name in ("vision", "audio"):
+        thinker[f"{name}_start_token_id"] = getattr(tokenizer, f"{name}_bos_token_id")
+        thinker[f"{name}_end_token_id"] = getattr(tokenizer, f"{name}_eos_token_id")
+    config = transformers.Qwen3OmniMoeConfig(thinker_config=thinker, enable_audio_output=False)
+    processor = transformers.Qwen3OmniMoeProcessor(
+        transformers.Qwen2VLImageProcessor(patch_size=16),
+        transformers.Qwen2VLVideoProcessor(patch_size=16),
+        transformers.WhisperFeatureExtractor(feature_size=8),
+        tokenizer,
+        chat_template=_qwen_chat(),
+    )
+    return save(folder, stretched(transformers.Qwen3OmniMoeForConditionalGeneration(config), 5), processor)
+
+
+def write_internvl(folder: Path) -> Path:
+    """3 x 3 tokens a frame."""
+    tokenizer = tokenizer_that_names(
+        start_image_token="<img>", end_image_token="</img>", context_image_token="<IMG_CONTEXT>", video_token="<video>"
+    )
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.InternVLConfig(
+        vision_config=vision | {"image_size": [84, 84], "patch_size": [14, 14]},
+        text_config=text_config(tokenizer) | {"model_type": "qwen2"},
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        downsample_ratio=0.5,
+    )
+    size = {"height": 84, "width": 84}
+    processor = transformers.InternVLProcessor(
+        transformers.GotOcr2ImageProcessor(size=size),
+        tokenizer,
+        transformers.InternVLVideoProcessor(size=size),
+        image_seq_length=9,
+        chat_template=template("<video>\n", "<IMG_CONTEXT>\n"),
+    )
+    return save(folder, stretched(transformers.InternVLForConditionalGeneration(config), 6), processor)
+
+
+def write_gemma4(folder: Path) -> Path:
+    """Frames see each other whole in sliding layers, as in the large models."""
+    tokenizer = tokenizer_that_names(
+        image_token="<|image|>",
+        boi_token="<|image>",
+        eoi_token="<image|>",
+        audio_token="<|audio|>",
+        boa_token="<|audio>",
+        eoa_token="<audio|>",
+    )
+    tokenizer.add_tokens([AddedToken("<|video|>", special=True, normalized=False)], special_tokens=True)
+    text = text_config(tokenizer) | {"num_hidden_layers": 6, "head_dim": 8, "global_head_dim": 16}
+    text |= {"layer_types": (["sliding_attention"] * 2 + ["full_attention"]) * 2, "sliding_window": 64}
+    text |= {"hidden_size_per_layer_input": 0, "use_bidirectional_attention": "vision", "attention_k_eq_v": True}
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision |= {"num_key_value_heads": 2, "head_dim": 8, "position_embedding_size": 256}
+    config = transformers.Gemma4Config(
+        text_config=text | {"num_global_key_value_heads": 1},
+        vision_config=vision,
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video|>"),
+        audio_token_id=tokenizer.convert_tokens_to_ids("<|audio|>"),
+    )
+    processor = transformers.Gemma4Processor(
+        transformers.Gemma4AudioFeatureExtractor(),
+        transformers.Gemma4ImageProcessor(),
+        tokenizer,
+        transformers.Gemma4VideoProcessor(),
+        chat_template=template("<|video|>", "<|image|>"),
+    )
+    model = stretched(transformers.Gemma4ForConditionalGeneration(config), 3)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    return save(folder, model, processor)
 
 
 def write_llava_onevision(folder: Path) -> Path:
@@ -120,8 +274,11 @@ def _qwen_parts() -> tuple[transformers.PreTrainedTokenizerFast, dict[str, int],
     tokenizer = tokenizer_with(VISION_START, VISION_END, QWEN_IMAGE, QWEN_VIDEO)
     names = {"vision_start": VISION_START, "vision_end": VISION_END, "image": QWEN_IMAGE, "video": QWEN_VIDEO}
     special = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
-    wrapped = [VISION_START + token + VISION_END for token in (QWEN_VIDEO, QWEN_IMAGE)]
-    return tokenizer, special, template(*wrapped)
+    return tokenizer, special, _qwen_chat()
+
+
+def _qwen_chat() -> str:
+    return template(*(VISION_START + token + VISION_END for token in (QWEN_VIDEO, QWEN_IMAGE)))
 
 
 def _mrope(tokenizer: transformers.PreTrainedTokenizerBase) -> dict:
@@ -131,9 +288,14 @@ def _mrope(tokenizer: transformers.PreTrainedTokenizerBase) -> dict:
 
 WRITERS = {
     "nvila": lambda folder: write_nvila(folder, num_video_frames=16),
+    "st_simdiff_qwen2_vl": write_qwen2_vl,
     "st_simdiff_qwen2_5_vl": write_qwen2_5_vl,
     "st_simdiff_qwen3_vl": write_qwen3_vl,
+    "st_simdiff_qwen3_5": write_qwen3_5,
+    "st_simdiff_qwen3_omni": write_qwen3_omni,
     "st_simdiff_llava_hf": write_llava_onevision,
+    "st_simdiff_internvl_hf": write_internvl,
+    "st_simdiff_gemma4": write_gemma4,
 }
 """By harness model."""
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from st_simdiff.errors import InputError, unknown
+from st_simdiff.parsing import decimal_comma
 
 MODELS = ("scaled", "7b", "smallest")
 CLOCKS = ("wall", "cpu")
@@ -51,7 +52,8 @@ def numbers(text: str, name: str, kind: type, most: float) -> list:
         what = "whole numbers from 1 on" if kind is int else "numbers above 0"
         given = text if len(text) < 100 else f"{text[:100]}..."
         raise InputError(
-            f"--{name} takes comma-separated {what}, got {given!r}; at most {MOST_VALUES} of them, each up to {most:,}."
+            f"--{name} takes comma-separated {what}, got {given!r}; at most {MOST_VALUES} of them, each up to {most:,}"
+            f"{decimal_comma(text)}."
         )
     return values
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from st_simdiff.checkpoints.files import INDEX_FILE, SINGLE_FILE, read_index
+from st_simdiff.checkpoints.remembered import recall, remember, state_of
 
 FLOATING = frozenset({"F64", "F32", "F16", "BF16"})
 """safetensors' names of the types that weights may have: those that are read as numbers without scales beside them."""
@@ -33,13 +36,13 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     if not (folder / INDEX_FILE).is_file():
         if not (folder / SINGLE_FILE).is_file():
             raise FileNotFoundError(f"{folder} is not a checkpoint: it has neither {INDEX_FILE} nor {SINGLE_FILE}.")
-        return _header(folder / SINGLE_FILE)
+        return stored_tensors_of_file(folder / SINGLE_FILE)
     file_of = read_index(folder / INDEX_FILE)
     headers = {}
     for file in dict.fromkeys(file_of.values()):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"The checkpoint {folder} is incomplete: its shard {file} is missing.")
-        headers[file] = _header(folder / file)
+        headers[file] = stored_tensors_of_file(folder / file)
     for name, file in file_of.items():
         if name not in headers[file]:
             raise ValueError(f"{folder / file} lacks the tensor {name}, which the index says it holds.")
@@ -70,6 +73,37 @@ def check_finite(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> N
             raise ValueError(f"{folder}: the tensor {name} has values that are not finite in {dtype}.")
 
 
+def check_stored_finite(folder: Path) -> None:
+    """Raises ValueError as `check_finite` for the weight files of `folder`, of which one tensor at a time is read."""
+    files: dict[Path, list[str]] = {}
+    for name, stored in stored_tensors(folder).items():
+        files.setdefault(stored.file, []).append(name)
+    for path, names in files.items():
+        with open_weights(path) as file:
+            check_finite(path, ((name, file.get_tensor(name)) for name in names))
+
+
+class SeenFinite:
+    """Whether values read from a weight file were found finite before: the file need not be tested again.
+
+    file: of the weights. reading: what is read of it, a text for every tensor with its name, rows and dtype, since a
+    value may be finite in float32 and not in float16.
+    """
+
+    def __init__(self, file: Path, reading: Iterable[str]) -> None:
+        self._path = file.resolve()
+        self._states = {self._path: state_of(self._path)}
+        self._reading = hashlib.sha256("\n".join(sorted(reading)).encode()).hexdigest()[:16]
+        known = recall(self._states)[self._path].get("finite")
+        self._known = known if isinstance(known, list) else []
+        self.seen = self._reading in self._known
+
+    def remember(self) -> None:
+        """Writes down that all that is read is finite."""
+        if not self.seen:
+            remember({self._path: {"finite": [*self._known, self._reading]}}, self._states)
+
+
 @torch.inference_mode()
 def is_finite(tensor: torch.Tensor) -> bool:
     """Whether all values are finite numbers.
@@ -81,10 +115,11 @@ def is_finite(tensor: torch.Tensor) -> bool:
         return True
     if tensor.dtype == torch.float16:
         return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
-    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
+    return math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
 
 
-def _header(path: Path) -> dict[str, StoredTensor]:
+def stored_tensors_of_file(path: Path) -> dict[str, StoredTensor]:
+    """The tensors in one safetensors file, by name. Raises ValueError if it is damaged."""
     with open_weights(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         return {name: StoredTensor(path, one.get_shape(), one.get_dtype()) for name, one in slices.items()}

@@ -20,6 +20,7 @@ from st_simdiff.report.render import Column, Table, to_text
 from st_simdiff.runs.progress import duration
 from st_simdiff.runs.run import Evaluation
 from st_simdiff.selection.budget import ModelShape
+from st_simdiff.stock_wrappers import FRAME_COUNTS
 from st_simdiff.vocabulary import QUESTIONS, QWEN2_7B, QWEN2_VOCABULARY, SIGLIP, stock_task
 
 PEAK_TFLOPS = {
@@ -128,7 +129,7 @@ def entering(method: Method) -> float:
 
 def frames_of(model: str, settings: Mapping[str, Any]) -> int:
     """Frames of a video of full length."""
-    given = settings.get("max_frames_num") or settings.get("max_num_frames") or _FRAMES.get(model, 32)
+    given = next((settings[key] for key in FRAME_COUNTS if settings.get(key)), _FRAMES.get(model, 32))
     return int(float(given))
 
 

@@ -40,7 +40,8 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
     out.write("".join(f"{line}\n" for line in (*notes, *_progress(plan))))
     out.flush()
     failures = [failure for batch in plan.batches for failure in carry_out(batch, plan.machines)]
-    written = [results for run in plan.runs if (results := run.results()) is not None]
+    found = [before.results or run.standing().results for run, before in zip(plan.runs, plan.standings, strict=True)]
+    written = [results for results in found if results is not None]
     if written:
         out.write(f"\n{summary(written)}\n")
         out.write("".join(f"{note}\n" for note in notes))
@@ -52,15 +53,14 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
 
 def _progress(plan: Plan) -> Iterable[str]:
     """What is done already."""
-    for one in plan.runs:
-        results = one.results()
-        if results is not None:
-            yield f"[{one.number}/{len(plan.runs)}] {one.task}: {one.label}: finished before, in {results}"
-            continue
-        for reason in one.damage():
-            yield f"[{one.number}/{len(plan.runs)}] {one.task}: {one.label}: not finished: {reason}"
-        if answers := one.answers():
-            yield f"[{one.number}/{len(plan.runs)}] {one.task}: {one.label}: goes on from {answers} answers"
+    for one, found in zip(plan.runs, plan.standings, strict=True):
+        name = f"[{one.number}/{len(plan.runs)}] {one.task}: {one.label}"
+        if found.results is not None:
+            yield f"{name}: finished before, in {found.results}"
+        for reason in found.damage:
+            yield f"{name}: not finished: {reason}"
+        if found.answers:
+            yield f"{name}: goes on from {found.answers} answers"
 
 
 def explain(failures: Sequence[Failure], home: Path) -> list[str]:
@@ -84,7 +84,7 @@ def _reason(failure: Failure, home: Path) -> str:
             f"no video of task {task} is present: {place} does not have {folder.videos}, and lmms-eval could not "
             "download it (its error is printed above)."
         )
-    answers = one.answers()
+    answers = one.standing().answers
     kept = f"; the answers so far ({answers}) are in {one.journal}, and the same command goes on from them"
     return (
         f"lmms-eval ended with exit code {failure.code} and no results; what went wrong is printed above"

@@ -100,7 +100,7 @@ def carry_out(batch: Batch, machines: Machines) -> list[Failure]:
         code, loaded = _start(replace(batch, runs=waiting), machines)
         if machines.rank > 0:  # only machine 0 writes results
             return [Failure(run, _exit_code(code)) for run in waiting] if code else []
-        left = [run for run in waiting if run.results() is None]
+        left = [run for run in waiting if run.standing().results is None]
         if not left:
             break
         failed = left[:1] if loaded and machines.machines == 1 else left

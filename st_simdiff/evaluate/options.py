@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 
 from st_simdiff.parsing import whole
-from st_simdiff.vocabulary import ALL_FRAMES
+from st_simdiff.stock_wrappers import STOCK_WRAPPERS
+from st_simdiff.vocabulary import ALL_FRAMES, WRAPPER
 
 MODELS_HELP = (
-    "llava_video, nvila, or one of lmms-eval's own wrappers, compressed: st_simdiff_qwen2_5_vl, "
-    "st_simdiff_qwen3_vl, st_simdiff_llava_hf (LLaVA-OneVision); default: llava_video"
+    "llava_video, nvila, or one of lmms-eval's own wrappers, compressed: "
+    f"{', '.join(WRAPPER + name for name in STOCK_WRAPPERS)}; default: llava_video"
 )
 
 

@@ -29,22 +29,22 @@ from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import as_data, changed_settings, describe_method, take_method
 from st_simdiff.model_args import join_model_args, read_value
 from st_simdiff.runs.batch import Batch
-from st_simdiff.runs.protocol import as_earlier, plan_protocol, run_code, short_hash
-from st_simdiff.runs.run import Evaluation, Run
+from st_simdiff.runs.protocol import MODEL_BASE, as_earlier, plan_protocol, run_code, short_hash
+from st_simdiff.runs.run import Evaluation, Run, Standing
+from st_simdiff.stock_wrappers import FRAME_COUNTS
 from st_simdiff.vocabulary import FULL
-
-FRAME_COUNTS = ("max_num_frames", "max_frames_num")
-"""Settings of lmms-eval's wrappers that say how many frames a model is given."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """runs: all that are asked for. batches: those that are not finished, by the model that they share.
+    """runs: all that are asked for. standings: how far each has come. batches: those that are not finished, by the
+    model that they share.
 
     machines: what carries them out. meaningful, stand_in: as in `Request`.
     """
 
     runs: tuple[Run, ...]
+    standings: tuple[Standing, ...]
     batches: tuple[Batch, ...]
     machines: Machines
     meaningful: bool = True
@@ -69,9 +69,9 @@ def list_entries(options: argparse.Namespace, extra: Sequence[str], environment:
     request = read_request(options, environment, included)
     if request.checkpoints and all(is_here(model, one.path) for model, one in request.checkpoints.items()):
         trained_here = any(checkpoint.name == EMBEDDED for checkpoint in request.checkpoints.values())
-        runs = _plan(request, options, extra, included, environment).runs
-        shown = [replace(run, model=EMBEDDED) if trained_here else run for run in runs]
-        return [Entry(one, _state(run), request.limit) for one, run in zip(shown, runs, strict=True)]
+        plan = _plan(request, options, extra, included, environment)
+        shown = [replace(run, model=EMBEDDED) if trained_here else run for run in plan.runs]
+        return [Entry(one, _state(found), request.limit) for one, found in zip(shown, plan.standings, strict=True)]
     evaluations: dict[str, Evaluation] = {}
     for combination in expand(request.grids):
         one, _ = read_evaluation(combination, "-")
@@ -82,9 +82,8 @@ def list_entries(options: argparse.Namespace, extra: Sequence[str], environment:
     return [Entry(one, limit=request.limit) for one in evaluations.values()]
 
 
-def _state(run: Run) -> str:
-    answers = run.answers()
-    return "finished" if run.results() else f"{answers} answers" if answers else ""
+def _state(found: Standing) -> str:
+    return "finished" if found.results else f"{found.answers} answers" if found.answers else ""
 
 
 def _listed(folder: Path | None) -> list[Path]:
@@ -126,12 +125,13 @@ def _plan(
     refuse_without_subtitles(tasks, hf_home(environment))
     limit = [] if request.limit is None else ["--limit", request.limit]
     arguments = ("--batch_size", "1", "--verbosity", "WARNING", "--timezone", "UTC", *limit, *extra)
-    groups = group_by_model([run for run in runs if run.results() is None])
+    standings = [run.standing() for run in runs]
+    groups = group_by_model([run for run, found in zip(runs, standings, strict=True) if found.results is None])
     batches = []
     for number, shared in enumerate(groups, start=1):
         later = tuple(run.task for others in groups[number:] for run in others)
         batches.append(Batch(tuple(shared), len(runs), folders, arguments, later))
-    return Plan(tuple(runs), tuple(batches), machines, request.meaningful, request.stand_in)
+    return Plan(tuple(runs), tuple(standings), tuple(batches), machines, request.meaningful, request.stand_in)
 
 
 Read = tuple[Evaluation, AnsweringArguments | None]
@@ -172,13 +172,12 @@ def make_runs(
     output: folder of all results. extra: arguments of lmms-eval. drawn: names of the data that are drawn, not
     downloaded. subtitle_frames: the budget of subtitled tasks; None for lmms-eval's.
     """
-    checkpoints = {model: pinned(model, checkpoint) for model, checkpoint in request.checkpoints.items()}
     runs: dict[str, Run] = {}
     protocols: dict[tuple[str, ...], dict[str, Any]] = {}
     has_gpu = torch.cuda.device_count() > 0
     for read, arguments in evaluations:
-        checkpoint = checkpoints[read.model]
-        one = replace(read, settings={**read.settings, "pretrained": checkpoint.path})
+        checkpoint, settings = pinned(read.model, request.checkpoints[read.model], read.settings)
+        one = replace(read, settings=settings)
         key = (one.model, one.task, join_model_args(one.settings))
         if key not in protocols:
             data = next((name for name in drawn if name.startswith(f"{one.task}-")), None)
@@ -197,6 +196,8 @@ def make_runs(
 
 def _begun_earlier(run: Run) -> Run | None:
     """The run in the folder that version 0.1 gave it, and as it described it; None if there is none."""
+    if MODEL_BASE in run.settings:
+        return None
     place = locate_checkpoint(run.model, given_checkpoint(run.settings)).folder
     if not place.is_dir():
         return None
@@ -205,14 +206,21 @@ def _begun_earlier(run: Run) -> Run | None:
     return None if folder is None else replace(run, folder=folder, protocol=protocol)
 
 
-def pinned(model: str, checkpoint: Checkpoint) -> Checkpoint:
-    """A name on the hub at the commit that it stands for now, fetched if need be; a folder as it is.
+def pinned(model: str, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[Checkpoint, dict[str, Any]]:
+    """`checkpoint` as it is found again, and `settings` with it and, of an adapter, its base.
 
-    So all processes of a run, and the same run resumed, load the same files. Raises `InputError` for a name that cannot
-    be had.
+    A name on the hub at the commit that it stands for now, fetched if need be; a folder as it is. So all processes of a
+    run, and the same run resumed, load the same files. Raises `InputError` for a name that cannot be had.
     """
-    located = locate_checkpoint(model, checkpoint.path)
-    return checkpoint if located.commit is None else replace(checkpoint, path=located.pinned)
+    base = settings.get(MODEL_BASE)
+    located = locate_checkpoint(model, checkpoint.path, adapter=base is not None)
+    if located.commit is not None:
+        checkpoint = replace(checkpoint, path=located.pinned)
+    named = {**settings, "pretrained": checkpoint.path}
+    if base is not None:
+        found = locate_checkpoint(model, base)
+        named[MODEL_BASE] = base if found.commit is None else found.pinned
+    return checkpoint, named
 
 
 def describe(method: Method, varied: Mapping[str, Any], swept: Iterable[str] = ()) -> str:

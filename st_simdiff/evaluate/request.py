@@ -17,6 +17,7 @@ from st_simdiff.evaluate.grid import Grid
 from st_simdiff.lmms.models import find_model
 from st_simdiff.methods.settings import method_keys, resolve_names
 from st_simdiff.model_args import read_value, split_model_args
+from st_simdiff.parsing import decimal_comma
 from st_simdiff.vocabulary import DEFAULT_MODEL, FULL
 
 DEFAULT_TASKS = ("videomme_local",)
@@ -138,6 +139,8 @@ def _sweep(given: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _split(what: str, given: str) -> tuple[str, ...]:
+    if what == "retention" and (hint := decimal_comma(given)):
+        raise InputError(f"--{what} is a comma-separated list of shares, got {given!r}{hint}.")
     values = tuple(dict.fromkeys(part.strip() for part in given.split(",")))
     if not all(values):
         raise InputError(f"--{what} is a comma-separated list, got {given!r}.")

@@ -46,19 +46,19 @@ def summary(paths: Iterable[Path]) -> str:
     for run in runs:
         full = full_model(run, runs)
         paired = None if full in (None, run) else comparer.paired(run, full)
-        rows.append((run.condition.model, *_row(run, comparer.estimate(run), paired)))
+        settings = run.condition.settings_among(other.condition for other in runs if other.task == run.task)
+        rows.append((run.condition.model, *_row(run, settings, comparer.estimate(run), paired)))
     columns = (Column("model"), *COLUMNS)
     if len({run.condition.model for run in runs}) < 2:
         columns, rows = columns[1:], [row[1:] for row in rows]
     table = to_text(Table("summary", "", columns, tuple(rows)))
     unreadable = dict.fromkeys(reason for path in paths for _, reason in unreadable_videos(path.parents[1] / FOLDER))
-    told = [*coverage_caveats(runs), *problems, *(f"Not read: {reason}" for reason in unreadable)]
+    told = [*coverage_caveats(runs, named=not unreadable), *problems, *(f"Not read: {reason}" for reason in unreadable)]
     return "\n".join([table, "", FOOTNOTE, *([""] if told else []), *told])
 
 
-def _row(run: TaskRun, estimate: Estimate | None, paired: Paired | None) -> tuple[Cell, ...]:
+def _row(run: TaskRun, settings: str, estimate: Estimate | None, paired: Paired | None) -> tuple[Cell, ...]:
     condition = run.condition
-    settings = condition.settings_text
     return (
         *(run.asked_as, f"{condition.variant} ({settings})" if settings else condition.variant),
         *(f"{condition.retention:g}", run.coverage.text),

@@ -12,6 +12,7 @@ from st_simdiff.errors import unknown
 from st_simdiff.lmms.wrappers.stock import wrapper_arguments
 from st_simdiff.methods.base import Method
 from st_simdiff.plugins import declared
+from st_simdiff.stock_wrappers import STOCK_WRAPPERS, refused_wrapper
 from st_simdiff.vocabulary import WRAPPER
 
 LMMS_EVAL_GROUP = "lmms_eval.models"
@@ -59,7 +60,7 @@ MODELS: dict[str, HarnessModel] = {
         },
     ),
     "nvila": HarnessModel(NvilaArguments),
-    **dict(map(_wrapper, ("qwen2_5_vl", "qwen3_vl", "llava_hf"))),
+    **dict(map(_wrapper, STOCK_WRAPPERS)),
 }
 """By name. The defaults of llava_video are the published command line's."""
 
@@ -68,10 +69,16 @@ def find_model(name: str) -> HarnessModel:
     """The harness model called `name`: one of `MODELS`, or one that another package declares to lmms-eval.
 
     Of the latter only the method's settings are known here; its own are checked when it is loaded. Raises `InputError`
-    for any other name.
+    for any other name, and for a wrapper whose packages are missing.
     """
     if name in MODELS:
-        return MODELS[name]
+        model = MODELS[name]
+        if model.stock is not None:
+            STOCK_WRAPPERS[model.stock].check_modules(name)
+        return model
+    refused = refused_wrapper(name)
+    if refused is not None:
+        raise refused
     others = declared(LMMS_EVAL_GROUP)
     if name in others:
         return HarnessModel()

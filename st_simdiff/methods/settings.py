@@ -77,7 +77,7 @@ def _refuse_unknown(settings: Mapping[str, Any], method: str, own: set[str], of_
             raise InputError(f"Method {method} has no switch {key}: {key}={published} is accepted, got {key}={value}.")
         if owners := sorted(name for name in METHODS if key in method_settings(name)):
             raise InputError(f"{key} is no setting of method {method}; it belongs to {', '.join(owners)}.")
-        raise unknown("model_args key", key, own | {*of_method, "method", "merge_type", *ALIASES, *PUBLISHED_FLAGS})
+        raise unknown("setting", key, own | {*of_method, "method", "merge_type", *ALIASES, *PUBLISHED_FLAGS})
 
 
 def changed_settings(method: Method) -> dict[str, Any]:

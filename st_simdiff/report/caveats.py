@@ -20,11 +20,14 @@ def caveats(runs: Iterable[TaskRun]) -> list[str]:
     return [*([untrained] if any(has_random_weights(run) for run in runs) else []), *coverage_caveats(runs)]
 
 
-def coverage_caveats(runs: Iterable[TaskRun]) -> list[str]:
-    """A sentence for the runs of a task that lack the same questions, because of their videos."""
+def coverage_caveats(runs: Iterable[TaskRun], *, named: bool = True) -> list[str]:
+    """A sentence for the runs of a task that lack the same questions, because of their videos.
+
+    named: False leaves out the names of videos that could not be read, for a reader who is given them otherwise.
+    """
     lacking: dict[tuple[str, str], list[str]] = {}
     for run in runs:
-        if sentence := coverage_sentence(run.coverage):
+        if sentence := coverage_sentence(run.coverage, named=named):
             name = f"{run.condition.label} at {run.condition.retention:g}"
             lacking.setdefault((run.asked_as, sentence), []).append(name)
     return [
@@ -38,8 +41,11 @@ def has_random_weights(run: TaskRun) -> bool:
     return run.condition.model == RANDOM_WEIGHTS
 
 
-def coverage_sentence(coverage: Coverage) -> str:
-    """Which questions a score is not about for want of their videos; empty where there are none of these."""
+def coverage_sentence(coverage: Coverage, *, named: bool = True) -> str:
+    """Which questions a score is not about for want of their videos; empty where there are none of these.
+
+    named: as for `coverage_caveats`.
+    """
     if not coverage.left_out and not coverage.unreadable:
         return ""
     parts = []
@@ -48,7 +54,8 @@ def coverage_sentence(coverage: Coverage) -> str:
         parts.append(f"{_questions(len(coverage.left_out))} left out, videos not there: {_named(videos)}")
     if coverage.unreadable:
         videos = list(dict.fromkeys(coverage.unreadable))
-        parts.append(f"{_questions(len(coverage.unreadable))} not scored, videos not readable: {_named(videos)}")
+        names = f": {_named(videos)}" if named else ""
+        parts.append(f"{_questions(len(coverage.unreadable))} not scored, videos not readable{names}")
         if coverage.counted_wrong:
             parts.append("lmms-eval's own score counts these as wrong")
     rest = (coverage.in_all or 0) - coverage.scored - len(coverage.left_out) - len(coverage.unreadable)

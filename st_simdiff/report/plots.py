@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from st_simdiff.errors import unknown
-from st_simdiff.files import check_folder, write_whole
+from st_simdiff.files import check_folder
 from st_simdiff.report.caveats import has_random_weights
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
 from st_simdiff.report.drawing import ScorePoint, accuracy_figure, cost_figure, sweep_figure
@@ -22,7 +22,7 @@ from st_simdiff.report.paper_scores import ABLATIONS, PAPER_TABLES, rank
 from st_simdiff.report.published import LLAVA_VIDEO, SIMILARITY, SPATIAL, TEMPORAL, published_score
 from st_simdiff.report.reading import Logs, TaskRun, read_logs
 from st_simdiff.report.style import RC, is_prominent
-from st_simdiff.report.tables import Written, by_model_and_task, slug
+from st_simdiff.report.tables import Written, by_model_and_task, slug, write_files
 from st_simdiff.vocabulary import BENCHMARK_OF_TASK, FULL, OURS, OVERALL, RELEASE
 
 PARTS = (SPATIAL, TEMPORAL, SIMILARITY)
@@ -32,8 +32,10 @@ FORMATS = ("png", "svg", "pdf")
 
 
 def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:  # noqa: ARG001
-    """`st-simdiff plots`."""
-    write_plots(options.logs, options.output_path).tell(out)
+    """`st-simdiff plots`. Raises `RunFailed` behind all else where a result could not be read."""
+    written = write_plots(options.logs, options.output_path)
+    written.tell(out)
+    written.refuse_problems()
 
 
 def write_plots(logs: Path, out: Path, format_name: str = "png") -> Written:
@@ -46,16 +48,13 @@ def write_plots(logs: Path, out: Path, format_name: str = "png") -> Written:
     out = Path(out)
     check_folder(out, "--output_path")
     read = read_logs(Path(logs))
-    out.mkdir(parents=True, exist_ok=True)
-    paths = []
+    contents = {}
     with matplotlib.rc_context(RC):
         for name, figure in make_figures(read).items():
-            path = out / f"{name}.{format_name}"
             picture = BytesIO()
             figure.savefig(picture, format=format_name, bbox_inches="tight")
-            write_whole(path, picture.getvalue())
-            paths.append(path)
-    return Written(tuple(paths), read.problems)
+            contents[f"{name}.{format_name}"] = picture.getvalue()
+    return write_files(out, contents, read.problems)
 
 
 def make_figures(logs: Logs) -> dict[str, Figure]:

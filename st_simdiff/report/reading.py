@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +25,6 @@ from st_simdiff.runs.results import (
     tasks_of,
 )
 from st_simdiff.vocabulary import stock_task
-
-logger = logging.getLogger(__name__)
 
 ACCURACY = "egoschema_accuracy.txt"
 """File for the accuracy of a submission to EgoSchema, whose answers are not public."""
@@ -60,8 +57,6 @@ def read_logs(folder: Path) -> Logs:
             except InputError as error:
                 problems.append(str(error))
         runs += join_mvbench(found)
-    for problem in problems:
-        logger.warning(problem)
     return Logs(tuple(sorted(runs, key=lambda run: (run.date, str(run.path), run.task))), tuple(problems))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from st_simdiff.checks import is_number
@@ -69,7 +69,9 @@ HARNESS_MODELS = frozenset({DEFAULT_MODEL, "nvila"})
 
 @dataclass(frozen=True)
 class Condition:
-    """What was run. settings: only those that differ from the defaults known here. protocol: as text."""
+    """What was run. settings: only those that differ from the defaults known here. unchanged: the method's other ones,
+    as far as the results tell them. protocol: as text.
+    """
 
     model: str
     method: str
@@ -77,6 +79,7 @@ class Condition:
     frames: int | None
     settings: Mapping[str, Setting]
     protocol: Mapping[str, str]
+    unchanged: Mapping[str, Setting] = field(default_factory=dict)
 
     @property
     def variant(self) -> str:
@@ -93,13 +96,41 @@ class Condition:
     @property
     def settings_text(self) -> str:
         """All settings that differ from the defaults known here."""
-        return ", ".join(f"{key}={_text(value)}" for key, value in sorted(self.settings.items()))
+        return _listed(self.settings)
 
     @property
     def label(self) -> str:
         """The method as a table prints it."""
         name = display_name(self.variant)
         return f"{name} ({self.other_settings})" if self.other_settings else name
+
+    def label_among(self, others: Iterable[Condition]) -> str:
+        """`label`, with the value also of a setting that is at its default here and not in one of the others."""
+        if self.variant != self.method:
+            return self.label
+        told = _listed({**self._varied(others), **self.settings})
+        return f"{display_name(self.method)} ({told})" if told else self.label
+
+    def settings_among(self, others: Iterable[Condition]) -> str:
+        """`settings_text`, with what differs in one of the others: settings of the method, and of the model."""
+        others = list(others)
+        beside = [other for other in others if other.model == self.model]
+        of_model = {
+            key: self.protocol[key]
+            for key in PROTOCOL_KEYS & self.protocol.keys()
+            if any(other.protocol.get(key, self.protocol[key]) != self.protocol[key] for other in beside)
+        }
+        return _listed({**of_model, **self._varied(others), **self.settings})
+
+    def _varied(self, others: Iterable[Condition]) -> dict[str, Setting]:
+        """Settings at their default here and not in another run of the method; the paper's ablations have names."""
+        changed = {
+            key
+            for other in others
+            if other.method == self.method and other.variant == other.method
+            for key in other.settings
+        }
+        return {key: value for key, value in self.unchanged.items() if key in changed}
 
 
 _ABLATIONS = {
@@ -138,6 +169,7 @@ def read_condition(results: Mapping[str, Any], task: str) -> Condition:
         frames=frames,
         settings=settings,
         protocol=_protocol(results, task, {key: given[key] for key in given if key in PROTOCOL_KEYS}),
+        unchanged=_unchanged(results, settings),
     )
 
 
@@ -161,6 +193,12 @@ def _written_method(
     return method, written.get("retention", 1.0), settings
 
 
+def _unchanged(results: Mapping[str, Any], changed: Mapping[str, Setting]) -> dict[str, Setting]:
+    written = results.get("method")
+    told = written if isinstance(written, Mapping) else {}
+    return {key: value for key, value in told.items() if key not in ("name", "retention", "package", *changed)}
+
+
 def _asked_method(model: str, given: Mapping[str, Setting]) -> tuple[str, Any, dict[str, Setting]]:
     """The same from the text of model_args."""
     ours = model in HARNESS_MODELS or model.startswith(WRAPPER)
@@ -178,6 +216,10 @@ def split_model_args(given: str | Mapping[str, Any] | None) -> dict[str, Setting
         return {key: read_value(value) for key, value in given.items()}
     pairs = (part.strip().partition("=")[::2] for part in (given or "").split(",") if part.strip())
     return {key: read_value(value) for key, value in pairs}
+
+
+def _listed(settings: Mapping[str, Setting]) -> str:
+    return ", ".join(f"{key}={_text(value)}" for key, value in sorted(settings.items()))
 
 
 def _text(value: Setting) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from st_simdiff.errors import RunFailed
 from st_simdiff.files import check_folder, write_whole
 from st_simdiff.report.caveats import caveats
 from st_simdiff.report.comparison import Comparer, Protocols, name_protocols, newest
@@ -36,22 +36,39 @@ FORMATS = ("md", "tex", "csv")
 
 @dataclass(frozen=True)
 class Written:
-    """paths: the files written. problems: one sentence for every file that could not be read."""
+    """paths: the files written. problems: one sentence for every file that could not be read. replaced: how many of the
+    paths were there before. left: files of the same kinds beside them, of an earlier report.
+    """
 
     paths: tuple[Path, ...]
     problems: tuple[str, ...]
+    replaced: int = 0
+    left: tuple[Path, ...] = ()
 
     def tell(self, out: TextIO) -> None:
-        """Writes the paths to `out` and the problems to stderr."""
+        """Writes the paths to `out`, and what became of files that were there before."""
         out.write("".join(f"{path}\n" for path in self.paths))
-        sys.stderr.write("".join(f"st-simdiff: {problem}\n" for problem in self.problems))
+        if self.replaced:
+            out.write(f"{self.replaced} of these replaced files of an earlier report.\n")
+        if self.left:
+            named = ", ".join(path.name for path in self.left[:3])
+            more = f" and {len(self.left) - 3} more" if len(self.left) > 3 else ""
+            out.write(f"Not of this report, and left as they are: {named}{more}.\n")
+
+    def refuse_problems(self) -> None:
+        """Raises `RunFailed`, with a line for every problem, where there is one."""
+        if self.problems:
+            count = f"{len(self.problems)} result{'s were' if len(self.problems) > 1 else ' was'}"
+            last = f"{count} not read; the report is of the others."
+            raise RunFailed("\n".join(["not in the report:", *self.problems, last]), 1)
 
 
 def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:  # noqa: ARG001
-    """`st-simdiff tables`."""
+    """`st-simdiff tables`. Raises `RunFailed` behind all else where a result could not be read."""
     written = write_tables(options.logs, options.output_path)
     written.tell(out)
     out.write(f"Start with {options.output_path / 'runs.md'}: it lists the runs, and what was not read.\n")
+    written.refuse_problems()
 
 
 def write_tables(logs: Path, out: Path, formats: Iterable[str] = FORMATS) -> Written:
@@ -68,15 +85,18 @@ def write_tables(logs: Path, out: Path, formats: Iterable[str] = FORMATS) -> Wri
     for sheet in make_sheets(read):
         for format_name in formats:
             contents |= render(sheet, format_name)
-    return Written(write_files(Path(out), contents), read.problems)
+    return write_files(Path(out), contents, read.problems)
 
 
-def write_files(out: Path, contents: dict[str, str]) -> tuple[Path, ...]:
-    """Writes texts under their names into `out`, which is made if it is not there."""
+def write_files(out: Path, contents: Mapping[str, str | bytes], problems: Iterable[str]) -> Written:
+    """Writes contents under their names into `out`, which is made if it is not there. problems: as in `Written`."""
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in contents.items():
-        write_whole(out / name, text)
-    return tuple(out / name for name in contents)
+    kinds = {Path(name).suffix for name in contents}
+    before = {path.name for path in out.iterdir() if path.suffix in kinds}
+    for name, content in contents.items():
+        write_whole(out / name, content)
+    left = tuple(out / name for name in sorted(before - contents.keys()))
+    return Written(tuple(out / name for name in contents), tuple(problems), len(before & contents.keys()), left)
 
 
 def make_sheets(logs: Logs) -> list[Sheet]:

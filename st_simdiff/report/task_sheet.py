@@ -84,11 +84,12 @@ def _scores(
         *(Column(title, digits=digits) for title, _, digits in costs),
     )
     rows = []
+    conditions = [run.condition for run in runs]
     for run in runs:
         estimate = comparer.estimate(run)
         scores = [comparer.estimate(run, part) for part in parts]
         row: tuple[Cell, ...] = (
-            *(run.condition.label, run.condition.retention),
+            *(run.condition.label_among(conditions), run.condition.retention),
             *((run.condition.frames,) if frames else ()),
             *((protocols.letter(run),) if mixed else ()),
             *(len(run.documents), *((run.coverage.in_all,) if in_all else ())),
@@ -109,11 +110,14 @@ def _reports_another(run: TaskRun, comparer: Comparer) -> bool:
 
 
 def _note(runs: Sequence[TaskRun]) -> str:
-    videos = max(len({document.video for document in run.documents}) for run in runs)
-    if videos < FEWEST_VIDEOS:
-        few = "one video" if videos == 1 else f"{videos} videos"
+    counts = [len({document.video for document in run.documents}) for run in runs]
+    least, most = min(counts), max(counts)
+    if most < FEWEST_VIDEOS:
+        few = "one video" if most == 1 else f"{most} videos"
         return f"Means over the questions, which are about {few}: too few for an interval."
-    return f"Means over the questions. Intervals: 95 %, bootstrap over the {videos:,} videos that they are about."
+    about = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+    without = f"; none for fewer than {FEWEST_VIDEOS}" if least < FEWEST_VIDEOS else ""
+    return f"Means over the questions. Intervals: 95 %, bootstrap over the {about} videos that they are about{without}."
 
 
 def _paired(name: str, title: str, runs: Sequence[TaskRun], comparer: Comparer) -> Table:
@@ -122,11 +126,13 @@ def _paired(name: str, title: str, runs: Sequence[TaskRun], comparer: Comparer) 
         *(Column("95 % interval", signed=True), Column("p", digits=3, p=True), Column("verdict")),
     )
     rows = []
+    conditions = [run.condition for run in runs]
     for run in runs:
+        label = run.condition.label_among(conditions)
         for other in (full_model(run, runs), comparer.best_rival(run, runs)):
             paired = None if other is None or other is run else comparer.paired(run, other)
             if paired is not None:
-                rows.append((run.condition.label, run.condition.retention, *paired_cells(paired)))
+                rows.append((label, run.condition.retention, *paired_cells(paired)))
     heading = f"{title}: paired differences from the full model and from the best rival"
     return Table(name, heading, columns, tuple(rows), (PAIRED_NOTE,))
 

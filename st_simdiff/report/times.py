@@ -13,6 +13,9 @@ from st_simdiff.vocabulary import FULL
 NOISY = 1.25
 """How far above the limit a speed-up may lie before it says more about a busy machine than about the method."""
 
+FEWEST_QUESTIONS = 10
+"""Below so many, whether the one question that reads a video is among those left out decides over the total."""
+
 STAGES = ("decode", "preprocess", "vision", "projector", "selection", "prefill", "scoring", "decoding", "other")
 COMPUTING = ("vision", "projector", "selection", "prefill", "scoring")
 """From pixels to the first token, which the FLOPs are of."""
@@ -99,12 +102,13 @@ def time_sheet(name: str, model: str, runs: Iterable[TaskRun]) -> Sheet | None:
         compared = reference is not None and reference is not one
         known = compared and reference.computing and one.computing
         computing = reference.computing / one.computing if known else None
+        many = compared and min(one.questions, reference.questions) >= FEWEST_QUESTIONS
         limit = one.limit if condition.variant != FULL else None
         rows.append(
             (
                 *(one.run.task, condition.frames, condition.label, condition.retention, one.questions),
                 *(one.milliseconds[stage] for stage in STAGES),
-                *(one.total, reference.total / one.total if compared and one.total else None, computing, limit),
+                *(one.total, reference.total / one.total if many and one.total else None, computing, limit),
                 None if computing is None or limit is None or computing > NOISY * limit else 100 * computing / limit,
                 *(None if peak is None else peak / 1e9 for peak in (one.device, one.host)),
             )
@@ -113,7 +117,8 @@ def time_sheet(name: str, model: str, runs: Iterable[TaskRun]) -> Sheet | None:
         "Means over the questions, the first of every process left out. Limit: full FLOPs over this run's, from pixels "
         "to the first token (vision, projector, selection, prefill, scoring), with which the speed-up of computing is "
         "compared, both of the first question about each video. Later ones share its features, and where kept tokens "
-        "do not depend on the question also the prefill, the full model's too: the speed-up is of all questions. GB: "
+        "do not depend on the question also the prefill, the full model's too: the speed-up is of all questions, and "
+        f"not given for fewer than {FEWEST_QUESTIONS}, of which one alone may read the video. GB: "
         "10^9 bytes, the greatest of all questions.",
     )
     return Sheet(name, (Table(name, f"Where the time goes, {model}", columns, tuple(rows), notes),))

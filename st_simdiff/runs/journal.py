@@ -38,7 +38,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._earlier: dict[Key, deque[dict[str, Any]]] = {}
         self._unreadable: dict[Key, dict[str, Any]] = {}
-        for record in read_records(folder):
+        for record in read_records(folder, warn=rank == 0):
             if "answer" in record:
                 self._earlier.setdefault(_key(record), deque()).append(record)
             else:
@@ -89,11 +89,11 @@ def fingerprint(*parts: str | None) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def read_records(folder: str | Path) -> Iterator[dict[str, Any]]:
+def read_records(folder: str | Path, *, warn: bool = False) -> Iterator[dict[str, Any]]:
     """The well-formed lines of all ranks' journals in `folder`: none that is half-written or no record of an answer.
 
-    How many lines of a file are passed over is logged; their questions are asked again. Raises `InputError` where a
-    journal is no regular file.
+    The questions of lines that are passed over are asked again. warn: log how many there are. Raises `InputError` where
+    a journal is no regular file.
     """
     for path in sorted(Path(folder).glob("answers.rank*.jsonl")):
         if not path.is_file():
@@ -110,7 +110,7 @@ def read_records(folder: str | Path) -> Iterator[dict[str, Any]]:
                 yield record
             else:
                 passed_over.append(number)
-        if passed_over:
+        if passed_over and warn:
             logger.warning(
                 f"{len(passed_over)} lines of {path} are no answers (the first is line {passed_over[0]}): the "
                 "questions are asked again."

@@ -11,7 +11,7 @@ from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import make_method
 from st_simdiff.methods.settings import as_data, describe_method
 from st_simdiff.runs.journal import FOLDER, count_answers
-from st_simdiff.runs.record import bind, refuse_other_protocol
+from st_simdiff.runs.record import bind, refuse_other_protocol, set_aside_if_damaged, why_damaged
 from st_simdiff.runs.results import find_results, why_not_whole
 
 
@@ -28,6 +28,20 @@ class Evaluation:
     method: Method
     settings: Mapping[str, Any]
     label: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run has come.
+
+    results: the results file of a finished run, None for any other: results count with all of their rows alone. damage:
+    a sentence for every results file of an unfinished run that is there and does not count. answers: how many are
+    written down.
+    """
+
+    results: Path | None
+    damage: tuple[str, ...] = ()
+    answers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,24 +61,26 @@ class Run(Evaluation):
         """Folder of the answers."""
         return self.folder / FOLDER
 
-    def results(self) -> Path | None:
-        """The results file of a finished run, None for any other: results count with all of their rows alone."""
-        return next((path for path in reversed(find_results(self.folder)) if not why_not_whole(path)), None)
-
-    def damage(self) -> list[str]:
-        """A sentence for every results file of the run that is there and does not count."""
-        return [reason for path in find_results(self.folder) if (reason := why_not_whole(path))]
-
-    def answers(self) -> int:
-        """How many answers are written down."""
-        return count_answers(self.journal)
+    def standing(self) -> Standing:
+        """What is there of the run, read from the disk: its record, all rows of its results, and its journals."""
+        damage: list[str] = []
+        for path in reversed(find_results(self.folder)):
+            if not (reason := why_not_whole(path)):
+                return Standing(path)
+            damage.insert(0, reason)
+        if reason := why_damaged(self.folder):
+            damage.append(f"{reason}; it is set aside, as the folder's name says of which run the answers are.")
+        return Standing(None, tuple(damage), count_answers(self.journal))
 
     def refuse_other_protocol(self) -> None:
         """Raises `InputError` if the folder holds a run under other conditions: its answers belong to those."""
-        refuse_other_protocol(self.folder, self.protocol, describe_method(self.method))
+        if not why_damaged(self.folder):
+            refuse_other_protocol(self.folder, self.protocol, describe_method(self.method))
 
     def begin(self) -> None:
-        """Writes down the conditions. Raises `InputError` as `refuse_other_protocol`."""
+        """Writes down the conditions; a record that cannot be read is set aside. Raises `InputError` as
+        `refuse_other_protocol`."""
+        set_aside_if_damaged(self.folder)
         bind(self.folder, self.protocol, describe_method(self.method))
 
     def to_json(self) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import Any, TextIO
 
-from transformers import PretrainedConfig
+from transformers import AutoConfig
 
-from st_simdiff.checkpoints.hub import split_name
+from st_simdiff.checkpoints.files import read_json
+from st_simdiff.checkpoints.hub import Layout, locate, split_name
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.extras import check_versions, missing_package
 from st_simdiff.methods.settings import as_data
@@ -24,6 +25,14 @@ from st_simdiff.serve.vllm import MODELS
 from st_simdiff.serve.vllm.settings import OVERRIDE, read_settings
 from st_simdiff.serve.vllm.versions import unknown_version
 
+_CONFIG = Layout(("config.json",), parts=())
+_OWN_OPTIONS = {
+    "--model": "MODEL",
+    "--revision": "MODEL@REVISION",
+    "--video-pruning-rate": "--retention",
+    "--video-pruning-method": "--method",
+}
+"""Arguments of vLLM's server that this command sets, and by which of its own."""
 _RATE_OF_FULL = Decimal("0.5")
 """vLLM's switch must be above 0; at retention 1 the plugin's own setting says that nothing is pruned."""
 
@@ -31,10 +40,12 @@ _RATE_OF_FULL = Decimal("0.5")
 def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
     """Prints the command and becomes it. Raises `InputError` for what would fail in the server."""
     name, revision = split_name(options.model) or (options.model, None)
-    config = read_config(name, revision)
-    method = {"method": options.method, "retention": options.retention}
-    method |= {key: read_value(value) for key, value in split_model_args(options.method_args).items()}
-    command = [*server_command(name), *server_flags(method, config, extra)]
+    given = {"method": options.method, "retention": options.retention}
+    settings = split_model_args(options.method_args)
+    if both := given.keys() & settings.keys():
+        raise InputError(f"{min(both)} has an option of its own, --{min(both)}: it is none of --method_args.")
+    given |= {key: read_value(value) for key, value in settings.items()}
+    command = [*server_command(name), *server_flags(given, decoder_layers(options.model), extra)]
     if revision:
         command += ["--revision", revision]
     if options.request_retention:
@@ -46,16 +57,24 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
         os.execv(command[0], command)
 
 
-def read_config(name: str, revision: str | None) -> dict[str, Any]:
-    """The checkpoint's config.json. Raises `InputError` if there is none, or the plugin does not know the model."""
+def decoder_layers(model: str) -> int:
+    """How many layers a checkpoint's decoder has, by its config.json.
+
+    Raises `InputError` if there is none, or the plugin does not know the model.
+    """
+    folder = locate(model, _CONFIG).folder
     try:
-        config, _ = PretrainedConfig.get_config_dict(name, revision=revision)
-    except OSError as error:
-        raise InputError(f"The checkpoint {name} cannot be read: {' '.join(str(error).split())}") from error
-    architectures = config.get("architectures") or ["none"]
-    if not set(architectures) & MODELS.keys():
-        raise unknown("architecture of a model to serve", architectures[0], MODELS)
-    return config
+        architectures = read_json(folder / "config.json", "a checkpoint").get("architectures")
+    except (OSError, ValueError) as error:
+        raise InputError(str(error)) from error
+    named = architectures if isinstance(architectures, list) and architectures else ["none"]
+    if not any(architecture in MODELS for architecture in map(str, named)):
+        raise unknown("architecture of a model to serve", named[0], MODELS)
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config().num_hidden_layers
+    except Exception as error:  # what transformers has to say about an entry
+        said = " ".join(str(error).split())
+        raise InputError(f"{folder / 'config.json'} is no config of {named[0]}: {said}") from error
 
 
 def server_command(name: str) -> list[str]:
@@ -67,13 +86,12 @@ def server_command(name: str) -> list[str]:
     return [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", name]
 
 
-def server_flags(given: Mapping[str, Any], config: Mapping[str, Any], extra: Sequence[str]) -> list[str]:
+def server_flags(given: Mapping[str, Any], num_layers: int, extra: Sequence[str]) -> list[str]:
     """The flags that make a server prune, and `extra`, whose `--hf-overrides` are joined with the plugin's.
 
     given: the plugin's settings, as in `--hf-overrides`. Raises `InputError` for settings that no server can have.
     """
-    text = config.get("text_config") or config
-    settings = read_settings(given, 0.5, int(text["num_hidden_layers"]))
+    settings = read_settings(given, 0.5, num_layers)
     assert settings is not None
     data = as_data(settings.method)
     override = {"method": data.pop("name"), **data}
@@ -84,20 +102,33 @@ def server_flags(given: Mapping[str, Any], config: Mapping[str, Any], extra: Seq
 
 
 def take_overrides(extra: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """vLLM's arguments without `--hf-overrides`, and what these are."""
+    """vLLM's arguments without `--hf-overrides`, and what these are.
+
+    Raises `InputError` for arguments that would undo those of this command.
+    """
     others: list[str] = []
     overrides: dict[str, Any] = {}
     arguments = iter(extra)
     for argument in arguments:
-        flag, joined, value = argument.partition("=")
-        if flag not in ("--hf-overrides", "--hf_overrides"):
+        given, joined, value = argument.partition("=")
+        flag = given.replace("_", "-")
+        if flag in _OWN_OPTIONS:
+            raise InputError(f"{flag} is not for behind --: st-simdiff serve has {_OWN_OPTIONS[flag]} for it.")
+        if flag.startswith("--hf-overrides."):
+            raise InputError(f"--hf-overrides is one JSON object here, got {argument!r}.")
+        if flag != "--hf-overrides":
             others.append(argument)
             continue
         text = value if joined else next(arguments, "")
         try:
             overrides |= json.loads(text)
-        except (json.JSONDecodeError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"--hf-overrides is a JSON object, got {text!r}.") from error
+    if OVERRIDE in overrides:
+        raise InputError(
+            f"{OVERRIDE} is not for --hf-overrides here: st-simdiff serve has --retention, --method and --method_args "
+            "for it."
+        )
     return others, overrides
 
 

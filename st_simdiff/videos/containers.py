@@ -46,6 +46,18 @@ CONTAINERS = (
 )
 """FFmpeg's names. Playlists (hls, concat, dash, sdp), image sequences and devices are not among them."""
 
+_BEGINNINGS = (
+    *((4, name, "MP4 or MOV") for name in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    (8, b"AVI ", "AVI"),
+    (0, b"FLV\x01", "Flash video"),
+    (0, b"OggS", "Ogg"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "ASF"),
+    (0, b"\x00\x00\x01\xba", "MPEG"),
+    (0, b"GIF8", "GIF"),
+)
+"""Bytes at a place of a file that tell its container."""
+
 _OPTIONS = {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"}
 
 
@@ -81,7 +93,7 @@ def open_video(path: str | Path, threads: int = 1) -> Iterator[tuple[InputContai
     try:
         container = av.open(os.path.abspath(path), container_options=dict(_OPTIONS), metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise VideoError(f"{path}: no video can be read from this file{_not_read(path)}.") from error
+        raise VideoError(f"{path}: no video can be read from this file: {_why_not(path)}.") from error
     with container:
         pictures = [stream for stream in container.streams.video if not _is_cover(stream)]
         if not pictures:
@@ -101,12 +113,18 @@ def _is_cover(stream: VideoStream) -> bool:
     return bool(stream.disposition & stream.disposition.__class__.attached_pic)
 
 
-def _not_read(path: str | Path) -> str:
-    """The name of a kind of file that is refused for what else it reads; else nothing."""
+def _why_not(path: str | Path) -> str:
+    """Why FFmpeg reads no container from a file, by how the file begins."""
     with open(path, "rb") as file:
-        start = file.read(512).lstrip(b"\xef\xbb\xbf \r\n\t")
+        start = file.read(512)
+    text = start.lstrip(b"\xef\xbb\xbf \r\n\t")
     kinds = {b"#EXTM3U": "HLS playlist", b"ffconcat": "ffconcat playlist", b"v=0": "SDP session", b"[Input": "playlist"}
     for head, kind in kinds.items():
-        if start.startswith(head):
-            return f": it is a list of other files ({kind})"
-    return ": it is a list of other files (DASH)" if b"<MPD" in start else ""
+        if text.startswith(head):
+            return f"it is a list of other files ({kind})"
+    if b"<MPD" in text:
+        return "it is a list of other files (DASH)"
+    for place, mark, container in _BEGINNINGS:
+        if start.startswith(mark, place):
+            return f"it begins as {container} and is cut off or damaged"
+    return "it is no video of a kind that is read"

@@ -54,7 +54,7 @@ def _read_journal(line: bytes, folder: Path) -> None:
     said: list[str] = []
     sink = logger.add(lambda message: said.append(message.record["message"]), level="WARNING")
     try:
-        records = list(read_records(folder))
+        records = list(read_records(folder, warn=True))
     finally:
         logger.remove(sink)
     if records == [ANSWER] and len(said) == 1:

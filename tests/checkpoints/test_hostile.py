@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,7 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from st_simdiff.checkpoints import remembered
 from st_simdiff.checkpoints.code import named_code, without_code
+from st_simdiff.checkpoints.llava_video import weights as weights_module
 from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 from st_simdiff.checkpoints.nvila.loading import load_nvila
@@ -214,6 +217,32 @@ def test_values_too_large_for_the_type_are_not_finite(copy):
     load_llava_video(folder, dtype=torch.bfloat16)
     with pytest.raises(ValueError, match=f"{name} has values that are not finite in float16"):
         load_llava_video(folder, dtype=torch.float16)
+
+
+def test_values_are_tested_once_and_again_when_the_file_changes(copy, tmp_path, monkeypatch):
+    tested = []
+    monkeypatch.setattr(remembered, "REMEMBERED", tmp_path / "cache" / "digests.json")
+    monkeypatch.setattr(remembered, "SETTLED", -1.0)
+    original = weights_module.check_finite
+    monkeypatch.setattr(weights_module, "check_finite", lambda *given: tested.append(given) or original(*given))
+    folder = copy("llava_video")
+    file, name = folder / "model.safetensors", "model.image_newline"
+    weights = load_file(file)
+    save_file(weights | {name: with_last(weights[name].float(), 1e6)}, file, metadata={"format": "pt"})
+    load_llava_video(folder)
+    first = len(tested)
+    load_llava_video(folder)
+    assert first == len(tested) > 0
+    for _ in range(2):  # finite in bfloat16, not in float16; a refusal is not remembered as a success
+        with pytest.raises(ValueError, match=f"{name} has values that are not finite in float16"):
+            load_llava_video(folder, dtype=torch.float16)
+    state = file.stat()
+    save_file(weights | {name: with_last(weights[name].float(), float("nan"))}, file, metadata={"format": "pt"})
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file.stat().st_size == state.st_size
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"{name} has values that are not finite in bfloat16"):
+            load_llava_video(folder)
 
 
 @pytest.mark.parametrize("loader", LOADERS)

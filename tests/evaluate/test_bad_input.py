@@ -74,7 +74,8 @@ UNLOADABLE = {
 """Refused by the model."""
 
 OPTIONS = {
-    "unknown key": ("--model_args tau_smi=0.8", "Unknown model_args key 'tau_smi'. Did you mean 'tau_sim'?"),
+    "decimal comma": ("--retention 0,3", "got '0,3': a decimal has a point, 0.3 and not 0,3."),
+    "unknown key": ("--model_args tau_smi=0.8", "Unknown setting 'tau_smi'. Did you mean 'tau_sim'?"),
     "retention above 1": ("--model_args cost=1.5", "in (0, 1], got 1.5."),
     "retention 0": ("--retention 0.5,0", "in (0, 1], got 0."),
     "tau outside": ("--sweep tau_sim=0.8,1.2", "in [-1, 1], got 1.2."),
@@ -88,7 +89,7 @@ OPTIONS = {
     "model": ("--model lava_video", "Unknown model 'lava_video'. Did you mean 'llava_video'?"),
     "model of a path": ("--model_path nvila=/x", "Unknown model of a checkpoint 'nvila'. Valid: llava_video."),
     "several models": ("--model llava_video,nvila", "so --model_path is <model>=<folder> for each of"),
-    "swept unknown": ("--sweep tau_smi=0.8", "Unknown model_args key 'tau_smi'. Did you mean 'tau_sim'?"),
+    "swept unknown": ("--sweep tau_smi=0.8", "Unknown setting 'tau_smi'. Did you mean 'tau_sim'?"),
     "swept without values": ("--sweep tau_sim", "--sweep is <setting>=<value>,<value>,..., got 'tau_sim'."),
     "swept twice": ("--sweep tau_sim=0.8 --sweep tau_sim=0.9", "--sweep tau_sim is given twice."),
     "swept and given": ("--sweep tau_sim=0.8 --model_args tau_sim=0.9", "tau_sim is swept and given besides"),
@@ -102,6 +103,9 @@ OPTIONS = {
     "config": ("--config absent.yaml", "There is no config file absent.yaml."),
     "behind the dashes": ("-- --tasks mlvu_dev", "--tasks comes before the lone --"),
     "behind with =": ("-- --output_path=x", "--output_path=x comes before the lone --"),
+    "abbreviated behind": ("-- --lim 1", "Unknown option of lmms-eval '--lim'."),
+    "too many frames": ("--model_args max_frames_num=100001", "a whole number from 1 to 100,000, got 100001."),
+    "too many repeats": ("-- --repeats 1001", "a whole number from 1 to 1,000 is needed, got 1001"),
     "not the evaluator's": ("-- --wandb_args project=x", "works with lmms-eval's own command line only"),
 }
 
@@ -118,7 +122,7 @@ def refusal(folder, checkpoint, options: str) -> str:
 
 
 WITHOUT_A_CHECKPOINT = {
-    "setting of the method": ("--sweep tau_simm=0.5", "Unknown model_args key 'tau_simm'. Did you mean 'tau_sim'?"),
+    "setting of the method": ("--sweep tau_simm=0.5", "Unknown setting 'tau_simm'. Did you mean 'tau_sim'?"),
     "a task of ours": ("--tasks synthevent", "Unknown task 'synthevent'. Did you mean 'synthevents'?"),
     "a task of lmms-eval": ("--tasks videome", "Unknown task 'videome'. Did you mean 'videomme'?"),
     "needs one": ("--tasks videomme", "Tasks videomme need a checkpoint"),
@@ -200,7 +204,7 @@ def test_a_wrong_setting_in_the_manual_command(checkpoint, start):
     arguments = ["--model", "llava_video", "--model_args", f"pretrained={checkpoint},cost=0.3,cots=0.3"]
     run = start(["lmms_eval", *arguments, "--tasks", "clips", "--include_path", TASKS_FOLDER.resolve()]).result()
     (reason,) = refused(run, code=1)
-    assert "Unknown model_args key 'cots'. Did you mean 'cost'?" in reason
+    assert "Unknown setting 'cots'. Did you mean 'cost'?" in reason
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -16,7 +16,7 @@ from st_simdiff.vocabulary import LOCAL, MVBENCH, TASKS, UNREADABLE_ANSWER
 BENCHMARKS = [task for task in TASKS if "mvbench" not in task.name]
 OWN_VIDEOS = {
     "good.mp4": None,
-    "corrupt.mp4": "no video can be read from this file",
+    "corrupt.mp4": "no video can be read from this file: it is no video of a kind that is read",
     "frameless.mp4": "no video can be read from this file: it has no picture",
     "missing.mp4": "there is no such video file",
     "other.mp4": None,

@@ -1,5 +1,6 @@
 """What `st-simdiff eval` plans with options of every kind, and runs that fail in part."""
 
+import io
 import re
 import subprocess
 import sys
@@ -7,17 +8,20 @@ import threading
 from dataclasses import replace
 
 import pytest
+from test_summary import write_run
 from tiny_checkpoints import write_checkpoint
 
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
-from st_simdiff.evaluate import embedded
+from st_simdiff.evaluate import embedded, evaluation
 from st_simdiff.evaluate.embedded import TASKS_FOLDER, random_checkpoint, tasks_folder
 from st_simdiff.evaluate.launch import is_on_cpu
 from st_simdiff.evaluate.planning import make_plan
 from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.settings import describe_method
 from st_simdiff.runs.batch import Batch
+from st_simdiff.runs.record import bind
+from st_simdiff.runs.results import why_not_whole
 
 
 def plan(tmp_path, *arguments, extra=(), environment=None):
@@ -131,6 +135,20 @@ def test_questions_of_another_number_are_another_folder(tmp_path):
     assert some != more
 
 
+def test_results_of_a_finished_run_are_read_once(tmp_path, checkpoint, monkeypatch):
+    arguments = ["--model_path", str(checkpoint), "--tasks", "clips"]
+    (run,) = plan(tmp_path, *arguments).runs
+    written = write_run(run.folder, "full", 1, [100.0], kept=100)
+    read = []
+    monkeypatch.setattr("st_simdiff.runs.run.why_not_whole", lambda path: read.append(path) or why_not_whole(path))
+    options = build_parser().parse_args(["eval", "--output_path", str(tmp_path / "logs"), *arguments])
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    out = io.StringIO()
+    evaluation.run(options, [], out)
+    assert f"finished before, in {written}" in out.getvalue()
+    assert read == [written]
+
+
 def test_a_folder_of_another_protocol_is_refused(tmp_path, checkpoint):
     arguments = ["--model_path", str(checkpoint), "--tasks", "clips"]
     (run,) = plan(tmp_path, *arguments).runs
@@ -142,9 +160,25 @@ def test_a_folder_of_another_protocol_is_refused(tmp_path, checkpoint):
     (tmp_path / "other" / "run.json").rename(run.folder / "run.json")
     with pytest.raises(InputError, match=r"holds a run under another protocol \(software: torch was 1.0 and is"):
         plan(tmp_path, *arguments)
-    (run.folder / "run.json").write_text("{")
+
+
+@pytest.mark.parametrize("content", ["{", "5", '{"protocol": {}}', '{"protocol": [], "method": {}}'])
+def test_a_damaged_record_is_set_aside_and_the_other_runs_go_on(tmp_path, checkpoint, content):
+    arguments = ["--model_path", str(checkpoint), "--tasks", "clips", "--method", "full,fastv"]
+    run, _ = plan(tmp_path, *arguments).runs
+    run.begin()
+    record = run.folder / "run.json"
+    whole = record.read_text()
+    record.write_text(content)
     with pytest.raises(InputError, match=r"run.json is damaged .* remove .* to run it again"):
-        plan(tmp_path, *arguments)
+        bind(run.folder, {}, {})  # of a folder without a name that tells, nothing is known
+    again = plan(tmp_path, *arguments)
+    assert len(again.runs) == 2
+    (said,) = again.standings[0].damage
+    assert said.startswith(f"{record} is damaged (")
+    assert again.standings[1].damage == ()
+    again.runs[0].begin()
+    assert (record.read_text(), record.with_name("run.json.damaged").read_text()) == (whole, content)
 
 
 def test_several_models_have_a_checkpoint_each(tmp_path, checkpoint):

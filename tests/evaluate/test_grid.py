@@ -126,6 +126,11 @@ grids:
         ("retention: []", "retention in {path} has one value or a list of values, got []."),
         ("- fastv", "{path} is a mapping from names to values"),
         ("method: [", "{path} is not readable as YAML"),
+        (
+            "a: &a0 [x]\n" + "".join(f"{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 7)),
+            "{path} has more than 100,000 entries, with what its aliases stand for.",
+        ),
+        ("a: &a [*a]", "{path} has more than 100,000 entries"),
     ],
 )
 def test_a_file_is_refused_in_one_sentence(tmp_path, text, sentence):

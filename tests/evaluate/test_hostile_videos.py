@@ -93,8 +93,8 @@ def write_hostile(folder: Path) -> dict[str, str]:
         "device.mp4": "no regular file",
         "bomb.gif": "12000 x 12000 pixels",
         "unknown.mp4": "no decoder",
-        "half.mp4": "no video can be read",
-        "text.mp4": "no video can be read",
+        "half.mp4": "it begins as MP4 or MOV and is cut off or damaged",
+        "text.mp4": "it is no video of a kind that is read",
     }
 
 

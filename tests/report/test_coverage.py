@@ -4,7 +4,7 @@ import pytest
 from lmms_logs import METRICS, counts, model_args, results_json, row, videomme, write
 
 from st_simdiff.errors import InputError
-from st_simdiff.report.caveats import caveats
+from st_simdiff.report.caveats import caveats, coverage_caveats
 from st_simdiff.report.comparison import Comparer, comparable, name_protocols, newest
 from st_simdiff.report.paper_scores import PAPER_TABLES, make_scores
 from st_simdiff.report.reading import read_logs, read_results
@@ -82,6 +82,8 @@ def test_runs_that_lack_the_same_share_a_sentence(tmp_path):
     assert caveats(read_logs(tmp_path).runs) == [
         "videomme_local, 2 runs: 1 of 2 questions scored; 1 question not scored, videos not readable: data/v1.mp4."
     ]
+    (unnamed,) = coverage_caveats(read_logs(tmp_path).runs, named=False)
+    assert unnamed.endswith("1 question not scored, videos not readable.")
 
 
 def test_no_readable_video_at_all(tmp_path):

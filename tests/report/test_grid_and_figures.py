@@ -1,9 +1,14 @@
 """The table of any task, costs over frames, sweeps of thresholds, and the folder of files."""
 
+import json
+import sys
+
 import pytest
 from lmms_logs import answers, counts, flip, model_args, task_rows, write_task
 
+from st_simdiff.cli import build_parser, carry_out
 from st_simdiff.errors import InputError
+from st_simdiff.evaluate.summary import summary
 from st_simdiff.report.comparison import Comparer, name_protocols
 from st_simdiff.report.figures import (
     cost_sheet,
@@ -212,6 +217,43 @@ def test_every_file_of_a_folder(tmp_path):
     assert "has 500 of EgoSchema's 5,031 questions" in account
     only = write_tables(tmp_path / "logs", tmp_path / "csv", formats=["csv"])
     assert {path.suffix for path in only.paths} == {".csv"}
+
+
+def test_rows_of_a_sweep_tell_their_values_and_the_note_their_videos(tmp_path):
+    for number, (tau, questions) in enumerate(((0.8, 120), (0.9, 4))):
+        changed = {} if tau == 0.8 else {"tau_sim": tau}
+        add(tmp_path, "events", answers(0.9, questions), number, method="st_simdiff", retention=0.3, **changed)
+        (path,) = (tmp_path / f"run{number}").rglob("*_results.json")
+        written = {"name": "st_simdiff", "retention": 0.3, "tau_sim": tau, "tau_diff": 0.2}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"method": written, "changed_settings": changed}))
+    runs, sheet = grid(tmp_path)
+    assert sorted(row[0] for row in sheet.tables[0].rows) == ["ST-SimDiff (tau_sim=0.8)", "ST-SimDiff (tau_sim=0.9)"]
+    assert sorted(run.condition.label for run in runs) == ["ST-SimDiff", "ST-SimDiff (tau_sim=0.9)"]
+    assert " to " in sheet.tables[0].notes[0]
+    assert sheet.tables[0].notes[0].endswith("; none for fewer than 10.")
+    text = summary(run.path for run in runs)
+    assert "st_simdiff (tau_sim=0.8)" in text
+    assert "st_simdiff (tau_sim=0.9)" in text
+
+
+@pytest.mark.parametrize("command", ["tables", "plots"])
+def test_a_report_says_what_it_replaced_what_it_left_and_what_it_lacks(tmp_path, capsys, command):
+    logs, out = tmp_path / "logs", tmp_path / "out"
+    for number, retention in enumerate((0.3, 0.5)):
+        add(logs, "videomme", answers(0.6, 60), number, "/m/a", method="fastv", retention=retention)
+    options = build_parser().parse_args([command, str(logs), "--output_path", str(out)])
+    assert carry_out(options, [], sys.stdout) == 0
+    said = capsys.readouterr().out
+    assert "earlier report" not in said
+    first = next(out.iterdir())
+    (out / f"old{first.suffix}").write_text("old")
+    (logs / "bad_results.json").write_text("{")
+    assert carry_out(options, [], sys.stdout) == 1
+    said = capsys.readouterr()
+    assert "replaced files of an earlier report" in said.out
+    assert f"left as they are: old{first.suffix}." in said.out
+    assert said.err.count("bad_results.json is not readable as JSON") == 1
+    assert said.err.endswith("1 result was not read; the report is of the others.\n")
 
 
 def test_an_unknown_format_is_refused_before_anything_is_read(tmp_path):

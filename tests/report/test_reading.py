@@ -159,7 +159,7 @@ def test_a_folder_with_one_damaged_file_gives_the_rest_and_a_problem(tmp_path, c
     assert len(logs.runs) == 1
     assert len(logs.problems) == 2
     assert any("y_results.json" in problem for problem in logs.problems)
-    assert len(caplog.records) == 2
+    assert not caplog.records  # whoever asked says them
 
 
 def test_an_unusable_retention_names_the_file(tmp_path):

@@ -7,9 +7,9 @@ from test_grid_and_figures import add
 from st_simdiff.models import clock
 from st_simdiff.report.reading import read_logs
 from st_simdiff.report.tables import make_sheets
-from st_simdiff.report.times import STAGES, run_times, time_sheet
+from st_simdiff.report.times import FEWEST_QUESTIONS, STAGES, run_times, time_sheet
 
-SIZE = 6
+SIZE = 12
 
 
 def times(flops, **milliseconds):
@@ -48,6 +48,16 @@ def test_speed_up_and_limit_of_the_same_questions(logs):
     assert ours["% of limit"] == pytest.approx(80)
     assert (ours["peak GB"], ours["host peak GB"]) == (3, 2)
     assert (alone["frames"], alone["speed-up"], alone["limit"]) == (64, None, pytest.approx(2.5))
+
+
+@pytest.mark.parametrize("questions", [FEWEST_QUESTIONS - 1, FEWEST_QUESTIONS])
+def test_few_questions_have_no_speed_up_of_all_questions(logs, questions):
+    runs = [run.__class__(**vars(run) | {"documents": run.documents[:questions]}) for run in logs.runs]
+    (table,) = time_sheet("times", "a model", runs).tables
+    titles = [column.title for column in table.columns]
+    ours = dict(zip(titles, table.rows[1], strict=True))
+    assert (ours["speed-up"] is None) == (questions < FEWEST_QUESTIONS)
+    assert ours["computing: speed-up"] == pytest.approx(200 / 100)
 
 
 def test_the_tables_of_a_run_with_times_have_their_sheet(logs):

@@ -5,6 +5,7 @@ import os
 
 import pytest
 from lmms_eval.api.instance import Instance, unwrap_generation_output
+from loguru import logger
 from made_videos import write_video
 
 from st_simdiff.errors import InputError
@@ -77,6 +78,19 @@ def test_a_line_that_is_no_answer_of_a_run_is_passed_over(tmp_path, line):
     Journal(tmp_path, 1).write(RECORD)
     assert list(read_records(tmp_path)) == [RECORD]
     assert Journal(tmp_path, 2).earlier == 1
+
+
+def test_what_is_passed_over_is_said_by_one_process_once(tmp_path):
+    (tmp_path / "answers.rank0.jsonl").write_bytes(b"{}\n5\n")
+    said = []
+    handler = logger.add(said.append)
+    assert count_answers(tmp_path) == 0
+    Journal(tmp_path, 1)
+    assert said == []
+    Journal(tmp_path, 0)
+    logger.remove(handler)
+    assert len(said) == 1
+    assert "2 lines of" in said[0]
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])

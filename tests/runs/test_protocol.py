@@ -8,6 +8,7 @@ import pytest
 from st_simdiff.answering.arguments import NvilaArguments, parse
 from st_simdiff.answering.checkpoints import check_checkpoint, fingerprint_checkpoint
 from st_simdiff.checkpoints import identity
+from st_simdiff.checkpoints import remembered as remembering
 from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.settings import changed_settings, describe_method
 from st_simdiff.runs.coverage import coverage
@@ -113,7 +114,7 @@ def test_digests_are_remembered_by_the_files_state(tmp_path, monkeypatch):
     file.write_bytes(b"first")
     original = identity._hash
     monkeypatch.setattr(identity, "_hash", lambda path, bar: hashed.append(path.name) or original(path, bar))
-    monkeypatch.setattr(identity, "SETTLED", -1.0)
+    monkeypatch.setattr(remembering, "SETTLED", -1.0)
 
     def digest():
         return identity.digest_of_files(tmp_path, [file.name], remembered)
@@ -128,7 +129,7 @@ def test_digests_are_remembered_by_the_files_state(tmp_path, monkeypatch):
     assert digest() != first
     remembered.write_text("[1, 2")
     assert digest() != first
-    monkeypatch.setattr(identity, "SETTLED", 60.0)  # what has just changed is not remembered
+    monkeypatch.setattr(remembering, "SETTLED", 60.0)  # what has just changed is not remembered
     file.write_bytes(b"third")
     count = len(hashed)
     assert digest() == digest()

@@ -12,9 +12,12 @@ from st_simdiff.cli import main
 
 @pytest.fixture
 def folder(tmp_path):
-    config = {"architectures": ["Qwen3VLForConditionalGeneration"], "text_config": {"num_hidden_layers": 4}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    write_config(tmp_path, {"model_type": "qwen3_vl", "architectures": ["Qwen3VLForConditionalGeneration"]})
     return tmp_path
+
+
+def write_config(folder, config):
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def serve(capsys, *arguments):
@@ -55,7 +58,13 @@ def test_requests_choose_where_that_is_allowed_and_overrides_are_joined(folder, 
         (["--method", "fastv"], "vLLM cannot run fastv: it acts inside the language model"),
         (["--retention", "1.5"], "in (0, 1], got 1.5"),
         (["--method_args", "event=False"], "Did you mean 'events'?"),
+        (["--method_args", "retention=0.2"], "retention has an option of its own, --retention"),
         (["--", "--hf-overrides", "{"], "--hf-overrides is a JSON object, got '{'"),
+        (["--", "--hf-overrides", "[1]"], "--hf-overrides is a JSON object, got '[1]'"),
+        (["--", "--hf-overrides.rope_theta", "1"], "--hf-overrides is one JSON object here"),
+        (["--", '--hf-overrides={"st_simdiff": {"method": "evs"}}'], "st_simdiff is not for --hf-overrides here"),
+        (["--", "--video_pruning_rate=0.5"], "st-simdiff serve has --retention for it"),
+        (["--", "--model", "other"], "st-simdiff serve has MODEL for it"),
     ],
 )
 def test_a_wrong_command_gets_one_sentence(folder, capsys, arguments, said):
@@ -67,14 +76,28 @@ def test_a_wrong_command_gets_one_sentence(folder, capsys, arguments, said):
     assert shown.out == ""
 
 
-def test_a_model_that_vllm_does_not_prune_is_refused(folder, capsys):
-    (folder / "config.json").write_text(json.dumps({"architectures": ["Qwen2VLForConditionalGeneration"]}))
-    with pytest.raises(SystemExit):
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"architectures": ["Qwen2VLForConditionalGeneration"]}, "serve 'Qwen2VLForConditionalGeneration'"),
+        ({"architectures": "Qwen3VLForConditionalGeneration"}, "Unknown architecture of a model to serve 'none'"),
+        ([], "must hold a JSON object, it holds a list"),
+        ({"architectures": ["Qwen3VLForConditionalGeneration"]}, "config.json is no config of Qwen3VLForCond"),
+    ],
+)
+def test_what_is_no_checkpoint_to_serve_gets_one_sentence(folder, capsys, config, said):
+    write_config(folder, config)
+    with pytest.raises(SystemExit) as end:
         main(["serve", str(folder)])
-    assert "Unknown architecture of a model to serve 'Qwen2VLForConditionalGeneration'" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["serve", str(folder / "absent")])
-    assert "absent cannot be read" in capsys.readouterr().err
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_gets_one_sentence(folder, capsys):
+    for wrong in (folder / "absent", folder / "config.json"):
+        with pytest.raises(SystemExit):
+            main(["serve", str(wrong)])
+        assert f"There is no folder {wrong}, where a checkpoint should be." in capsys.readouterr().err
 
 
 def test_without_vllm_the_extra_is_named(folder, capsys):

@@ -64,6 +64,11 @@ def test_a_wrong_retention_of_a_request_gets_a_sentence(value):
         settings().requested_retention({REQUEST_KEY: value})
 
 
+def test_a_misspelt_key_of_a_request_gets_a_sentence():
+    with pytest.raises(InputError, match=f"Unknown setting .* 'st_simdiff_retensions'. Did you mean '{REQUEST_KEY}'"):
+        settings().requested_retention({"st_simdiff_retensions": 0.5})
+
+
 def test_a_request_has_its_own_retention_or_the_servers():
     assert settings().requested_retention({"fps": 2.0}) == 0.3
     assert settings().requested_retention({REQUEST_KEY: 1}) == 1.0

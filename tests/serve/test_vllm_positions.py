@@ -8,27 +8,25 @@ import torch
 from st_simdiff.serve.vllm.positions import (
     CHANNELS,
     add_position_channels,
-    frame_start,
     framed_positions,
     grid_positions,
     place_items,
     take_position_channels,
-    visual_start,
     whole_prompt,
 )
 
-TEXT, START, END, VISUAL = 1, 2, 3, 4
+TEXT, START, END, VISUAL, IMAGE = 1, 2, 3, 4, 5
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_positions_are_exact_in_every_dtype(dtype):
     """64 frames of 12 x 21 tokens with their times in text end beyond 1,900; a hundred times that is carried too."""
     positions = torch.stack([torch.arange(200_000), torch.arange(200_000) // 3, torch.arange(200_000) % 777])
-    rows = add_position_channels(torch.zeros(200_000, 2, dtype=dtype), positions, lead=9)
+    rows = add_position_channels(torch.zeros(200_000, 2, dtype=dtype), positions, visual=248_057, lead=9)
     assert rows.dtype == dtype
-    _, own, rank, lead = take_position_channels(rows[150_000:])
+    _, own, item = take_position_channels(rows[150_000:])
     assert torch.equal(own, positions[:, 150_000:])
-    assert (rank, lead) == (150_000, 9)
+    assert item == (150_000, 248_057, 9)
 
 
 def test_positions_of_a_grid():
@@ -63,6 +61,8 @@ def test_positions_of_frames_with_text_between():
 def pruned_prompt():
     """A prompt of text, an image, text, a pruned video with stamps, text; its positions and its items' rows.
 
+    The text has tokens that look like media: a frame without any before the items, visual tokens behind them.
+
     Returns ids, positions with videos still provisional, the right ones, and (start, rows) of the items.
     """
     image = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1]]).T
@@ -78,15 +78,15 @@ def pruned_prompt():
             columns.append([base] * 3)
             base += 1
 
-    text([TEXT] * 3 + [START])
-    rows = add_position_channels(torch.arange(4.0)[:, None], image)
+    text([TEXT, START, END, TEXT, START])
+    rows = add_position_channels(torch.arange(4.0)[:, None], image, IMAGE)
     items.append((len(ids), rows))
-    ids.extend([VISUAL + 1] * 4)
+    ids.extend([IMAGE] * 4)
     columns.extend((image + base).T.tolist())
     base += 2
-    text([END, TEXT, START])
+    text([END, IMAGE, TEXT, START, END, START])
     kept = video[:, keep]
-    rows = add_position_channels(torch.arange(100.0, 100 + kept.shape[1])[:, None], kept, lead=2)
+    rows = add_position_channels(torch.arange(100.0, 100 + kept.shape[1])[:, None], kept, VISUAL, lead=3)
     items.append((len(ids), rows))
     # in a prompt, all visual tokens stand in the first frame
     visual = int((torch.tensor(video_ids)[keep] == VISUAL).sum())
@@ -95,7 +95,7 @@ def pruned_prompt():
     ids.extend(lumped)
     columns.extend((kept + base).T.tolist())
     base += int(video.max()) + 1
-    text([END, TEXT, TEXT])
+    text([END, TEXT, START, VISUAL, END, TEXT])
     right = torch.tensor(columns).T
     provisional = right.clone()
     for start, rows in items:
@@ -109,9 +109,6 @@ def test_items_find_their_places_in_every_chunking(chunk, first):
     """first: where the prefill begins, the tokens before being cached."""
     ids, positions, right, items = pruned_prompt()
 
-    def item_start(lead, place):
-        return frame_start(ids, START, (VISUAL, END), place) - lead if lead else visual_start(ids, (VISUAL + 1,), place)
-
     embeddings = []
     for begin in range(first, len(ids), chunk):
         end = min(begin + chunk, len(ids))
@@ -120,7 +117,7 @@ def test_items_find_their_places_in_every_chunking(chunk, first):
             for start, rows in items
             if start < end and begin < start + len(rows)
         ]
-        own, positions = place_items(parts, positions, begin, item_start)
+        own, positions = place_items(parts, positions, begin, ids)
         embeddings += own
     touched = torch.ones(len(ids), dtype=torch.bool)
     touched[:first] = False

@@ -41,6 +41,17 @@ def test_lists_of_other_files_are_refused(tmp_path, write_clip, text, kind):
         assert kind in refused(tmp_path / name)
 
 
+@pytest.mark.parametrize(("name", "container"), [("a.mp4", "MP4"), ("a.mkv", "Matroska"), ("a.avi", "AVI")])
+def test_a_cut_video_is_told_from_what_is_none(tmp_path, write_clip, name, container):
+    whole = write_clip(tmp_path / name, 5).read_bytes()
+    (tmp_path / f"cut_{name}").write_bytes(whole[:100])
+    (tmp_path / f"text_{name}").write_text("Dear reader, this is a letter.\n" * 50)
+    cut, text = refused(tmp_path / f"cut_{name}"), refused(tmp_path / f"text_{name}")
+    assert f"it begins as {container}" in cut
+    assert "cut off or damaged" in cut
+    assert "it is no video of a kind that is read" in text
+
+
 def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "device.mp4").symlink_to("/dev/zero")

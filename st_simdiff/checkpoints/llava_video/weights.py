@@ -9,7 +9,14 @@ from pathlib import Path
 
 import torch
 
-from st_simdiff.checkpoints.tensors import StoredTensor, check_dtype, check_finite, open_weights, stored_tensors
+from st_simdiff.checkpoints.tensors import (
+    SeenFinite,
+    StoredTensor,
+    check_dtype,
+    check_finite,
+    open_weights,
+    stored_tensors,
+)
 
 _TOWER = "model.vision_tower.vision_tower.vision_model."
 _OFFICIAL_PREFIXES = (
@@ -38,6 +45,19 @@ def official_name(name: str) -> str:
     raise KeyError(name)
 
 
+def own_name(name: str) -> str:
+    """The name in `LlavaVideo` of the checkpoint's parameter `name`. Raises KeyError if it can have none."""
+    for ours, theirs in _OFFICIAL_PREFIXES:
+        if name.startswith(theirs):
+            return ours + name[len(theirs) :]
+    raise KeyError(name)
+
+
+def is_unused(name: str) -> bool:
+    """Whether a checkpoint may hold the tensor `name` though the model has no such parameter."""
+    return _UNUSED.fullmatch(name) is not None
+
+
 @dataclass(frozen=True)
 class CheckpointFiles:
     """The tensors in the weight files of the checkpoint `folder`, by official name."""
@@ -52,7 +72,7 @@ class CheckpointFiles:
         first ones. Nothing but the files' headers is read.
         """
         names = {official_name(name): shape for name, shape in shapes.items()}
-        unexpected = [name for name in self.tensors if name not in names and not _UNUSED.fullmatch(name)]
+        unexpected = [name for name in self.tensors if name not in names and not is_unused(name)]
         _refuse(self.folder, "lacks tensors", [name for name in names if name not in self.tensors])
         _refuse(self.folder, "has unexpected tensors", unexpected)
         for name, shape in names.items():
@@ -84,7 +104,8 @@ class CheckpointFiles:
         """Yields (name, tensor) for every parameter of `LlavaVideo`, one at a time.
 
         shapes, padded_vocabulary: as in `check`, whose errors are raised. placement: device and dtype for a name.
-        Raises ValueError for a tensor with values that are not finite.
+        Raises ValueError for a tensor with values that are not finite; a file that was found to have none is not tested
+        again while it stays as it is.
         """
         self.check(shapes, padded_vocabulary)
         own_names = {official_name(name): name for name in shapes}
@@ -92,15 +113,18 @@ class CheckpointFiles:
         for name in own_names:
             by_file.setdefault(self.tensors[name].file, []).append(name)
         for path, held in by_file.items():
+            places = {name: placement(own_names[name]) for name in held}
+            finite = SeenFinite(path, [f"{name} {shapes[own_names[name]][0]} {places[name][1]}" for name in held])
             with open_weights(path) as shard:
                 for name in held:
-                    own = own_names[name]
-                    device, dtype = placement(own)
+                    device, dtype = places[name]
                     # A copy: the file's own memory would change with the file.
-                    rows = shard.get_slice(name)[: shapes[own][0]]
+                    rows = shard.get_slice(name)[: shapes[own_names[name]][0]]
                     tensor = rows.to(device=device, dtype=dtype, copy=True)
-                    check_finite(path, [(name, tensor)])
-                    yield own, tensor
+                    if not finite.seen:
+                        check_finite(path, [(name, tensor)])
+                    yield own_names[name], tensor
+            finite.remember()
 
 
 def find_weights(folder: Path) -> CheckpointFiles:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,16 +23,21 @@ from st_simdiff.checkpoints.transformers_loading import checked_loading
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.counts import VideoTokenCounts
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
+from st_simdiff.lmms.wrappers.arguments import placement, stock_defaults
+from st_simdiff.lmms.wrappers.frame_groups import frame_groups
 from st_simdiff.lmms.wrappers.generation import compressed_generation
 from st_simdiff.lmms.wrappers.order import note_order
 from st_simdiff.lmms.wrappers.videos import WrapperVideos, videos_of
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
 from st_simdiff.model_args import read_value, split_model_args
-from st_simdiff.models.families import check_served
+from st_simdiff.models.families import check_served, find_family, unwrapped
+from st_simdiff.models.families.base import ImagesAsFrames
+from st_simdiff.models.families.frames import FramesFamily
 from st_simdiff.runs.journal import Journal, file_state, fingerprint
 from st_simdiff.runs.protocol import NOT_OF_IT
 from st_simdiff.runs.unreadable import UNREADABLE_COUNTS
+from st_simdiff.stock_wrappers import STOCK_WRAPPERS
 from st_simdiff.vocabulary import UNREADABLE_ANSWER, WRAPPER
 
 CHUNK = 32
@@ -58,10 +62,11 @@ class CompressedWrapper:
         checkpoint unless `trust_remote_code` is True.
         """
         self.reading = (reading or ReadingArguments()).read_settings
-        defaults = stock_defaults(super().__init__)
-        named = {**defaults, **stock_arguments}
-        trusted = named.get(ALLOW) is True
-        passed = {key: value for key, value in stock_arguments.items() if key != ALLOW or key in defaults}
+        defaults = stock_defaults(type(self))
+        trusted = stock_arguments.get(ALLOW) is True  # some wrappers run code of the checkpoint's own by default
+        allowed = {ALLOW: trusted} if ALLOW in defaults else {}
+        passed = {key: value for key, value in stock_arguments.items() if key != ALLOW} | allowed
+        named = {**defaults, **stock_arguments, **allowed}
         with one_sentence(self.name(), InputError, ValueError, OSError):
             folder = locate_checkpoint(self.name(), given_checkpoint(named), code=trusted).folder
             check_checkpoint(self.name(), folder, None, trusted=trusted)
@@ -69,7 +74,9 @@ class CompressedWrapper:
                 check_served(AutoConfig.from_pretrained(folder), method)
             with nullcontext(folder) if trusted else without_code(folder) as seen, checked_loading(folder):
                 super().__init__(**passed | {"pretrained": str(seen)})
-        self.videos = WrapperVideos(self.reading)
+        if named.get("device") == "cpu":
+            self.device_map = "cpu"  # with "auto", inputs would go to CUDA
+        self.videos = WrapperVideos(self.reading, self.name())
         self.stock_arguments = named
         self.take_over(method, None)
         take_the_stock_models_prompts()
@@ -92,17 +99,18 @@ class CompressedWrapper:
     def create(cls, settings: Mapping[str, Any], placed: Mapping[str, Any] | None = None) -> CompressedWrapper:
         """From settings, the method's among them or as `method`. placed: batch_size, max_batch_size and device."""
         with one_sentence(cls.name(), InputError):
-            defaults = stock_defaults(super().__init__)
+            defaults = stock_defaults(cls)
             own = {ALLOW} | defaults.keys() | {field.name for field in dataclasses.fields(ReadingArguments)}
             method, rest = take_method(merge_settings(settings, placed), own)
             reading, rest = take_reading(rest)
             given = {key: read_value(value) for key, value in rest.items()}
-            device = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available())
+            loads = STOCK_WRAPPERS[cls.stock].device_map if cls.stock in STOCK_WRAPPERS else None
+            device = placement({**defaults, **given}, PartialState().num_processes, torch.cuda.is_available(), loads)
         return cls(method, reading, **given | device)
 
     def take_over(self, method: Method, journal: str | Path | None) -> None:
         """Goes on as if it had been loaded with another method, and writes its answers down in `journal`."""
-        with one_sentence(self.name(), InputError), compress(self.model, method):
+        with one_sentence(self.name(), InputError), compress(self.model, method, images_as_frames=self._sees_images):
             pass
         self.method = method
         self.journal = Journal(journal, self.rank) if journal else None
@@ -143,8 +151,10 @@ class CompressedWrapper:
         copies, order = note_order(requests)
         with nothing_swallowed(self.name()):
             with (
-                self.videos.given_to(type(self)),
-                compressed_generation(self.model, self.method, self.name(), warm_up=not self.warm) as rows,
+                self.videos.given_to(self),
+                compressed_generation(
+                    self.model, self.method, self.name(), warm_up=not self.warm, frames_of=self._frames_of
+                ) as rows,
             ):
                 answers = super().generate_until(copies)
             self.warm = True
@@ -170,11 +180,20 @@ class CompressedWrapper:
         answer = super().generate_until_multi_round
         with (
             nothing_swallowed(self.name()),
-            self.videos.given_to(type(self)),
-            compressed_generation(self.model, self.method, self.name()) as rows,
+            self.videos.given_to(self),
+            compressed_generation(self.model, self.method, self.name(), frames_of=self._frames_of) as rows,
         ):
             (said,) = answer([request])
         return GenerationResult(list(said), VideoTokenCounts.of(rows[-1]))
+
+    @property
+    def _sees_images(self) -> bool:
+        """Whether the model sees a video as single images."""
+        return isinstance(find_family(unwrapped(self.model)), FramesFamily)
+
+    def _frames_of(self, inputs: Mapping[str, Any]) -> ImagesAsFrames:
+        """What `compress` has to be told of the images of a prompt. inputs: those of `generate`."""
+        return self._sees_images and (frame_groups(inputs["input_ids"], self.processor) or True)
 
     def _earlier(self, request: Instance, nothing: Any = "") -> GenerationResult | None:
         """What a request gets without being asked: `nothing` if it only pads a rank, else what was written down."""
@@ -218,31 +237,6 @@ class CompressedWrapper:
         """Always refused: the wrappers score prompt and answer at once, and do not do it for videos."""
         del requests
         raise SystemExit(f"{self.name()}: likelihoods of answers about videos are not scored; llava_video does it.")
-
-
-def stock_defaults(init: Callable[..., None]) -> dict[str, Any]:
-    """The arguments that a wrapper's `__init__` names, and their defaults."""
-    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    parameters = inspect.signature(init).parameters.items()
-    return {name: parameter.default for name, parameter in parameters if name != "self" and parameter.kind in kinds}
-
-
-def placement(settings: Mapping[str, Any], processes: int, has_gpu: bool) -> dict[str, str]:
-    """What a wrapper must be told about where to compute; nothing where its own defaults do.
-
-    On a CPU (asked for, or no GPU): by default the wrappers move inputs to CUDA wherever the model is. On one GPU: an
-    empty device_map, the default of llava_hf, is refused by transformers 5. Raises `InputError` for several processes
-    without a GPU, which the wrappers place on CUDA in any case.
-    """
-    if settings["device"] == "cpu" or not has_gpu:
-        if processes > 1:
-            raise InputError(
-                f"lmms-eval's wrapper computes on GPUs in a run of {processes} processes; use one process."
-            )
-        return {"device": "cpu", "device_map": "cpu"}
-    if settings["device_map"] == "" and processes == 1:
-        return {"device_map": settings["device"]}
-    return {}
 
 
 def take_the_stock_models_prompts() -> None:

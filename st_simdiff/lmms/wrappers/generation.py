@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,8 @@ from st_simdiff.lmms.refusal import nothing_swallowed
 from st_simdiff.methods.base import Method
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.costs import flop_counts, model_cost
+from st_simdiff.models.families import unwrapped
+from st_simdiff.models.families.base import ImagesAsFrames
 from st_simdiff.models.trace import VideoTrace
 from st_simdiff.vocabulary import Counts
 
@@ -25,31 +27,44 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def compressed_generation(
-    model: PreTrainedModel, method: Method, name: str, *, warm_up: bool = False
+    model: PreTrainedModel,
+    method: Method,
+    name: str,
+    *,
+    warm_up: bool = False,
+    frames_of: Callable[[Mapping[str, Any]], ImagesAsFrames] = lambda _: False,
 ) -> Iterator[list[Counts]]:
     """Inside the block, `model.generate(**inputs)` runs under `method`. Yields the counts of all rows, in their order.
 
     The times of a row are its share of its batch's. What passes between two batches (or from the block's start) is the
     wrapper's reading and preprocessing: it counts as decode, and in the seconds. warm_up: marks the rows of the first
-    batch as the first of their process. A generation that fails ends the process, in the name of the harness model:
+    batch as the first of their process. frames_of: what `compress` has to be told of the images of a prompt, from the
+    inputs of `generate`. A generation that fails ends the process, in the name of the harness model:
     some of lmms-eval's wrappers would go on with an empty answer.
     """
     rows: list[Counts] = []
     generate, last = model.generate, time.perf_counter()
+    timed = unwrapped(model)
 
     def compressed(**inputs: Any) -> torch.Tensor:
         nonlocal last
         first = warm_up and not rows
-        with nothing_swallowed(name), StageClock(model, warm_up=first) as clock, compress(model, method) as trace:
+        with (
+            nothing_swallowed(name),
+            StageClock(timed, warm_up=first) as clock,
+            compress(model, method, images_as_frames=frames_of(inputs)) as trace,
+        ):
             clock.seconds["decode"] += time.perf_counter() - last
-            ids = generate(**inputs)
-            counts = count_rows(trace.videos, ids, inputs)
-            flops = count_flops(model, trace.videos, counts)
+            output = generate(**inputs)
+            ids = output[0] if isinstance(output, tuple) else output  # with or without speech
+            ends = inputs.get("eos_token_id", timed.generation_config.eos_token_id)
+            counts = count_rows(trace.videos, ids, inputs, ends)
+            flops = count_flops(timed, trace.videos, counts)
         now = time.perf_counter()
         seconds, last = round((now - last) / len(counts), 4), now
         times = {key: value / len(counts) if key.endswith("_ms") else value for key, value in clock.counts().items()}
         rows.extend({**row, **own, **times, "seconds": seconds} for row, own in zip(counts, flops, strict=True))
-        return ids
+        return output
 
     attributes = vars(model)
     before = {"generate": attributes["generate"]} if "generate" in attributes else {}
@@ -61,17 +76,19 @@ def compressed_generation(
         attributes.update(before)
 
 
-def count_rows(videos: Sequence[VideoTrace], ids: torch.Tensor, inputs: dict[str, Any]) -> list[Counts]:
+def count_rows(
+    videos: Sequence[VideoTrace], ids: torch.Tensor, inputs: Mapping[str, Any], ends: int | Sequence[int] | None
+) -> list[Counts]:
     """The counts of every prompt of a batch.
 
-    videos: as traced. ids: int64 (B, L), prompts with their answers. inputs: what `generate` was given; input_ids and
-    eos_token_id are needed, attention_mask where prompts are padded. An answer ends with its end-of-turn token, if any.
+    videos: as traced. ids: int64 (B, L), prompts with their answers. inputs: what `generate` was given; input_ids is
+    needed, attention_mask where prompts are padded. ends: the tokens that end an answer and belong to it.
     """
     prompts = inputs["input_ids"]
     mask = inputs.get("attention_mask")
     lengths = (torch.ones_like(prompts) if mask is None else mask).sum(1).tolist()
     new = ids[:, prompts.shape[1] :]
-    ended = torch.isin(new, torch.as_tensor(inputs["eos_token_id"], device=new.device)).cumsum(1)
+    ended = torch.isin(new, torch.as_tensor([] if ends is None else ends, device=new.device)).cumsum(1)
     before_end = torch.nn.functional.pad(ended, (1, 0))[:, :-1] == 0
     answers = before_end.sum(1).tolist()
     return [

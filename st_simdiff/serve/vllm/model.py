@@ -22,7 +22,6 @@ from st_simdiff.serve.vllm.positions import (
     add_position_channels,
     grid_positions,
     place_items,
-    visual_start,
     whole_prompt,
 )
 from st_simdiff.serve.vllm.processing import RETENTION, merged_grid, settings_of
@@ -77,7 +76,9 @@ class QwenPruning(RetentionInput):
         if self.pruning is None:
             return super()._postprocess_image_embeds_evs(image_embeds_split, image_input)
         return tuple(
-            add_position_channels(embeddings, grid_positions((grid.frames, grid.height, grid.width)))
+            add_position_channels(
+                embeddings, grid_positions((grid.frames, grid.height, grid.width)), self.config.image_token_id
+            )
             for embeddings, grid in zip(
                 image_embeds_split, map(self.merged_grid, image_input["image_grid_thw"].tolist()), strict=True
             )
@@ -86,11 +87,6 @@ class QwenPruning(RetentionInput):
     def whole_video(self, tokens: Sequence[int], grid: TokenGrid) -> list[int]:
         """The tokens of a video's item as if nothing was pruned, given those that stand for it in a prompt."""
         raise NotImplementedError
-
-    def item_start(self, ids: torch.Tensor, lead: int, place: int) -> int:
-        """Where the first media item with `lead` begins in a prompt, from `place` on."""
-        del lead
-        return visual_start(ids, (self.config.video_token_id, self.config.image_token_id), place)
 
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: list[Any]) -> tuple[torch.Tensor, int]:
         """vLLM's positions of the whole prompt, for the tokens that are left: right for text, provisional in videos.
@@ -127,12 +123,7 @@ class QwenPruning(RetentionInput):
             embeddings, positions = [], mrope_positions
             if len(multimodal_embeddings):
                 ids = torch.as_tensor(input_ids).cpu().long()
-                embeddings, positions = place_items(
-                    multimodal_embeddings,
-                    mrope_positions,
-                    num_computed_tokens,
-                    lambda lead, place: self.item_start(ids, lead, place),
-                )
+                embeddings, positions = place_items(multimodal_embeddings, mrope_positions, num_computed_tokens, ids)
             return embeddings, positions, int(positions.max()) + 1 - len(input_ids)
 
     def embed_input_ids(self, input_ids: Any, multimodal_embeddings: Any = None, **kwargs: Any) -> Any:

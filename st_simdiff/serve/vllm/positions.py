@@ -1,48 +1,61 @@
 """M-RoPE positions of pruned videos. No vLLM here.
 
 In vLLM they travel from the encoder to the prefill as channels behind the embeddings, in the model's dtype. bfloat16
-holds whole numbers up to 256 exactly, so that a number is written as three digits to the base 256. Five numbers a
-token: its position (t, h, w) counted from the start of its media item; its rank in the item; and the item's `lead`.
+holds whole numbers up to 256 exactly, so that a number is written as three digits to the base 256. Six numbers a
+token: its position (t, h, w) counted from the start of its media item; its rank in the item; and the item's `visual`
+and `lead`.
 
-lead: how many text tokens an item begins with, before its first frame opens (Qwen3-VL's timestamp). 0: the item begins
-with a visual token.
+visual: the id of the token that stands for the item's visual tokens in a prompt. lead: how many other tokens the item
+begins with (Qwen3-VL's timestamp and start of a frame).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
 DIGITS = 3
-NUMBERS = 5
+NUMBERS = 6
 CHANNELS = NUMBERS * DIGITS
 
 
-def add_position_channels(embeddings: torch.Tensor, positions: torch.Tensor, lead: int = 0) -> torch.Tensor:
+class Item(NamedTuple):
+    """A media item, or what of it falls into a chunk of a prefill. rank: of the first token here."""
+
+    rank: int
+    visual: int
+    lead: int
+
+
+def add_position_channels(
+    embeddings: torch.Tensor, positions: torch.Tensor, visual: int, lead: int = 0
+) -> torch.Tensor:
     """Embeddings (n, D) of one item with its positions, (n, D + CHANNELS). positions: int64 (3, n), from 0."""
     rank = torch.arange(positions.shape[1], device=positions.device)
-    numbers = torch.cat([positions, rank[None], torch.full_like(rank, lead)[None]]).T
+    same = [torch.full_like(rank, value) for value in (visual, lead)]
+    numbers = torch.cat([positions, torch.stack([rank, *same])]).T
     powers = 256 ** torch.arange(DIGITS, device=positions.device)
     digits = (numbers[..., None] // powers) % 256
     return torch.cat([embeddings, digits.flatten(1).to(embeddings.device, embeddings.dtype)], dim=1)
 
 
-def take_position_channels(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-    """Of rows (n, D + CHANNELS), n > 0: embeddings (n, D), positions int64 (3, n) on the CPU, first rank, lead."""
+def take_position_channels(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Item]:
+    """Of rows (n, D + CHANNELS), n > 0: embeddings (n, D), positions int64 (3, n) on the CPU, and the item."""
     digits = rows[:, -CHANNELS:].cpu().float().round().long().unflatten(1, (NUMBERS, DIGITS))
     numbers = (digits * 256 ** torch.arange(DIGITS)).sum(-1).T
-    return rows[:, :-CHANNELS], numbers[:3], int(numbers[3, 0]), int(numbers[4, 0])
+    return rows[:, :-CHANNELS], numbers[:3], Item(*numbers[3:, 0].tolist())
 
 
 def place_items(
-    parts: Sequence[torch.Tensor], positions: torch.Tensor, computed: int, item_start: Callable[[int, int], int]
+    parts: Sequence[torch.Tensor], positions: torch.Tensor, computed: int, ids: torch.Tensor
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """A prefill chunk's embeddings without their channels, and the prompt's positions with theirs in place.
 
     parts: what of each media item falls into the chunk, (n, D + CHANNELS), in the prompt's order. positions: (3, N),
-    right for all text. computed: where the chunk begins. item_start(lead, place): where the first item with `lead`
-    begins in the prompt, from `place` on.
+    right for all text. computed: where the chunk begins. ids: (N,), the prompt. It may have tokens that are visual by
+    their id and were typed as text: they stand behind the last item of their kind, as items take such tokens in order.
     """
     positions = positions.clone()
     embeddings = []
@@ -51,25 +64,14 @@ def place_items(
         if part.shape[0] == 0:
             embeddings.append(part[:, :-CHANNELS])
             continue
-        own, relative, rank, lead = take_position_channels(part)
-        begin = place if rank else item_start(lead, place)
-        start = begin - rank
+        own, relative, item = take_position_channels(part)
+        begin = place if item.rank else place + int((ids[place:] == item.visual).nonzero()[0]) - item.lead
+        start = begin - item.rank
         base = positions[:, start - 1].max() + 1 if start else 0
         place = begin + part.shape[0]
         positions[:, begin:place] = relative.to(positions) + base
         embeddings.append(own)
     return embeddings, positions
-
-
-def visual_start(ids: torch.Tensor, visual: tuple[int, ...], place: int) -> int:
-    """The first place of `ids` (N,), from `place` on, with one of the tokens `visual`."""
-    return place + int(torch.isin(ids[place:], torch.tensor(visual, device=ids.device)).nonzero()[0])
-
-
-def frame_start(ids: torch.Tensor, start: int, inside: tuple[int, ...], place: int) -> int:
-    """The first place of `ids` (N,), from `place` on, with the token `start` and one of `inside` behind it."""
-    opens = (ids[place:-1] == start) & torch.isin(ids[place + 1 :], torch.tensor(inside, device=ids.device))
-    return place + int(opens.nonzero()[0])
 
 
 def grid_positions(shape: tuple[int, int, int], seconds: float = 1.0) -> torch.Tensor:

@@ -40,7 +40,8 @@ class Qwen2_5_VLForConditionalGeneration(QwenPruning, stock.Qwen2_5_VLForConditi
             reduction = reduce_on_all_ranks(self.pruning, embeddings, grid, retention)
             values = embeddings[reduction.kept] if reduction.values is None else reduction.values
             positions = grid_positions((grid.frames, grid.height, grid.width), second * tokens_per_second)
-            out.append(add_position_channels(values, positions.to(values.device)[:, reduction.kept]))
+            positions = positions.to(values.device)[:, reduction.kept]
+            out.append(add_position_channels(values, positions, self.config.video_token_id))
         return tuple(out)
 
     def whole_video(self, tokens: Sequence[int], grid: TokenGrid) -> list[int]:  # noqa: ARG002

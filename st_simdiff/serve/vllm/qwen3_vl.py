@@ -15,7 +15,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from st_simdiff.selection.grid import TokenGrid
 from st_simdiff.serve.vllm.model import QwenPruning, reduce_on_all_ranks
-from st_simdiff.serve.vllm.positions import add_position_channels, frame_start, framed_positions, visual_start
+from st_simdiff.serve.vllm.positions import add_position_channels, framed_positions
 from st_simdiff.serve.vllm.processing import QwenVideoSizing
 
 
@@ -82,8 +82,8 @@ class FramedPruning(QwenPruning):
         rows = text.new_zeros(len(ids), values.shape[1])
         rows[:, : text.shape[1]] = text
         rows[is_visual.to(device)] = values.to(rows.dtype)
-        lead = int((ids == self.config.vision_start_token_id).nonzero()[0])
-        return add_position_channels(rows, positions.to(device), lead)
+        lead = int((ids == self.config.vision_start_token_id).nonzero()[0]) + 1
+        return add_position_channels(rows, positions.to(device), self.config.video_token_id, lead)
 
     def _tokens(self, per_frame: list[int], timestamps: Any) -> torch.Tensor:
         return torch.tensor(frame_tokens(per_frame, timestamps, self._tokenizer, self.config).full)
@@ -98,15 +98,6 @@ class FramedPruning(QwenPruning):
             if token == start:
                 whole += frame
         return whole
-
-    def item_start(self, ids: torch.Tensor, lead: int, place: int) -> int:
-        config = self.config
-        if not lead:
-            return visual_start(ids, (config.image_token_id,), place)
-        return (
-            frame_start(ids, config.vision_start_token_id, (config.video_token_id, config.vision_end_token_id), place)
-            - lead
-        )
 
 
 @MULTIMODAL_REGISTRY.register_processor(

@@ -10,7 +10,7 @@ from typing import Any
 
 from st_simdiff import __version__
 from st_simdiff.checks import check_retention
-from st_simdiff.errors import InputError
+from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import make_method
 from st_simdiff.methods.settings import describe_method
@@ -37,7 +37,13 @@ class ServerSettings:
         return dataclasses.replace(self.method, retention=float(retention))
 
     def requested_retention(self, processor_kwargs: Mapping[str, Any]) -> float:
-        """The retention for a request with these `mm_processor_kwargs`. Raises `InputError` for a wrong one."""
+        """The retention for a request with these `mm_processor_kwargs`. Raises `InputError` for a wrong one.
+
+        And for other keys that begin like it: vLLM would ignore them.
+        """
+        for key in processor_kwargs:
+            if str(key).startswith(OVERRIDE) and key != REQUEST_KEY:
+                raise unknown("setting of a request", key, [REQUEST_KEY])
         if REQUEST_KEY not in processor_kwargs:
             return self.method.retention
         try:
