@@ -71,6 +71,21 @@ def test_an_adapters_answers_are_the_merged_models(bases, adapters, name, method
     assert not any("lora" in parameter for parameter, _ in loaded.named_parameters())
 
 
+@names
+@pytest.mark.parametrize("method", ["full", METHOD], ids=["full", "compressed"])
+def test_a_peft_models_answers_are_the_merged_models(bases, name, method):
+    """An adapter that the user puts around the loaded model, computed beside its weights."""
+    peft = pytest.importorskip("peft")
+    model = load(name, bases[name])
+    plain = ask(model)[0]
+    settings = peft.LoraConfig(r=RANK, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
+    torch.manual_seed(0)
+    adapted = peft.get_peft_model(model, settings).eval()
+    beside = ask(adapted, method)
+    same(beside, ask(adapted.merge_and_unload(), method))
+    assert not torch.equal(ask(model)[0], plain)
+
+
 def quantised_by_transformers(loaded, folder, config):
     """The model with a language model that transformers alone has quantised."""
     path = folder / "plain"
