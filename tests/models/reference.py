@@ -159,7 +159,9 @@ def masked_logits(model, sequence, alive_per_layer):
     """Logits of every position (L, V). alive_per_layer: one bool (L,) a decoder layer."""
     decoder = decoder_of(model)
     hidden = through_layers(decoder, sequence, alive_per_layer)
-    return output_embeddings(model)(decoder.norm(hidden))[0]
+    logits = output_embeddings(model)(decoder.norm(hidden))[0]
+    cap = getattr(decoder.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 @torch.no_grad()

@@ -324,11 +324,17 @@ class InternVL(Zoo):
 
     name = "InternVL"
     options: ClassVar[dict] = {"images_as_frames": True}
+    scale = 2
+
+    @property
+    def side(self) -> int:
+        """Pixels: 3 tokens of `scale` patches of 2 pixels."""
+        return 3 * self.scale * 2
 
     def build(self) -> torch.nn.Module:
         vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
         config = transformers.InternVLConfig(
-            vision_config=vision | {"image_size": [12, 12], "patch_size": [2, 2]},
+            vision_config=vision | {"image_size": [self.side, self.side], "patch_size": [2, 2]},
             text_config={"model_type": "qwen2"} | self.text,
             image_token_id=IMAGE,
             downsample_ratio=0.5,
@@ -354,7 +360,7 @@ class InternVL(Zoo):
         row.text([END])
 
     def pixels(self, visuals: list[Video | Image]) -> dict[str, torch.Tensor]:
-        pixels = [frames_of(v.seed, v.frames if isinstance(v, Video) else 1, 3, 12, 12) for v in visuals]
+        pixels = [frames_of(v.seed, v.frames if isinstance(v, Video) else 1, 3, self.side, self.side) for v in visuals]
         return {"pixel_values": torch.cat(pixels)} if pixels else {}
 
 

@@ -113,6 +113,7 @@ class Gemma4E(Zoo):
     has_types = True
     since = "5.23"
     entry = 0.5
+    pool = 2
     extra: ClassVar[dict] = {
         "hidden_size_per_layer_input": 8,
         "vocab_size_per_layer_input": VOCABULARY,
@@ -124,7 +125,7 @@ class Gemma4E(Zoo):
         text |= {"num_hidden_layers": 9, "layer_types": (["sliding_attention"] * 2 + ["full_attention"]) * 3}
         text |= {"sliding_window": 20, "head_dim": 8, "global_head_dim": 16, "hidden_size_per_layer_input": 0}
         vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
-        vision |= {"num_key_value_heads": 2, "head_dim": 8, "pooling_kernel_size": 2, "patch_size": 2}
+        vision |= {"num_key_value_heads": 2, "head_dim": 8, "pooling_kernel_size": self.pool, "patch_size": 2}
         config = transformers.Gemma4Config(
             text_config=text | self.extra,
             vision_config=vision | {"position_embedding_size": 64},
@@ -144,11 +145,12 @@ class Gemma4E(Zoo):
     def pixels(self, visuals: list[Video | Image]) -> dict[str, torch.Tensor]:
         if not visuals:
             return {}
-        rows, columns = torch.meshgrid(torch.arange(6), torch.arange(8), indexing="ij")
+        rows, columns = torch.meshgrid(torch.arange(3 * self.pool), torch.arange(4 * self.pool), indexing="ij")
         where = torch.stack([columns.flatten(), rows.flatten()], -1)
         counts = [video.frames for video in visuals]
+        frames = [frames_of(video.seed, video.frames, len(where), 12) for video in visuals]
         return {
-            "pixel_values_videos": torch.cat([0.3 * frames_of(v.seed, v.frames, 48, 12) + 0.5 for v in visuals]),
+            "pixel_values_videos": 0.3 * torch.cat(frames) + 0.5,
             "video_position_ids": where[None].expand(sum(counts), -1, -1).clone(),
             "num_frames_per_video": torch.tensor(counts),
         }
@@ -423,10 +425,10 @@ class SmolVLM(InternVL):
     def build(self) -> torch.nn.Module:
         vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
         config = transformers.SmolVLMConfig(
-            vision_config=vision | {"image_size": 12, "patch_size": 2},
+            vision_config=vision | {"image_size": self.side, "patch_size": 2},
             text_config=TEXT | {"model_type": "llama"},
             image_token_id=IMAGE,
-            scale_factor=2,
+            scale_factor=self.scale,
         )
         return stretched(transformers.SmolVLMForConditionalGeneration(config), 6)
 
