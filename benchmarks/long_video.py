@@ -9,6 +9,7 @@ the one that decodes, and a digest of the kept tokens: the same for every `--fra
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import resource
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
 import av
 import numpy as np
@@ -25,6 +27,7 @@ from st_simdiff.answering.answering import VideoAnswerer
 from st_simdiff.answering.arguments import parse
 from st_simdiff.bench.results_file import hardware
 from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
+from st_simdiff.models.clock import StageClock
 from st_simdiff.models.memory import resident_bytes
 from st_simdiff.synth.embedded import CHECKPOINT
 
@@ -43,8 +46,12 @@ def main() -> None:
     parser.add_argument("--frames_per_read", type=int, default=256)
     parser.add_argument("--method", default="st_simdiff")
     parser.add_argument("--retention", type=float, default=0.01)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--json", type=Path, help="results file; the row is added to those in it")
     asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    now = {"wall": time.perf_counter, "cpu": time.thread_time}[asked.clock]
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
         write_clip(clip, asked.frames)
@@ -53,12 +60,13 @@ def main() -> None:
         given |= {"method": asked.method, "retention": asked.retention, "frames_per_read": asked.frames_per_read}
         answerer = VideoAnswerer(parse(given), "cpu")
         before, began = resident_bytes("VmRSS"), time.process_time()
-        answer = answerer.generate(str(clip), "What happens?", {"max_new_tokens": 4})
+        with mock.patch("st_simdiff.answering.answering.StageClock", functools.partial(StageClock, now=now)):
+            answer = answerer.generate(str(clip), "What happens?", {"max_new_tokens": 4})
         seconds = time.process_time() - began
         answerer.reader.workers.close()
     trace, counts = answerer.viewer.last.prefix.trace, answer.counts
     row = {
-        **{name: value for name, value in vars(asked).items() if name != "json"},
+        **{name: value for name, value in vars(asked).items() if name not in ("json", "threads")},
         **{key: counts[key] for key in ("visual_tokens", "visual_tokens_kept", "candidates") if key in counts},
         "frames_read": trace.grid.frames,
         "stages_ms": {stage: round(counts[f"{stage}_ms"]) for stage in STAGES},

@@ -8,10 +8,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 uv=.venv/bin/uv
 [ -x "$uv" ] || uv=uv
 
-# All extras but vllm, which pins torch and transformers and has an environment of its own.
+# All extras but those of environments of their own: vllm pins torch and transformers, omni (moviepy) wants an older Pillow.
 extras=()
 for extra in $(sed -n '/^\[project.optional-dependencies\]/,/^$/s/^\([a-z]*\) = .*/\1/p' pyproject.toml); do
-    [ "$extra" = vllm ] || extras+=(--extra "$extra")
+    [ "$extra" = vllm ] || [ "$extra" = omni ] || extras+=(--extra "$extra")
 done
 
 resolve() { # resolve NAME SOURCE...: writes requirements/NAME.txt; pins that are in it already stay where they can

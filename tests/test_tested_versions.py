@@ -10,8 +10,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-OWN_ENVIRONMENT = {"vllm"}
-"""Extras that are not installed beside the others: they pin versions of their own."""
+OWN_ENVIRONMENT = {"vllm", "omni"}
+"""Extras that are not installed beside the others: they pin versions of their own, or hold others back."""
 EXTRAS = {name: lines for name, lines in PROJECT["optional-dependencies"].items() if name not in OWN_ENVIRONMENT}
 ASKED = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
 

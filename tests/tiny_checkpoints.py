@@ -109,38 +109,51 @@ def write_qwen2_5_vl(folder: Path) -> Path:
     return save(folder, stretched(transformers.Qwen2_5_VLForConditionalGeneration(config), 6), processor)
 
 
-def write_qwen3_vl(folder: Path) -> Path:
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+
+
+def write_qwen3_vl(folder: Path, experts: bool = False) -> Path:
     tokenizer, special, chat = _qwen_parts()
     vision = {"depth": 4, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": HIDDEN, "num_heads": 2}
     vision |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1, 2]}
     text = _mrope(tokenizer) | {"head_dim": 8}
-    config = transformers.Qwen3VLConfig(vision_config=vision, text_config=text, **special)
+    if experts:
+        config = transformers.Qwen3VLMoeConfig(vision_config=vision, text_config=text | EXPERTS, **special)
+        model = transformers.Qwen3VLMoeForConditionalGeneration(config)
+    else:
+        config = transformers.Qwen3VLConfig(vision_config=vision, text_config=text, **special)
+        model = transformers.Qwen3VLForConditionalGeneration(config)
     processor = transformers.Qwen3VLProcessor(
         transformers.Qwen2VLImageProcessor(patch_size=16),
         tokenizer,
         transformers.Qwen3VLVideoProcessor(),
         chat_template=chat,
     )
-    return save(folder, stretched(transformers.Qwen3VLForConditionalGeneration(config), 5), processor)
+    return save(folder, stretched(model, 5), processor)
 
 
-def write_qwen3_5(folder: Path) -> Path:
+def write_qwen3_5(folder: Path, experts: bool = False) -> Path:
     tokenizer, special, chat = _qwen_parts()
     vision = {"depth": 2, "hidden_size": 16, "intermediate_size": 24, "out_hidden_size": HIDDEN, "num_heads": 2}
     text = _mrope(tokenizer) | {"head_dim": 8, "num_hidden_layers": 8, "linear_conv_kernel_dim": 4}
     text |= {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2}
     text |= {"linear_num_value_heads": 4}
     text["rope_parameters"] |= {"partial_rotary_factor": 1.0}
-    config = transformers.Qwen3_5Config(
-        vision_config=vision | {"num_position_embeddings": 64}, text_config=text, **special
-    )
+    vision |= {"num_position_embeddings": 64}
+    if experts:
+        text |= EXPERTS | {"shared_expert_intermediate_size": 16}
+        config = transformers.Qwen3_5MoeConfig(vision_config=vision, text_config=text, **special)
+        model = transformers.Qwen3_5MoeForConditionalGeneration(config)
+    else:
+        config = transformers.Qwen3_5Config(vision_config=vision, text_config=text, **special)
+        model = transformers.Qwen3_5ForConditionalGeneration(config)
     processor = transformers.Qwen3VLProcessor(
         transformers.Qwen2VLImageProcessor(patch_size=16),
         tokenizer,
         transformers.Qwen3VLVideoProcessor(),
         chat_template=chat,
     )
-    return save(folder, stretched(transformers.Qwen3_5ForConditionalGeneration(config), 4), processor)
+    return save(folder, stretched(model, 4), processor)
 
 
 def write_qwen3_omni(folder: Path) -> Path:

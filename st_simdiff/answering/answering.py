@@ -24,6 +24,7 @@ from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
 from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo
 from st_simdiff.checkpoints.llava_video.prompt import build_prompt, tokenize_prompt
+from st_simdiff.checkpoints.quantised import quantisation
 from st_simdiff.errors import InputError
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.costs import flop_counts, model_cost
@@ -243,6 +244,8 @@ def _load(arguments: LlavaVideoArguments, device: str, dtype: torch.dtype) -> An
             device_map=device,
             attn_implementation=arguments.attn_implementation,
             overwrite_config=arguments.overwrite_config,
+            model_base=arguments.model_base,
+            quantization_config=quantisation(arguments.load_4bit, arguments.load_8bit, dtype),
         )
     except torch.cuda.OutOfMemoryError as error:
         free, total = (amount / 2**30 for amount in torch.cuda.mem_get_info(device))

@@ -74,6 +74,8 @@ class AnsweringArguments(ReadingArguments):
     frames_per_read: a video of more frames is read and encoded in parts of so many, a multiple of 16; features and
         kept tokens are the same.
     share_prefix: go on from the keys and values of an earlier prompt about the same video, where the method allows it.
+    model_base: the checkpoint that `pretrained`, a LoRA adapter, was trained on.
+    load_4bit, load_8bit: quantise the language model while it is loaded, as LLaVA does, by bitsandbytes.
     """
 
     pretrained: str
@@ -88,9 +90,14 @@ class AnsweringArguments(ReadingArguments):
     decode_ahead: int = 2
     frames_per_read: int = FRAMES_PER_READ
     share_prefix: bool = LLAVA_VIDEO_DEFAULTS["share_prefix"]
+    model_base: str | None = None
+    load_4bit: bool = False
+    load_8bit: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.load_4bit and self.load_8bit:
+            raise InputError("load_4bit and load_8bit are both given: weights have 4 or 8 bits.")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise InputError(f"device is auto, cpu, cuda or cuda:<index>, got {self.device!r}.")
         if self.batch_size != 1:

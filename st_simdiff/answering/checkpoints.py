@@ -8,15 +8,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments
+from st_simdiff.checkpoints.adapters import is_adapter, read_settings, refuse_adapter
 from st_simdiff.checkpoints.code import ALLOW, named_code
-from st_simdiff.checkpoints.hub import LLAVA_VIDEO, NVILA, TRANSFORMERS, Layout, Located, files_of, locate, split_name
+from st_simdiff.checkpoints.hub import (
+    ADAPTER,
+    LLAVA_VIDEO,
+    NVILA,
+    TRANSFORMERS,
+    Layout,
+    Located,
+    files_of,
+    locate,
+    split_name,
+)
 from st_simdiff.checkpoints.hub import is_here as is_located
 from st_simdiff.checkpoints.identity import digest_of_files
-from st_simdiff.checkpoints.llava_video.config import read_config
+from st_simdiff.checkpoints.llava_video.config import config_of, read_config
 from st_simdiff.checkpoints.llava_video.layout import pooled_side, span_length
 from st_simdiff.checkpoints.llava_video.weights import find_weights
 from st_simdiff.checkpoints.nvila.config import read_config as read_nvila
+from st_simdiff.checkpoints.quantised import check_quantisation, quantisation
 from st_simdiff.checkpoints.transformers_loading import check_folder
 from st_simdiff.errors import InputError
 from st_simdiff.model_args import read_value
@@ -45,13 +59,14 @@ def is_trusted(settings: Mapping[str, Any]) -> bool:
     return read_value(settings.get(ALLOW)) is True
 
 
-def locate_checkpoint(model: str, path: str, *, code: bool = False) -> Located:
+def locate_checkpoint(model: str, path: str, *, code: bool = False, adapter: bool = False) -> Located:
     """The checkpoint `path` of the harness model `model`: a folder, or a name on the hub, fetched if need be.
 
-    code: with its Python files. What a name means to another package's model is left to that. Raises `InputError`, in
-    one sentence, for a name that cannot be had; a folder is not looked into.
+    code: with its Python files. adapter: it is a LoRA adapter, beside its base. What a name means to another package's
+    model is left to that. Raises `InputError`, in one sentence, for a name that cannot be had; a folder is not looked
+    into.
     """
-    layout = _layout(model)
+    layout = ADAPTER if adapter else _layout(model)
     if layout is None:
         return Located(Path(path))
     try:
@@ -80,12 +95,15 @@ def check_checkpoint(
     holds no checkpoint of `model`.
     """
     try:
+        if arguments is not None:
+            check_quantisation(quantisation(arguments.load_4bit, arguments.load_8bit, torch.float32))
+            base = _base(model, folder, arguments)
         if isinstance(arguments, LlavaVideoArguments):
-            facts = _llava_video(folder, arguments)
-            find_weights(folder)
+            facts = _llava_video(config_of(base, folder), arguments)
+            find_weights(base)
             return facts
         if isinstance(arguments, NvilaArguments):
-            return _nvila(folder, arguments)
+            return _nvila(base, arguments)
         if model not in MODEL_TYPES:
             return {}
         kind = check_folder(folder).get("model_type")
@@ -99,8 +117,22 @@ def check_checkpoint(
     raise InputError(f"{folder} is no checkpoint for {model}: its model_type is {kind}, not {valid}.{hint}")
 
 
+def _base(model: str, folder: Path, arguments: AnsweringArguments) -> Path:
+    """The folder of the whole model: `folder`, or its base's where it is that of an adapter."""
+    if arguments.model_base is None:
+        refuse_adapter(folder)
+        return folder
+    read_settings(folder)
+    base = locate_checkpoint(model, arguments.model_base).folder
+    refuse_adapter(base)
+    return base
+
+
 def _llava_video(folder: Path, arguments: LlavaVideoArguments) -> dict[str, Any]:
-    config = read_config(folder, overwrite=arguments.overwrite_config)
+    overwrite = arguments.overwrite_config
+    if arguments.model_base is not None:
+        overwrite = {"quantization_config": None, **overwrite}
+    config = read_config(folder, overwrite=overwrite)
     side = pooled_side(config.patches_per_side, config.pool_mode)
     tokens = span_length(1, side, side, config.newline) - (config.newline == "one_token")
     return {
@@ -135,6 +167,8 @@ def fingerprint_checkpoint(model: str, folder: Path) -> str:
     if not folder.is_dir():
         return str(folder)
     layout = _layout(model)
+    if layout in (LLAVA_VIDEO, NVILA) and is_adapter(folder):
+        layout = ADAPTER
     return digest_of_files(folder, files_of(folder, layout) if layout is not None else _all_files(folder))
 
 

@@ -9,6 +9,11 @@ from typing import Any
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
 
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+WHOLE_WEIGHTS = "non_lora_trainables.bin"
+"""The files of a LoRA adapter as LLaVA's training writes it, see `checkpoints.adapters`."""
+
 LARGEST_JSON = 64 * 2**20
 """Bytes. The largest that is known, a tokenizer's, has 12 MB."""
 

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from st_simdiff.checkpoints.files import weight_files
+from st_simdiff.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WHOLE_WEIGHTS, weight_files
 from st_simdiff.errors import InputError
 
 _NAME = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.][\w./+-]*))?")
@@ -35,12 +35,13 @@ _TOKENIZER = (
 class Layout:
     """The files that a loader reads. texts: all but the weights, as names or patterns in which * may stand for folders
     too. parts: the folders with safetensors weights. others: patterns of files that are read where they are, but are
-    not fetched.
+    not fetched. first: the file without which there is nothing.
     """
 
     texts: tuple[str, ...]
     parts: tuple[str, ...] = ("",)
     others: tuple[str, ...] = ()
+    first: str = "config.json"
 
 
 LLAVA_VIDEO = Layout(
@@ -55,6 +56,8 @@ NVILA = Layout(
     ),
     ("llm", "vision_tower", "mm_projector"),
 )
+ADAPTER = Layout((ADAPTER_CONFIG, "config.json", *ADAPTER_WEIGHTS, WHOLE_WEIGHTS), parts=(), first=ADAPTER_CONFIG)
+"""Of a LoRA adapter beside its base."""
 TRANSFORMERS = Layout(("*.json", "*.jinja", "*.txt", "*.model"), others=("*.safetensors", "*.bin", "*.py"))
 """Of transformers' own classes: configs, tokenizers and processors have many names."""
 
@@ -93,7 +96,7 @@ def locate(given: str | Path, layout: Layout, *, local_only: bool = False) -> Lo
     commit = folder.name
     weights = [file for part in layout.parts for file in weight_files(folder, part)]
     _snapshot(repository, commit, weights, local_only)
-    lacking = [file for file in ("config.json", *weights) if not (folder / file).is_file()]
+    lacking = [file for file in (layout.first, *weights) if not (folder / file).is_file()]
     if lacking:
         raise InputError(
             f"The copy of {given} in the hub's cache ({folder}) lacks {_listed(lacking)}; "

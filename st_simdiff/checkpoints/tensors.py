@@ -36,13 +36,13 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     if not (folder / INDEX_FILE).is_file():
         if not (folder / SINGLE_FILE).is_file():
             raise FileNotFoundError(f"{folder} is not a checkpoint: it has neither {INDEX_FILE} nor {SINGLE_FILE}.")
-        return _header(folder / SINGLE_FILE)
+        return stored_tensors_of_file(folder / SINGLE_FILE)
     file_of = read_index(folder / INDEX_FILE)
     headers = {}
     for file in dict.fromkeys(file_of.values()):
         if not (folder / file).is_file():
             raise FileNotFoundError(f"The checkpoint {folder} is incomplete: its shard {file} is missing.")
-        headers[file] = _header(folder / file)
+        headers[file] = stored_tensors_of_file(folder / file)
     for name, file in file_of.items():
         if name not in headers[file]:
             raise ValueError(f"{folder / file} lacks the tensor {name}, which the index says it holds.")
@@ -71,6 +71,16 @@ def check_finite(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> N
         if not tensor.is_meta and not is_finite(tensor):
             dtype = str(tensor.dtype).removeprefix("torch.")
             raise ValueError(f"{folder}: the tensor {name} has values that are not finite in {dtype}.")
+
+
+def check_stored_finite(folder: Path) -> None:
+    """Raises ValueError as `check_finite` for the weight files of `folder`, of which one tensor at a time is read."""
+    files: dict[Path, list[str]] = {}
+    for name, stored in stored_tensors(folder).items():
+        files.setdefault(stored.file, []).append(name)
+    for path, names in files.items():
+        with open_weights(path) as file:
+            check_finite(path, ((name, file.get_tensor(name)) for name in names))
 
 
 class SeenFinite:
@@ -108,7 +118,8 @@ def is_finite(tensor: torch.Tensor) -> bool:
     return math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
 
 
-def _header(path: Path) -> dict[str, StoredTensor]:
+def stored_tensors_of_file(path: Path) -> dict[str, StoredTensor]:
+    """The tensors in one safetensors file, by name. Raises ValueError if it is damaged."""
     with open_weights(path) as file:
         slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
         return {name: StoredTensor(path, one.get_shape(), one.get_dtype()) for name, one in slices.items()}

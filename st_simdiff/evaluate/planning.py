@@ -29,7 +29,7 @@ from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import as_data, changed_settings, describe_method, take_method
 from st_simdiff.model_args import join_model_args, read_value
 from st_simdiff.runs.batch import Batch
-from st_simdiff.runs.protocol import as_earlier, plan_protocol, run_code, short_hash
+from st_simdiff.runs.protocol import MODEL_BASE, as_earlier, plan_protocol, run_code, short_hash
 from st_simdiff.runs.run import Evaluation, Run, Standing
 from st_simdiff.stock_wrappers import FRAME_COUNTS
 from st_simdiff.vocabulary import FULL
@@ -172,13 +172,12 @@ def make_runs(
     output: folder of all results. extra: arguments of lmms-eval. drawn: names of the data that are drawn, not
     downloaded. subtitle_frames: the budget of subtitled tasks; None for lmms-eval's.
     """
-    checkpoints = {model: pinned(model, checkpoint) for model, checkpoint in request.checkpoints.items()}
     runs: dict[str, Run] = {}
     protocols: dict[tuple[str, ...], dict[str, Any]] = {}
     has_gpu = torch.cuda.device_count() > 0
     for read, arguments in evaluations:
-        checkpoint = checkpoints[read.model]
-        one = replace(read, settings={**read.settings, "pretrained": checkpoint.path})
+        checkpoint, settings = pinned(read.model, request.checkpoints[read.model], read.settings)
+        one = replace(read, settings=settings)
         key = (one.model, one.task, join_model_args(one.settings))
         if key not in protocols:
             data = next((name for name in drawn if name.startswith(f"{one.task}-")), None)
@@ -197,6 +196,8 @@ def make_runs(
 
 def _begun_earlier(run: Run) -> Run | None:
     """The run in the folder that version 0.1 gave it, and as it described it; None if there is none."""
+    if MODEL_BASE in run.settings:
+        return None
     place = locate_checkpoint(run.model, given_checkpoint(run.settings)).folder
     if not place.is_dir():
         return None
@@ -205,14 +206,21 @@ def _begun_earlier(run: Run) -> Run | None:
     return None if folder is None else replace(run, folder=folder, protocol=protocol)
 
 
-def pinned(model: str, checkpoint: Checkpoint) -> Checkpoint:
-    """A name on the hub at the commit that it stands for now, fetched if need be; a folder as it is.
+def pinned(model: str, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[Checkpoint, dict[str, Any]]:
+    """`checkpoint` as it is found again, and `settings` with it and, of an adapter, its base.
 
-    So all processes of a run, and the same run resumed, load the same files. Raises `InputError` for a name that cannot
-    be had.
+    A name on the hub at the commit that it stands for now, fetched if need be; a folder as it is. So all processes of a
+    run, and the same run resumed, load the same files. Raises `InputError` for a name that cannot be had.
     """
-    located = locate_checkpoint(model, checkpoint.path)
-    return checkpoint if located.commit is None else replace(checkpoint, path=located.pinned)
+    base = settings.get(MODEL_BASE)
+    located = locate_checkpoint(model, checkpoint.path, adapter=base is not None)
+    if located.commit is not None:
+        checkpoint = replace(checkpoint, path=located.pinned)
+    named = {**settings, "pretrained": checkpoint.path}
+    if base is not None:
+        found = locate_checkpoint(model, base)
+        named[MODEL_BASE] = base if found.commit is None else found.pinned
+    return checkpoint, named
 
 
 def describe(method: Method, varied: Mapping[str, Any], swept: Iterable[str] = ()) -> str:

@@ -14,6 +14,7 @@ from st_simdiff.answering.device import choose_dtype
 from st_simdiff.answering.interleaving import is_interleaved
 from st_simdiff.checkpoints.nvila.loading import load_nvila
 from st_simdiff.checkpoints.nvila.prompt import build_prompt, frame_indices, tokenize_prompt
+from st_simdiff.checkpoints.quantised import quantisation
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.llava_video import LlavaVideo
 from st_simdiff.videos.frames import read_frames
@@ -31,12 +32,15 @@ class NvilaAnswerer(VideoAnswerer):
 
     def __init__(self, arguments: NvilaArguments, device: str) -> None:
         """Raises `InputError`, ValueError or FileNotFoundError for a checkpoint or a setting that cannot be used."""
+        dtype = choose_dtype(arguments.dtype, device)
         loaded = load_nvila(
             arguments.pretrained,
-            dtype=choose_dtype(arguments.dtype, device),
+            dtype=dtype,
             device=device,
             attn_implementation=arguments.attn_implementation,
             video=arguments.video,
+            model_base=arguments.model_base,
+            quantization_config=quantisation(arguments.load_4bit, arguments.load_8bit, dtype),
         )
         frames = arguments.max_frames_num or loaded.model.config.num_video_frames
         step = self.frames_per_step = loaded.model.frames_per_step

@@ -14,6 +14,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments
@@ -45,7 +46,12 @@ the same ones under another commit, or in a folder, are the same checkpoint.
 NOT_OF_IT = WITHOUT_EFFECT | {"method"}
 """Arguments that are recorded elsewhere in the protocol, or that say where and not what is computed."""
 
+MODEL_BASE = "model_base"
+"""Entry of the checkpoint that an adapter was trained on, and the setting that names it."""
+
 ADDED_LATER = {
+    "load_4bit": False,
+    "load_8bit": False,
     "video_decode_backend": "pyav",
     **{
         key: getattr(ReadSettings, key)
@@ -66,17 +72,23 @@ def plan_protocol(
     """
     path = given_checkpoint(settings)
     trusted = is_trusted(settings)
-    located = locate_checkpoint(model, path, code=trusted)
+    base = None if arguments is None else arguments.model_base
+    located = locate_checkpoint(model, path, code=trusted, adapter=base is not None)
     seen = check_checkpoint(model, located.folder, arguments, trusted=trusted)
     source = {} if located.commit is None else {SOURCE: {"repository": located.repository, "commit": located.commit}}
     return {
         "model": model,
-        "checkpoint": {"name": checkpoint_name(path), "fingerprint": fingerprint_checkpoint(model, located.folder)},
+        "checkpoint": _identity(model, path, located.folder),
         **source,
+        **({} if base is None else {MODEL_BASE: _identity(model, base, locate_checkpoint(model, base).folder)}),
         **_asked(settings, arguments, has_gpu),
         **seen,
-        "software": software(_decoders(arguments)),
+        "software": software((*_decoders(arguments), *_loaders(arguments))),
     }
+
+
+def _identity(model: str, path: str, folder: Path) -> dict[str, str]:
+    return {"name": checkpoint_name(path), "fingerprint": fingerprint_checkpoint(model, folder)}
 
 
 def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, has_gpu: bool) -> dict[str, Any]:
@@ -84,7 +96,7 @@ def _asked(settings: Mapping[str, Any], arguments: AnsweringArguments | None, ha
         given = {key: read_value(value) for key, value in settings.items() if key not in NOT_OF_IT}
         return given | {key: "pyav" for key in ("video_decode_backend",) if given.get(key) == "auto"}
     fields = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(arguments)}
-    asked = {key: value for key, value in fields.items() if key not in NOT_OF_IT}
+    asked = {key: value for key, value in fields.items() if key not in NOT_OF_IT | {MODEL_BASE}}
     device = "cuda" if arguments.device.startswith("cuda") or (arguments.device == "auto" and has_gpu) else "cpu"
     asked["dtype"] = str(choose_dtype(arguments.dtype, device)).removeprefix("torch.")
     asked["video_decode_backend"] = arguments.read_settings.decoder
@@ -108,9 +120,17 @@ def _decoders(arguments: AnsweringArguments | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("av", DECODERS[arguments.read_settings.decoder][0])))
 
 
-def software(decoders: Sequence[str] = ()) -> dict[str, str]:
-    """Versions of what computes. decoders: packages that read the videos."""
-    packages = dict.fromkeys((*PACKAGES, *decoders))
+def _loaders(arguments: AnsweringArguments | None) -> tuple[str, ...]:
+    """The packages that change weights while they are loaded."""
+    if arguments is None:
+        return ()
+    quantised = arguments.load_4bit or arguments.load_8bit
+    return (*(["bitsandbytes"] if quantised else []), *(["peft"] if arguments.model_base is not None else []))
+
+
+def software(others: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of what computes. others: packages that read the videos, or change weights."""
+    packages = dict.fromkeys((*PACKAGES, *others))
     return {"python": platform.python_version(), **{package: _version(package) for package in packages}}
 
 

@@ -37,7 +37,7 @@ def community_similarity(features: torch.Tensor, community: torch.Tensor) -> tup
     0. The only member of a community is compared with itself alone.
 
     O(N D), in float64. Tokens are sorted by community. A community that fits into a block is read once, for norms, sum
-    and products; a larger one twice. The number of device reads does not grow with N.
+    and products; a larger one twice, but for its last block. The number of device reads does not grow with N.
     """
     count, dim = features.shape
     on_cpu = features.device.type == "cpu"
@@ -61,8 +61,8 @@ def community_similarity(features: torch.Tensor, community: torch.Tensor) -> tup
         for part in parts:
             plain = rows.load(part)
             added.addmv_(plain.T, _inverse_norms(plain, scale[part]))
-        for part in parts:
-            plain = plain if len(parts) == 1 else rows.load(part)
+        for part in reversed(parts):  # the last one is still there
+            plain = plain if part == parts[-1] else rows.load(part)
             torch.mv(plain, added, out=total[part])
             total[part] *= scale[part]
 

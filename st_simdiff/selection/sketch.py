@@ -18,8 +18,9 @@ WEAKEST_AXIS = 1e-4
 NOISE = 1e-6
 """Axes weaker than this share of the whole sketch, frame means included, are rounding errors of a still video."""
 
-_BLOCK_BYTES = 1 << 24
-"""Features in float32 that are projected at a time."""
+_CPU_BLOCK_BYTES = 1 << 22
+"""Features in float32 that are projected at a time: on a CPU few enough to stay in the cache."""
+_GPU_BLOCK_BYTES = 1 << 26
 
 
 def patch_sketch(features: torch.Tensor, where: torch.Tensor, frames: int) -> torch.Tensor:
@@ -44,6 +45,7 @@ def patch_sketch(features: torch.Tensor, where: torch.Tensor, frames: int) -> to
     return sketch / torch.where(spread == 0, 1.0, spread)
 
 
+@torch.no_grad()
 def project(features: torch.Tensor) -> torch.Tensor:
     """Features times a standard normal matrix over 8, float32 (N, 64): the same matrix in every call.
 
@@ -52,8 +54,12 @@ def project(features: torch.Tensor) -> torch.Tensor:
     dim = features.shape[1]
     matrix = torch.randn(dim, WIDTH, generator=torch.Generator().manual_seed(0)) / math.sqrt(WIDTH)
     matrix = matrix.to(features.device)
-    step = max(1, _BLOCK_BYTES // (4 * dim))
-    sketch = torch.cat([block.float() @ matrix for block in features.split(step)])
+    step = max(1, (_CPU_BLOCK_BYTES if features.device.type == "cpu" else _GPU_BLOCK_BYTES) // (4 * dim))
+    wide = features.new_empty((0 if features.dtype == torch.float32 else step), dim, dtype=torch.float32)
+    sketch = features.new_empty(len(features), WIDTH, dtype=torch.float32)
+    for block, out in zip(features.split(step), sketch.split(step), strict=True):
+        rows = block if block.dtype == torch.float32 else wide[: len(block)].copy_(block)
+        torch.mm(rows, matrix, out=out)
     # A number that is not finite reaches every column of its row: looking there saves a pass over the features.
     spoilt = (~sketch.isfinite()).any(1).nonzero().flatten()
     if spoilt.numel():

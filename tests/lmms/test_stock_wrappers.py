@@ -10,7 +10,7 @@ from lmms_eval.models import AVAILABLE_CHAT_TEMPLATE_MODELS, AVAILABLE_SIMPLE_MO
 from made_videos import write_video
 from packaging.version import Version
 from PIL import Image
-from tiny_checkpoints import write_checkpoint
+from tiny_checkpoints import write_checkpoint, write_qwen3_5, write_qwen3_vl
 from transformers.video_utils import load_video
 
 from st_simdiff.errors import InputError
@@ -213,6 +213,19 @@ def test_images_beside_videos_pass_in_internvl(pair, monkeypatch, clips):
     assert (counts["visual_tokens"], counts["visual_tokens_kept"]) == (2 * 6 * 9, 2 * math.ceil(0.3 * 6 * 9))
     monkeypatch.setattr(compressed, "method", Full())
     assert texts(ask(compressed, 0, to_messages=with_image)) == texts(ask(stock, 0, to_messages=with_image))
+
+
+@pytest.mark.parametrize(("name", "write"), [("qwen3_vl", write_qwen3_vl), ("qwen3_5", write_qwen3_5)])
+def test_a_mixture_of_experts_is_told_by_its_name(tmp_path, clips, name, write):
+    """As the wrappers tell it: `A3B`, the parameters that are active."""
+    folder = write(tmp_path / "Qwen3-8B-A3B", experts=True)
+    compressed = load(WRAPPER + name, "chat", f"pretrained={folder}{SMALL[name]},retention=0.3")
+    assert "Moe" in type(compressed.model).__name__
+    compressed.task_dict = {"made": {"test": [{"videos": [clips["long"]], "question": "What?"}]}}
+    counts = ask(compressed, 0)[0].token_counts.to_dict()
+    assert counts["visual_tokens_kept"] == math.ceil(counts["visual_tokens"] * 3 / 10) > 0
+    with pytest.raises(SystemExit, match=f"^{WRAPPER}{name}: The weights in .* do not fit the model"):
+        load(WRAPPER + name, "chat", f"pretrained={folder.rename(tmp_path / 'plain')}{SMALL[name]}")
 
 
 def test_the_list_is_of_wrappers_that_lmms_eval_has():

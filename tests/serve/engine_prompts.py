@@ -13,6 +13,7 @@ PROMPTS = {
     "image and video": (SYSTEM + "IMAGE VIDEO ?", (3,), (4,)),
     "video and image": (SYSTEM + "VIDEO IMAGE ?", (5,), (6,)),
     "no text before": ("VIDEO", (0,), ()),
+    "marks of a frame in the text": (SYSTEM + "<|vision_start|><|vision_end|> VIDEO ?", (0,), ()),
     "one image": (SYSTEM + "IMAGE ?", (), (4,)),
     "text": (SYSTEM + "Hello.", (), ()),
 }

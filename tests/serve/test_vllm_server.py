@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -76,8 +78,8 @@ class Server:
             time.sleep(1)
         pytest.fail("the server does not answer")
 
-    def ask(self, clip, **more):
-        """(status, body) of a question about the clip."""
+    def request(self, clip, **more):
+        """A question about the clip."""
         video = base64.b64encode(clip.read_bytes()).decode()
         content = [
             {"type": "video_url", "video_url": {"url": f"data:video/mp4;base64,{video}"}},
@@ -85,16 +87,32 @@ class Server:
         ]
         body = {"model": str(self.checkpoint), "max_tokens": TOKENS, "temperature": 0, "return_token_ids": True}
         body |= {"ignore_eos": True, "messages": [{"role": "user", "content": content}], **more}
-        request = urllib.request.Request(
+        return urllib.request.Request(
             f"http://127.0.0.1:{self.port}/v1/chat/completions",
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
+
+    def ask(self, clip, **more):
+        """(status, body) of the answer."""
         try:
-            with urllib.request.urlopen(request, timeout=300) as answer:
+            with urllib.request.urlopen(self.request(clip, **more), timeout=300) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
+
+    def tokens(self, clip, retention):
+        status, body = self.ask(clip, mm_processor_kwargs={"st_simdiff_retention": retention})
+        assert status == 200, body
+        return body["choices"][0]["token_ids"]
+
+    def give_up(self, clip, wait):
+        """Asks for a long answer and hangs up after `wait` seconds."""
+        request = self.request(clip, max_tokens=3000, stream=True)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
+        connection.request("POST", request.selector, request.data, dict(request.header_items()))
+        time.sleep(wait)
+        connection.close()
 
     def stop(self):
         os.killpg(self.process.pid, signal.SIGTERM)
@@ -145,10 +163,26 @@ def test_every_request_has_its_own_retention(server, clip):
         assert body["choices"][0]["token_ids"] == tokens
 
 
-@pytest.mark.parametrize("value", [1.7, 0, "half", True])
+@pytest.mark.parametrize("value", [1.7, 0, "half", True, float("nan")])
 def test_a_wrong_retention_is_a_400_with_the_sentence(server, clip, value):
     status, body = server.ask(clip, mm_processor_kwargs={"st_simdiff_retention": value})
     assert status == 400
     sentence = f"st_simdiff_retention: retention is the share of visual tokens to keep, in (0, 1], got {value!r}."
     assert sentence in body["error"]["message"]
     assert server.ask(clip)[0] == 200
+
+
+def test_a_misspelt_key_is_a_400_with_the_sentence(server, clip):
+    status, body = server.ask(clip, mm_processor_kwargs={"st_simdiff_retentoin": 0.5})
+    assert status == 400
+    assert "Did you mean 'st_simdiff_retention'?" in body["error"]["message"]
+
+
+def test_requests_at_once_and_requests_that_are_given_up_leave_answers_as_they_are(server, clip):
+    alone = {retention: server.tokens(clip, retention) for retention in (1.0, 0.5, 0.15)}
+    with ThreadPoolExecutor(9) as threads:
+        for wait in (0.0, 0.2, 0.6):
+            threads.submit(server.give_up, clip, wait)
+        together = [(retention, threads.submit(server.tokens, clip, retention)) for retention in [*alone, *alone]]
+    assert all(answer.result() == alone[retention] for retention, answer in together)
+    assert server.tokens(clip, 0.5) == alone[0.5]

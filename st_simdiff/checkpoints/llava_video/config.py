@@ -64,7 +64,7 @@ _ONLY = {
     "use_pos_skipping": (False,),
 }
 """Settings of LLaVA-NeXT that change what is computed, and the values that LLaVA-Video has. Absent means that value."""
-_WITHOUT_EFFECT = ("mm_pooling_position", "delay_load", "vision_config", *_ONLY)
+_WITHOUT_EFFECT = ("mm_pooling_position", "delay_load", "vision_config", "quantization_config", *_ONLY)
 """Keys that may be overwritten though the checkpoint does not have them."""
 
 
@@ -86,6 +86,11 @@ class LlavaVideoConfig:
     def patches_per_side(self) -> int:
         """Patches along one side of a frame, before pooling."""
         return self.vision.image_size // self.vision.patch_size
+
+
+def config_of(base: Path, adapter: Path | None) -> Path:
+    """The folder whose config.json describes the model: the adapter's, if it has one, as LLaVA's training writes it."""
+    return adapter if adapter is not None and (adapter / CONFIG_FILE).is_file() else base
 
 
 def read_config(

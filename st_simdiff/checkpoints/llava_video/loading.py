@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -18,22 +18,35 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
+from st_simdiff.checkpoints.adapters import (
+    apply_adapter,
+    check_whole,
+    read_adapter,
+    refuse_adapter,
+    replace_whole,
+    replaced,
+)
 from st_simdiff.checkpoints.code import report_code
 from st_simdiff.checkpoints.entries import check_entries
 from st_simdiff.checkpoints.files import read_json
-from st_simdiff.checkpoints.hub import LLAVA_VIDEO, locate
-from st_simdiff.checkpoints.llava_video.config import CONFIG_FILE, LlavaVideoConfig, read_config
+from st_simdiff.checkpoints.hub import ADAPTER, LLAVA_VIDEO, locate
+from st_simdiff.checkpoints.llava_video.config import CONFIG_FILE, LlavaVideoConfig, config_of, read_config
 from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
 from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
-from st_simdiff.checkpoints.llava_video.weights import CheckpointFiles, find_weights
+from st_simdiff.checkpoints.llava_video.placement import DeviceMap, device_of, one_device, place_modules
+from st_simdiff.checkpoints.llava_video.weights import (
+    CheckpointFiles,
+    find_weights,
+    is_unused,
+    official_name,
+    own_name,
+)
+from st_simdiff.checkpoints.quantised import QuantizationConfig, check_quantisation, load_quantised
 from st_simdiff.errors import unknown
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 AttnImplementation = Literal["sdpa", "eager", "flash_attention_2"]
-DeviceMap = str | torch.device | Mapping[str, str | int | torch.device] | None
-
-_UNDIVIDED = ["VideoEmbedder", "Qwen2DecoderLayer"]
-"""Modules that stay on one device."""
+_LANGUAGE_MODEL = "language_model."
 
 
 class LoadedLlavaVideo(NamedTuple):
@@ -54,7 +67,8 @@ def load_llava_video(
     vision_tower: str | Path | Mapping[str, Any] | SiglipVisionConfig | None = None,
     overwrite_config: Mapping[str, Any] | None = None,
     frames_per_chunk: int = 16,
-    quantization_config: Any = None,
+    model_base: str | Path | None = None,
+    quantization_config: QuantizationConfig = None,
 ) -> LoadedLlavaVideo:
     """Load the checkpoint `path`, in the layout that LLaVA-Video was published in.
 
@@ -64,19 +78,29 @@ def load_llava_video(
     module names to devices; None is the CPU. vision_tower: the shape of the tower where config.json does not tell, see
     `config.read_config`. overwrite_config: entries of config.json to replace. frames_per_chunk: frames that go through
     the tower at once.
-    quantization_config: None, there is no 4- or 8-bit loading.
+    model_base: the checkpoint that `path`, a LoRA adapter, was trained on: the adapter is added to its weights.
+    quantization_config: of transformers, for the language model, see `checkpoints.quantised`; on one device. An adapter
+    is then computed beside the weights.
     The weights go straight to their device and dtype, the vocabulary is cut to the tokenizer's.
     Raises FileNotFoundError or ValueError, in one sentence, for a folder that is no such checkpoint or not a whole one,
     and for a device that is not there.
     """
-    check_not_quantised(quantization_config)
+    check_quantisation(quantization_config)
     if dtype not in DTYPES:
         raise unknown("dtype", str(dtype), map(str, DTYPES))
     if attn_implementation not in get_args(AttnImplementation):
         raise unknown("attn_implementation", attn_implementation, get_args(AttnImplementation))
-    folder = locate(path, LLAVA_VIDEO).folder
+    adapter, config_folder = None, None
+    if model_base is not None:
+        config_folder = locate(path, ADAPTER).folder
+        report_code(config_folder)
+        adapter = read_adapter(config_folder)
+    folder = locate(path if model_base is None else model_base, LLAVA_VIDEO).folder
+    refuse_adapter(folder)
     report_code(folder)
-    config = read_config(folder, overwrite=overwrite_config, vision_tower=vision_tower)
+    if adapter is not None:  # it may have been trained on quantised weights; the base says what its own are
+        overwrite_config = {"quantization_config": None, **(overwrite_config or {})}
+    config = read_config(config_of(folder, config_folder), overwrite=overwrite_config, vision_tower=vision_tower)
     weights = find_weights(folder)
     tokenizer = load_tokenizer(folder)
     if len(tokenizer) > config.text.vocab_size:
@@ -92,14 +116,31 @@ def load_llava_video(
             model.tie_weights()
     except ImportError as error:
         raise ValueError(f"attn_implementation {attn_implementation!r} cannot be used here ({error}).") from error
-    devices = _devices(model, device_map, dtype)
+    quantised = quantization_config is not None
+    devices = place_modules(model, one_device(device_map) if quantised else device_map, dtype)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    state = dict(weights.read(shapes, padded_vocabulary, lambda name: (_device_of(name, devices), dtype)))
+    if adapter is not None:
+        check_whole(adapter, lambda name: is_unused(name) or own_name(name) in shapes)
+    state = {}
+    for name, tensor in weights.read(shapes, padded_vocabulary, lambda name: (device_of(name, devices), dtype)):
+        tensor = replaced(adapter, official_name(name), tensor)
+        if not quantised or not name.startswith(_LANGUAGE_MODEL):
+            state[name] = tensor
     # Not strict: `read` has checked every name, and a tied output embedding is no parameter of its own.
     model.load_state_dict(state, strict=False, assign=True)
     del state
+    if quantised:
+        stored = copy.deepcopy(config.text)
+        stored.vocab_size = padded_vocabulary
+        options = {"dtype": dtype, "attn_implementation": attn_implementation}
+        language_model = load_quantised(folder, stored, len(tokenizer), quantization_config, devices[""], **options)
+        replace_whole(adapter, language_model, lambda name: official_name(_LANGUAGE_MODEL + name))
+        model.take_language_model(language_model)
     model.tie_weights()
     _rebuild_buffers(model, devices)
+    if adapter is not None:
+        parts = {"language_model": model.language_model, "embedder": model.embedder}
+        apply_adapter(adapter, parts, own_name, merge=not quantised)
     model.generation_config = _generation_config(folder)
     if len(set(devices.values())) > 1:
         from accelerate import dispatch_model
@@ -109,15 +150,6 @@ def load_llava_video(
         )
     max_length = config.text.max_position_embeddings
     return LoadedLlavaVideo(tokenizer, model.eval(), build_image_processor(config.vision), max_length)
-
-
-def check_not_quantised(quantization_config: Any) -> None:
-    """Raises ValueError for any quantization_config but None."""
-    if quantization_config is not None:
-        raise ValueError(
-            f"This loader reads weights in float32, float16 or bfloat16 and does not quantise them: leave out "
-            f"quantization_config, got {type(quantization_config).__name__}."
-        )
 
 
 def check_layers(config: LlavaVideoConfig, weights: CheckpointFiles) -> None:
@@ -164,65 +196,13 @@ def read_generation_config(path: Path, meaning: str) -> GenerationConfig:
         raise ValueError(f"{path} has settings that cannot be used ({reason}).") from error
 
 
-def _devices(model: LlavaVideo, device_map: DeviceMap, dtype: torch.dtype) -> dict[str, torch.device]:
-    """From the names of modules ("" is the model) to their device."""
-    if device_map is None:
-        return {"": torch.device("cpu")}
-    if isinstance(device_map, str) and device_map in ("auto", "balanced", "balanced_low_0", "sequential"):
-        device_map = _automatic(model, device_map, dtype)
-    if not isinstance(device_map, Mapping):
-        device_map = {"": device_map}
-    return {name: _device(device) for name, device in device_map.items()}
-
-
-def _automatic(model: LlavaVideo, strategy: str, dtype: torch.dtype) -> Mapping[str, Any]:
-    if torch.cuda.device_count() == 0:
-        return {"": "cpu"}
-    if torch.cuda.device_count() == 1:
-        return {"": 0}
-    from accelerate import infer_auto_device_map
-    from accelerate.utils import get_balanced_memory
-
-    memory = None
-    if strategy != "sequential":
-        memory = get_balanced_memory(
-            model, dtype=dtype, no_split_module_classes=_UNDIVIDED, low_zero=strategy == "balanced_low_0"
-        )
-    devices = infer_auto_device_map(model, memory, no_split_module_classes=_UNDIVIDED, dtype=dtype)
-    if "disk" in devices.values():
-        raise ValueError("The model does not fit into the free memory of this machine's devices.")
-    return devices
-
-
-def _device(given: str | int | torch.device) -> torch.device:
-    if isinstance(given, str) and not re.fullmatch(r"cpu|cuda(:\d+)?", given):
-        raise unknown("device", given, ["auto", "cpu", "cuda", "cuda:<index>"])
-    device = torch.device(given)
-    if device.type == "cuda":
-        count = torch.cuda.device_count()
-        if count == 0:
-            raise ValueError(f"The device {given} was asked for, but this machine has no usable CUDA device.")
-        device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
-        if device.index >= count:
-            raise ValueError(f"The device {given} was asked for, but this machine has {count} CUDA devices only.")
-    return device
-
-
-def _device_of(name: str, devices: Mapping[str, torch.device]) -> torch.device:
-    """The device of the longest module name that `name` lies in."""
-    holders = [module for module in devices if module == "" or name == module or name.startswith(f"{module}.")]
-    if not holders:
-        raise ValueError(f"The device map names no device for {name}; it names {', '.join(devices)}.")
-    return devices[max(holders, key=len)]
-
-
 def _rebuild_buffers(model: LlavaVideo, devices: Mapping[str, torch.device]) -> None:
     """Give the buffers that no checkpoint holds their values: a model made on the meta device has none."""
     text = model.language_model.model
     rotary = type(text.rotary_emb)(text.config)
-    text.rotary_emb = rotary.to(_device_of("language_model.model.rotary_emb.inv_freq", devices))
+    text.rotary_emb = rotary.to(device_of("language_model.model.rotary_emb.inv_freq", devices))
     patches = model.vision_tower.embeddings
-    device = _device_of("embedder.vision_tower.embeddings.position_ids", devices)
+    device = device_of("embedder.vision_tower.embeddings.position_ids", devices)
     patches.position_ids = torch.arange(patches.num_positions, device=device).expand(1, -1)
     tensors = [*model.named_parameters(), *model.named_buffers()]
     empty = [name for name, tensor in tensors if tensor.is_meta]

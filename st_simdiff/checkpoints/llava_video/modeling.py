@@ -263,6 +263,11 @@ class LlavaVideo(nn.Module):
             **kwargs,
         )
 
+    def take_language_model(self, language_model: Qwen2ForCausalLM) -> None:
+        """Puts `language_model` in the place of the one there is."""
+        self.language_model = language_model
+        self.embedder._text_embedding = language_model.get_input_embeddings
+
     def encode_video(self, pixel_values: torch.Tensor, frames_per_chunk: int | None = None) -> torch.Tensor:
         """Visual tokens (T, H, W, D) of the frames (T, 3, S, S), without newlines."""
         return self.embedder.encode(pixel_values, frames_per_chunk)

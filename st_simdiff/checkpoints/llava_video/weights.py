@@ -45,6 +45,19 @@ def official_name(name: str) -> str:
     raise KeyError(name)
 
 
+def own_name(name: str) -> str:
+    """The name in `LlavaVideo` of the checkpoint's parameter `name`. Raises KeyError if it can have none."""
+    for ours, theirs in _OFFICIAL_PREFIXES:
+        if name.startswith(theirs):
+            return ours + name[len(theirs) :]
+    raise KeyError(name)
+
+
+def is_unused(name: str) -> bool:
+    """Whether a checkpoint may hold the tensor `name` though the model has no such parameter."""
+    return _UNUSED.fullmatch(name) is not None
+
+
 @dataclass(frozen=True)
 class CheckpointFiles:
     """The tensors in the weight files of the checkpoint `folder`, by official name."""
@@ -59,7 +72,7 @@ class CheckpointFiles:
         first ones. Nothing but the files' headers is read.
         """
         names = {official_name(name): shape for name, shape in shapes.items()}
-        unexpected = [name for name in self.tensors if name not in names and not _UNUSED.fullmatch(name)]
+        unexpected = [name for name in self.tensors if name not in names and not is_unused(name)]
         _refuse(self.folder, "lacks tensors", [name for name in names if name not in self.tensors])
         _refuse(self.folder, "has unexpected tensors", unexpected)
         for name, shape in names.items():

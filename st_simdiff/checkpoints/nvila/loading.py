@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,18 +15,28 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    Qwen2Config,
     Qwen2ForCausalLM,
     SiglipImageProcessorPil,
     SiglipVisionModel,
 )
 
+from st_simdiff.checkpoints.adapters import (
+    Adapter,
+    apply_adapter,
+    check_whole,
+    read_adapter,
+    refuse_adapter,
+    replace_whole,
+)
 from st_simdiff.checkpoints.code import report_code
-from st_simdiff.checkpoints.hub import NVILA, locate
+from st_simdiff.checkpoints.hub import ADAPTER, NVILA, locate
 from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
-from st_simdiff.checkpoints.llava_video.loading import check_not_quantised, load_tokenizer, read_generation_config
+from st_simdiff.checkpoints.llava_video.loading import load_tokenizer, read_generation_config
 from st_simdiff.checkpoints.nvila.config import PART, VideoPath, read_config
 from st_simdiff.checkpoints.nvila.modeling import Nvila
-from st_simdiff.checkpoints.tensors import check_dtype, check_finite, stored_tensors
+from st_simdiff.checkpoints.quantised import QuantizationConfig, check_quantisation, load_quantised
+from st_simdiff.checkpoints.tensors import check_dtype, check_finite, check_stored_finite, stored_tensors
 
 AttnImplementation = Literal["sdpa", "eager", "flash_attention_2"]
 PROJECTOR_FILE = "model.safetensors"
@@ -46,7 +59,8 @@ def load_nvila(
     attn_implementation: AttnImplementation = "sdpa",
     video: VideoPath | None = None,
     frames_per_chunk: int = 16,
-    quantization_config: Any = None,
+    model_base: str | Path | None = None,
+    quantization_config: QuantizationConfig = None,
 ) -> LoadedNvila:
     """Load the checkpoint `path`: config.json, llm/, vision_tower/ and mm_projector/.
 
@@ -54,23 +68,80 @@ def load_nvila(
     `owner/name@revision`. A folder is loaded without looking for a network.
     video: "tsp" averages every 8 frames after the projector, "frames" makes every frame an image of its own (the newest
     code of the official repository); else as the checkpoint says. frames_per_chunk: frames that go through the tower at
-    once. quantization_config: None, there is no 4- or 8-bit loading.
+    once. model_base, quantization_config: as in `load_llava_video`.
     Raises FileNotFoundError or ValueError, in one sentence, for a folder that is no such checkpoint, or whose weights
     are not exactly the model's.
     """
-    check_not_quantised(quantization_config)
-    folder = locate(path, NVILA).folder
+    check_quantisation(quantization_config)
+    adapter = None
+    if model_base is not None:
+        adapter = read_adapter(locate(path, ADAPTER).folder)
+    folder = locate(path if model_base is None else model_base, NVILA).folder
+    refuse_adapter(folder)
     report_code(folder)
     config = read_config(folder, video)
     options = {"dtype": dtype, "attn_implementation": attn_implementation}
     tokenizer = load_tokenizer(folder / "llm")
-    language_model = _load_part(Qwen2ForCausalLM, config.text, folder / "llm", options)
+    language_model = _load_language_model(config.text, folder / "llm", quantization_config, device, options)
     vision_tower = _load_part(SiglipVisionModel, config.vision, folder / "vision_tower", options)
     model = Nvila(config, language_model, vision_tower, _newline_id(tokenizer), frames_per_chunk=frames_per_chunk)
     _load_projector(model, folder / "mm_projector" / PROJECTOR_FILE)
+    for part in (model.embedder, *([language_model] if quantization_config is None else [])):
+        part.to(device, dtype)
+    if adapter is not None:
+        _adapt(model, adapter, merge=quantization_config is None)
     model.generation_config = _generation_config(folder, tokenizer)
     max_length = config.text.max_position_embeddings
-    return LoadedNvila(tokenizer, model.to(device, dtype).eval(), build_image_processor(config.vision), max_length)
+    return LoadedNvila(tokenizer, model.eval(), build_image_processor(config.vision), max_length)
+
+
+_OFFICIAL_PREFIXES = (
+    ("language_model.", "llm."),
+    ("embedder.vision_tower.", "vision_tower.vision_tower.vision_model."),
+    ("embedder.vision_tower.", "vision_tower.vision_tower."),
+    ("embedder.projector.", "mm_projector.layers."),
+)
+"""The beginnings of our names of parameters, and of those in the official model."""
+
+
+def _adapt(model: Nvila, adapter: Adapter, *, merge: bool) -> None:
+    own = dict(model.named_parameters())
+    # The tower's last layers and its head, which the features do not need, are not there.
+    check_whole(adapter, lambda name: own_name(name).startswith("embedder.vision_tower.") or own_name(name) in own)
+    renamed = {own_name(name): tensor for name, tensor in adapter.whole.items()}
+    replace_whole(replace(adapter, whole=renamed), model, str)
+    used = {name: part for name, part in adapter.parts.items() if not _is_unused(name, model.config.kept_layers)}
+    parts = {"language_model": model.language_model, "embedder": model.embedder}
+    apply_adapter(replace(adapter, parts=used), parts, own_name, merge=merge)
+
+
+def _is_unused(name: str, kept_layers: int) -> bool:
+    """Whether the official name is of a module of the tower that the features do not need."""
+    layer = re.search(r"\.encoder\.layers\.(\d+)\.", name)
+    behind = layer is not None and int(layer[1]) >= kept_layers
+    return name.startswith("vision_tower.") and (behind or ".head." in name)
+
+
+def own_name(name: str) -> str:
+    """The name in `Nvila` of the official model's parameter `name`. Raises KeyError if it can have none."""
+    for ours, theirs in _OFFICIAL_PREFIXES:
+        if name.startswith(theirs):
+            return ours + name[len(theirs) :]
+    raise KeyError(name)
+
+
+def _load_language_model(
+    config: Qwen2Config,
+    folder: Path,
+    quantization_config: QuantizationConfig,
+    device: str | torch.device,
+    options: dict[str, Any],
+) -> Qwen2ForCausalLM:
+    if quantization_config is None:
+        return _load_part(Qwen2ForCausalLM, config, folder, options)
+    _check_headers(Qwen2ForCausalLM, config, folder)
+    check_stored_finite(folder)
+    return load_quantised(folder, copy.deepcopy(config), config.vocab_size, quantization_config, device, **options)
 
 
 def _load_part(kind: type[PreTrainedModel], config: PreTrainedConfig, folder: Path, options: dict[str, Any]) -> Any:

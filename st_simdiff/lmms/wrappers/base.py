@@ -74,7 +74,7 @@ class CompressedWrapper:
                 check_served(AutoConfig.from_pretrained(folder), method)
             with nullcontext(folder) if trusted else without_code(folder) as seen, checked_loading(folder):
                 super().__init__(**passed | {"pretrained": str(seen)})
-        if named["device"] == "cpu":
+        if named.get("device") == "cpu":
             self.device_map = "cpu"  # with "auto", inputs would go to CUDA
         self.videos = WrapperVideos(self.reading, self.name())
         self.stock_arguments = named

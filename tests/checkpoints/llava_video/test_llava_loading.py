@@ -164,7 +164,7 @@ def test_builder_names(tiny_checkpoint: Path) -> None:
     assert max_length == 32768
     with pytest.raises(ValueError, match=r"Unknown torch_dtype 'float8'.*Valid: bfloat16, float16, float32"):
         load_pretrained_model(tiny_checkpoint, None, "", torch_dtype="float8")
-    with pytest.raises(ValueError, match="without a base model; got model_base='vicuna'"):
+    with pytest.raises(FileNotFoundError, match="is not a LoRA adapter: it has no adapter_config"):
         load_pretrained_model(tiny_checkpoint, "vicuna", "")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from st_simdiff.checkpoints.llava_video.loading import DTYPES, DeviceMap, LoadedLlavaVideo, load_llava_video
+from st_simdiff.checkpoints.quantised import quantisation
 from st_simdiff.errors import unknown
 
 _NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
@@ -28,15 +29,10 @@ def load_pretrained_model(
 ) -> LoadedLlavaVideo:
     """(tokenizer, model, image_processor, max_length) of the checkpoint in `model_path`, see `load_llava_video`.
 
-    model_base: None, these checkpoints are whole. model_name: not used, the checkpoint's config says what it is.
+    model_base: of a LoRA adapter. model_name: not used, the checkpoint's config says what it is. load_8bit, load_4bit:
+    the language model is quantised while it is loaded.
     """
     del model_name
-    if load_8bit or load_4bit:
-        raise ValueError(
-            "LLaVA-Video is loaded in float32, float16 or bfloat16, not quantised: leave out load_8bit and load_4bit."
-        )
-    if model_base is not None:
-        raise ValueError(f"LLaVA-Video checkpoints are whole, without a base model; got model_base={model_base!r}.")
     if isinstance(torch_dtype, str):
         if torch_dtype not in _NAMES:
             raise unknown("torch_dtype", torch_dtype, _NAMES)
@@ -47,4 +43,6 @@ def load_pretrained_model(
         device_map=device_map,
         attn_implementation=attn_implementation,
         overwrite_config=overwrite_config,
+        model_base=model_base,
+        quantization_config=quantisation(load_4bit, load_8bit, torch_dtype),
     )
