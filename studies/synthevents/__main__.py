@@ -115,8 +115,8 @@ def _measure(given: argparse.Namespace, journals: Path) -> list[Comparison]:
     from st_simdiff.synth.embedded import CHECKPOINT
     from st_simdiff.synth.world import world_named
     from studies.synthevents.compare import compare
-    from studies.synthevents.stress import check_stress
-    from studies.synthevents.variants import FURTHER, VARIANTS
+    from studies.synthevents.stress import SEEN, check_stress
+    from studies.synthevents.variants import FURTHER, MERGING, VARIANTS
 
     first, *others = worlds = given.world.split(",")
     stresses = [name for name in given.stress.split(",") if name]
@@ -127,7 +127,11 @@ def _measure(given: argparse.Namespace, journals: Path) -> list[Comparison]:
     retentions, further = _shares(given.retention), _shares(given.further_retention)
     parts = [(first, None, retentions, given.questions, VARIANTS if given.rows == "all" else FURTHER)]
     parts += [(world, None, further, given.further_questions, FURTHER) for world in others]
-    parts += [(first, stress, further, given.further_questions, FURTHER) for stress in stresses]
+    choosing = tuple(variant for variant in FURTHER if variant.method not in MERGING)
+    parts += [
+        (first, stress, further, given.further_questions, choosing if stress in SEEN else FURTHER)
+        for stress in stresses
+    ]
     return [
         compare(
             given.checkpoint or CHECKPOINT,

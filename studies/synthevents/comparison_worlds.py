@@ -12,8 +12,10 @@ from studies.synthevents.variants import (
     ADAPTIVE,
     AS_FASTV,
     CALIBRATED,
+    COMMUNITIES,
     FASTV_AS_ADAPTIVE,
     FULL,
+    GRAPH,
     LATER,
     NEITHER,
     NO_EVENTS,
@@ -33,12 +35,14 @@ def options_section(scores: Scores) -> str:
         for retention in comparison.retentions:
             if not comparison.has(variant.name, retention):
                 continue
-            ours, other = (comparison.row(name, retention) for name in (ADAPTIVE, variant.name))
+            base = COMMUNITIES if variant.settings.items() >= GRAPH.items() else ADAPTIVE
+            ours, other = (comparison.row(name, retention) for name in (base, variant.name))
             gaps = [signed_text(scores.difference(ours, other, kind)) for kind in ("all", "stable", "event")]
-            rows.append([f"minus `{variant.name}`", f"{retention:g}", *gaps, share_text(other.processed)])
+            rows.append([f"`{base}` minus `{variant.name}`", f"{retention:g}", *gaps, share_text(other.processed)])
     return f"""## The adaptive rule's other options
 
-`{ADAPTIVE}` minus the same rule with one option the other way, `processed` of the latter.
+The adaptive rule, for options of the graph with communities at its entry, minus the same with one option the other
+way; `processed` of the latter.
 
 {markdown(["", "r", "all", "stable", "event", "processed"], rows)}"""
 
@@ -73,9 +77,9 @@ def parts_section(comparisons: Sequence[Comparison]) -> str:
     for comparison in comparisons:
         scores = Scores(comparison)
         for retention in comparison.retentions:
-            if not all(comparison.has(name, retention) for name in (ADAPTIVE, *PARTS.values())):
+            if not all(comparison.has(name, retention) for name in (COMMUNITIES, *PARTS.values())):
                 continue
-            ours = comparison.row(ADAPTIVE, retention)
+            ours = comparison.row(COMMUNITIES, retention)
             for part, name in PARTS.items():
                 other = comparison.row(name, retention)
                 gaps = [scores.difference(ours, other, kind) for kind in ("all", "event")]
@@ -89,9 +93,9 @@ def parts_section(comparisons: Sequence[Comparison]) -> str:
     head = [f"{what}: {where}" for what in ("accuracy", "evidence kept") for where in ("above 0", "level", "below 0")]
     return f"""## What the graph and the events add
 
-`{ADAPTIVE}` minus the same rule without the part. Without the graph all tokens are one community, of which the cap
-makes boxes of 64 tokens; without the events no token is kept for its change. In how many of the rows below the
-interval lies above zero, holds it, or lies below it:
+`{COMMUNITIES}`, the adaptive rule with the paper's graph at its entry, minus the same rule without the part. Without
+the graph all tokens are one community, of which the cap makes boxes of 64 tokens; without the events no token is kept
+for its change. In how many of the rows below the interval lies above zero, holds it, or lies below it:
 
 {markdown(["", *head], summary)}
 
@@ -110,6 +114,8 @@ def worlds_section(comparisons: Sequence[Comparison]) -> str:
     parts = []
     for retention in comparisons[0].retentions:
         rows = []
+        if not any(comparison.has(ADAPTIVE, retention) for comparison in comparisons[1:]):
+            continue
         for comparison in comparisons:
             scores, full = Scores(comparison), comparison.row(FULL)
             if not all(comparison.has(name, retention) for name in RIVALS):
@@ -128,6 +134,7 @@ def worlds_section(comparisons: Sequence[Comparison]) -> str:
 Nothing was set anew. `drift` and `fast_drift`: the background moves; `static`: nothing moves or happens. Under stress,
 named behind the world: `offset` adds one vector of twice the mean norm to the features, `linear` multiplies them by a
 random matrix; both change what a method sees at the input and not what the language model reads, as if another encoder
-had been trained with it. `noise` adds half a standard deviation to what both see, the full model included.
+had been trained with it; methods that merge tokens are left out there. `noise` adds half a standard deviation to what
+both see, the full model included.
 
 {(chr(10) * 2).join(parts)}"""

@@ -112,7 +112,7 @@ class Recipe:
 FINER = Recipe(
     shape=ModelShape(patch=4),
     start=CHECKPOINT,
-    vision=(VisionPhase(1000), VisionPhase(200, digit_warp=1.0)),
+    vision=(VisionPhase(4000), VisionPhase(500, digit_warp=1.0)),
     vision_clips=6,
     vision_rate=1e-3,
     language=(

@@ -144,3 +144,7 @@ FURTHER = (
     *PARTS,
 )
 """The rows on the other worlds and under stress."""
+
+MERGING = ("llava_scissor", "framefusion", "unicomp")
+"""Methods of `FURTHER` that put means in the place of tokens at the input: they need the features that the language
+model reads, which they do not see under the stresses of `stress.SEEN`."""

@@ -24,8 +24,8 @@ from studies.synthevents.evaluate import Examinee
 from studies.synthevents.examiner import Examiner, onsets
 from studies.synthevents.scores import Scores
 from studies.synthevents.variants import (
-    ADAPTIVE,
     BLIND,
+    COMMUNITIES,
     FULL,
     FURTHER,
     NEITHER,
@@ -227,7 +227,7 @@ def test_the_page_counts_where_a_part_of_the_rule_helps(drawn):
     """Without events half of the questions on events go wrong and their tokens are lost; without the graph nothing."""
     ours, clip = drawn.row("fastv", 0.3), np.arange(120) // 2
     lost = marks(np.where((np.arange(120) % 2 == 1) & (clip % 2 == 0), 0, [int(c) for c in ours.correct]))
-    rows = {ADAPTIVE: ours, NO_GRAPH: ours, NO_EVENTS: ours, NEITHER: ours}
+    rows = {COMMUNITIES: ours, NO_GRAPH: ours, NO_EVENTS: ours, NEITHER: ours}
     for name in (NO_EVENTS, NEITHER):
         rows[name] = dataclasses.replace(ours, correct=lost, evidence_kept=[0] * 120)
     named = [dataclasses.replace(row, name=name) for name, row in rows.items()]

@@ -11,6 +11,7 @@ from st_simdiff.synth.dataset import draw_split
 from st_simdiff.synth.embedded import CHECKPOINT
 from studies.synthevents.examiner import Examiner
 from studies.synthevents.stress import STRESSES, check_stress, linear, noise, offset, stressed_method
+from studies.synthevents.variants import FURTHER, MERGING
 
 GRID = TokenGrid(4, 3, 3, "row")
 
@@ -51,6 +52,18 @@ def test_a_method_sees_other_features_and_the_model_its_own(features):
         stressed_method(make_method("framefusion", retention=0.3), "linear").reduce_input(tokens)
     with pytest.raises(InputError, match=r"Did you mean 'noise'\?"):
         check_stress("noice")
+
+
+def test_the_rows_under_other_features_are_those_that_merge_nothing():
+    (clip,) = draw_split("plain", "dev", 1)
+    examiner = Examiner(CHECKPOINT, 16, "offset")
+    examiner.show(clip)
+    for variant in FURTHER:
+        if variant.method in MERGING:
+            with pytest.raises(InputError, match=f"{variant.method} merges tokens"):
+                examiner.ask(variant.at(0.3))
+        else:
+            assert len(examiner.ask(variant.at(0.3))) == 1
 
 
 @pytest.mark.parametrize("stress", STRESSES)
