@@ -78,7 +78,9 @@ class Bench:
                     torch.cuda.empty_cache()
                 elif round_number >= 0:
                     samples[configuration].append(sample)
-                    logger.info("%d frames, batch %d, %s: %.0f ms", frames, batch, configuration, sample.total)
+                    place = (frames, batch, configuration.method, configuration.retention)
+                    told = "%d frames, batch %d, %s at %g, round %d of %d: %.0f ms"
+                    logger.info(told, *place, round_number + 1, repeats, sample.total)
         for configuration in configurations:
             place = (frames, batch, configuration.method, configuration.retention)
             if configuration in without_memory:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TextIO
@@ -13,6 +16,7 @@ from typing import TextIO
 import torch
 
 from st_simdiff.bench.measure import TEXT, Bench, Configuration
+from st_simdiff.bench.measure import logger as measuring
 from st_simdiff.bench.options import CLOCKS, MODELS, MOST_BATCH, choice, numbers
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results_file import Conditions, add_rows, hardware, read_entries, what_follows
@@ -53,7 +57,7 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
     model = build(name, device, dtype, chunk)
     conditions = Conditions(name, hardware(device), str(dtype).removeprefix("torch."), candidates, clock, TEXT, chunk)
     bench = Bench(model, candidates=candidates, now={"wall": time.perf_counter, "cpu": time.process_time}[clock])
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, progress_told(sys.stderr):
         path = options.json or Path(folder) / "results.json"
         for batch in batches:
             for count in frames:
@@ -65,6 +69,20 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
 
             draw(path, options.figure)
     out.write(entry_markdown(entry, RANDOM_MODELS[name].title))
+
+
+@contextmanager
+def progress_told(stream: TextIO) -> Iterator[None]:
+    """Inside the block, a line for every run of a model goes to `stream`, which may as well be a file."""
+    handler = logging.StreamHandler(stream)
+    before = measuring.level
+    measuring.addHandler(handler)
+    measuring.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        measuring.removeHandler(handler)
+        measuring.setLevel(before)
 
 
 def _conclusions(bench: Bench, path: Path, conditions: Conditions) -> dict:

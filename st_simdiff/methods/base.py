@@ -39,7 +39,7 @@ class VisionRecord:
     pooled: torch.Tensor | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reduction:
     """What a method decided about the n tokens it was given.
 
@@ -55,8 +55,14 @@ class Reduction:
     merged_into: torch.Tensor | None = None
     details: Any = None
 
+    def __repr__(self) -> str:
+        changed = {"values": self.values, "merged_into": self.merged_into}
+        given = "".join(f", {name}" for name, value in changed.items() if value is not None)
+        details = "" if self.details is None else f", details={type(self.details).__name__}"
+        return f"Reduction({self.kept.numel()} kept{given}{details})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class StageRecord:
     """One reduction that took place: after which decoder layer (-1: at the input), on how many tokens, and how."""
 
@@ -67,6 +73,9 @@ class StageRecord:
     @property
     def after(self) -> int:
         return self.reduction.kept.numel()
+
+    def __repr__(self) -> str:
+        return f"StageRecord(layer={self.layer}, before={self.before}, after={self.after})"
 
 
 def no_attention() -> torch.Tensor:

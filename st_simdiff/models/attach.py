@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from torch import nn
 
@@ -23,6 +24,8 @@ from st_simdiff.models.hooks import ModelHooks
 from st_simdiff.models.trace import Trace
 
 _LOCK = threading.RLock()
+_OWN: Any = object()
+"""Stands for the method of the attachment: None is no method."""
 _BLOCKS: ContextVar[Mapping[ModelHooks, Compression]] = ContextVar("st_simdiff_blocks", default=MappingProxyType({}))
 """The innermost open block of this context for each model."""
 
@@ -93,6 +96,11 @@ class Attachment:
             self._hooks = _join(model, method, share_prefix)
             self._hooks.attached = Compression(method, family, share_prefix=share_prefix)
 
+    def __repr__(self) -> str:
+        attached = self._hooks.attached
+        state = "detached" if attached is None else f"method={attached.method!r}"
+        return f"Attachment({type(self._hooks.model).__name__}, {state})"
+
     @property
     def method(self) -> Method:
         """What prompts of any thread are compressed by. A prompt that is under way keeps the method it began with."""
@@ -112,17 +120,22 @@ class Attachment:
         return self._hooks.own_trace()
 
     @contextmanager
-    def using(self, method: Method | None = None, *, images_as_frames: ImagesAsFrames | None = None) -> Iterator[Trace]:
+    def using(self, method: Method = _OWN, *, images_as_frames: ImagesAsFrames | None = None) -> Iterator[Trace]:
         """Another method for the calls of this context inside the block, and a trace of their own.
 
-        method, images_as_frames: None for those of the attachment. `make_method("full")` compresses nothing.
+        method: by default that of the attachment; `make_method("full")` compresses nothing. images_as_frames: None for
+        those of the attachment. Raises `InputError` for what is no method.
         """
         now = self._compression()
         family = now.family if images_as_frames is None else family_of(self._hooks.model, images_as_frames)
-        if method is not None:
+        if method is None:
+            raise InputError("using() takes a method, got None: make_method('full') compresses nothing.")
+        if method is _OWN:
+            method = now.method
+        else:
             with _LOCK:
                 self._hooks.serve(check_method(method))
-        used = Compression(method or now.method, family, share_prefix=now.share_prefix)
+        used = Compression(method, family, share_prefix=now.share_prefix)
         with _block(self._hooks, used) as trace:
             yield trace
 

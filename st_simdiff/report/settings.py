@@ -51,6 +51,7 @@ PROTOCOL_KEYS = frozenset(
         *("video", "use_custom_video_loader", "max_image_size", "interleave_visuals", "reasoning_prompt"),
         *("total_pixels", "enable_thinking", "revision", "chat_template", "share_prefix"),
         *("video_decode_backend", "frame_choice", "damaged_share", "max_frame_pixels", "shrink_frames"),
+        *("model_base", "load_4bit", "load_8bit"),
     }
 )
 """model_args that change what every method sees or how it computes."""

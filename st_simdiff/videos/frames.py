@@ -58,6 +58,8 @@ def read_frames(
     part: slice | None = None,
 ) -> SampledVideo:
     """Decode the frames that `sampling` chooses from the video file `path`; the rest as in `sample_frames`."""
+    if not isinstance(path, str | Path):
+        raise InputError(f"A video is given as the name of its file, a text or a Path, got {_short(path)}.")
     read = read_here if workers is None else workers.read
     chosen = 0
 
@@ -69,3 +71,7 @@ def read_frames(
 
     video = read(path, some, settings or ReadSettings())
     return dataclasses.replace(video, chosen=chosen)
+
+
+def _short(given: Any) -> str:
+    return repr(given) if given is None or isinstance(given, int | float) else f"an object of {type(given).__name__}"

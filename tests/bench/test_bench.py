@@ -15,7 +15,7 @@ from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results_file import Conditions, add_rows, read_entries, what_follows
 from st_simdiff.bench.rows import Row, Sample, Spread, entering_share, losses, machine_speed, summarise
 from st_simdiff.bench.run import run
-from st_simdiff.bench.tables import entry_markdown, with_summary
+from st_simdiff.bench.tables import entry_markdown, rows_table, with_summary
 from st_simdiff.cli import build_parser, carry_out
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.clock import STAGES
@@ -181,6 +181,20 @@ def conditions(**changed):
     return Conditions(**usual | changed)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "reached", "noisy"),
+    [(1.8, 2.2, 0.8, False), (1.7, 2.2, 0.8, True), (2.6, 2.7, 1.3, True), (2.4, 2.5, 1.2, False)],
+)
+def test_rows_of_a_busy_machine_are_marked_and_not_compared_with_the_limit(low, high, reached, noisy):
+    row = Row(8, 1, "fastv", 0.3, 10, speedup=Spread(2.0, low, high, 3), limit=2.0, reached=reached)
+    assert row.is_noisy == noisy
+    table = rows_table([row], "rows")
+    cells = dict(zip([column.title for column in table.columns], table.rows[0], strict=True))
+    assert cells[""] == ("noisy" if noisy else "")
+    assert cells["% of limit"] == (None if noisy else 100 * reached)
+    assert not Row(8, 1, FULL, 1.0, 10, speedup=Spread(1.0, 0.5, 2.0, 3), reached=1.0).is_noisy
+
+
 def test_rows_of_one_place_replace_each_other_and_conditions_do_not_mix(tmp_path):
     path = tmp_path / "folder" / "results.json"
     add_rows(path, conditions(), [Row(32, 1, FULL, 1.0, 10), Row(8, 1, "fastv", 0.3, 10, note="a")], {"speed": 1})
@@ -207,7 +221,10 @@ def test_the_command_writes_results_a_figure_and_tables(tmp_path, capsys):
         (frames, *rest) for frames in (8, 16) for rest in ((FULL, 1.0), ("st_simdiff", 0.5), ("st_simdiff", 0.3))
     ]
     assert len(entry["break_even_frames"]) == 6
-    printed = capsys.readouterr().out
+    said = capsys.readouterr()
+    progress, printed = said.err.splitlines(), said.out
+    assert len(progress) == 6  # also where stderr is no terminal, as here
+    assert progress[0].startswith("8 frames, batch 1, full at 1, round 1 of 1: ")
     assert printed == entry_markdown(entry, RANDOM_MODELS["smallest"].title)
     assert "slower encoding" in printed
     assert "limit by FLOPs, 30%" in figure.read_text()

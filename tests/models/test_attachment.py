@@ -39,6 +39,19 @@ ROWS = [
 ]
 
 
+def test_what_is_printed_is_short():
+    zoo = ZOO["Qwen2-VL"]
+    attachment = attach(zoo.model, METHOD)
+    assert repr(attachment) == f"Attachment({type(zoo.model).__name__}, method={METHOD!r})"
+    with attachment.using() as trace:
+        answer(zoo, [ROW])
+    attachment.detach()
+    assert repr(attachment) == f"Attachment({type(zoo.model).__name__}, detached)"
+    shown = repr(trace.last.stages)
+    assert shown.startswith("[StageRecord(layer=")
+    assert "tensor" not in shown + repr([stage.reduction for stage in trace.last.stages])
+
+
 def answer(zoo, rows, steps=3, **options):
     return generate(zoo, zoo.prompt(*rows).inputs, steps=steps, **options).sequences.tolist()
 
@@ -340,9 +353,8 @@ def test_what_is_no_method_is_told_in_a_sentence(given, match):
     try:
         with pytest.raises(InputError, match=match):
             attachment.method = given
-        if given is not None:
-            with pytest.raises(InputError, match=match), attachment.using(given):
-                pass
+        with pytest.raises(InputError, match=match), attachment.using(given):
+            pass
     finally:
         attachment.detach()
     assert not decoder_of(model)._forward_pre_hooks

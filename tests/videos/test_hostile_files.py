@@ -52,6 +52,12 @@ def test_a_cut_video_is_told_from_what_is_none(tmp_path, write_clip, name, conta
     assert "it is no video of a kind that is read" in text
 
 
+@pytest.mark.parametrize(("given", "told"), [(None, "got None"), (b"a.mp4", "an object of bytes"), (["a.mp4"], "list")])
+def test_a_video_is_the_name_of_a_file(given, told):
+    with pytest.raises(InputError, match=told):
+        sample_frames(given, 4)
+
+
 def test_only_regular_files_are_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     (tmp_path / "device.mp4").symlink_to("/dev/zero")

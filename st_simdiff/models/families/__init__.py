@@ -149,4 +149,7 @@ def find_family(model: Any) -> Family:
     engine = _ENGINES.get(type(model).__module__.partition(".")[0])
     if engine is not None:
         raise InputError(f"{engine} runs its own model code and KV cache, which hooks cannot reach. {supported}")
-    raise InputError(f"{type(model).__name__} is not supported. {supported}")
+    kind = type(model)
+    is_part = kind.__module__.startswith("transformers.models.") and not kind.__name__.endswith("ConditionalGeneration")
+    hint = "It is the whole model with its vision tower that is given, not a language model. " if is_part else ""
+    raise InputError(f"{kind.__name__} is not supported. {hint}{supported}")
