@@ -41,7 +41,7 @@ def community_similarity(features: torch.Tensor, community: torch.Tensor) -> tup
     """
     count, dim = features.shape
     on_cpu = features.device.type == "cpu"
-    length = max(2, (_CPU_BLOCK_BYTES if on_cpu else _GPU_BLOCK_BYTES) // (8 * dim))
+    length = max(2, min(count, (_CPU_BLOCK_BYTES if on_cpu else _GPU_BLOCK_BYTES) // (8 * dim)))
     small = min(length // 2, _SMALL) if on_cpu else length // 2
     blocks = _Blocks.of(community, length, small)
     rows = _Rows(features, blocks, length)

@@ -40,7 +40,8 @@ def right_words(spec, text):
         return {("once", "twice", "thrice", "fourfold")[len(shown) - 1]}
     if text.startswith("In which quarter"):
         onset = onsets[plain[5]]
-        return {"first" if onset < 4 else "second" if onset < 8 else "third" if onset < 12 else "fourth"}
+        share = onset / spec.world.frames
+        return {"first" if share < 1 / 4 else "second" if share < 1 / 2 else "third" if share < 3 / 4 else "fourth"}
     assert text == "Which shape appeared?"
     return {shape.name for shape in spec.shapes if shape.visible_from > 0}
 
