@@ -238,7 +238,7 @@ PUBLISHED = {
     ),
     "InternVL": Published(
         "InternVL3-8B-hf",
-        "decoder: Qwen2.5-7B, as its paper says; tower: InternViT-300M's config, as quoted in public code",
+        "decoder and rope: Qwen2.5-7B's, its base model; tower: InternViT-300M's config, as quoted in public code",
         QWEN2,
         tower(1024, 4096, 24, 16, attention_bias=True),
         UNTIED | {"downsample_ratio": 0.5},
@@ -248,7 +248,7 @@ PUBLISHED = {
         "decoder: config.json, as quoted in public code; tower: InternViT-300M's config, likewise",
         decoder(2048, 6144, 28, 16, 8, 151936, head_dim=128, rope_parameters=plain_rope(1e6)),
         tower(1024, 4096, 24, 16, attention_bias=True),
-        {"downsample_ratio": 0.5},
+        UNTIED | {"downsample_ratio": 0.5},
     ),
     "GLM-4.1V": Published("GLM-4.1V-9B-Thinking", f"{CONFIG}; {DEFAULTS}", GLM, GLM_TOWER, UNTIED),
     "GLM-4.6V": Published(
@@ -294,8 +294,12 @@ PUBLISHED = {
     ),
     "LLaVA-NeXT-Video": Published(
         "LLaVA-NeXT-Video-7B-hf",
-        DEFAULTS,
-        decoder(4096, 11008, 32, 32, 32, 32064, rope_parameters=plain_rope(1e4)),
+        CONFIG,
+        decoder(
+            *(4096, 11008, 32, 32, 32, 32064),
+            max_position_embeddings=4096,
+            rope_parameters={"rope_type": "linear", "type": "linear", "rope_theta": 1e4, "factor": 2.5},
+        ),
         tower(1024, 4096, 24, 16),
         UNTIED | {"vision_feature_layer": -2, "vision_feature_select_strategy": "default"},
         stretch=8,
