@@ -90,6 +90,7 @@ def write_clip(path: Path, frames: int) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=1)
         stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        stream.codec_context.thread_count = 1  # so that the file does not depend on the machine
         for second in range(frames):
             if second % 60 == 0:
                 ground, disc = generator.integers(40, 216, (2, 3))
