@@ -98,28 +98,48 @@ def test_flash_attention_is_refused_in_windows():
         mask_for(config, torch.ones(1, 1, 2, 2, dtype=torch.bool), torch.zeros(1, 2, 4))
 
 
-@pytest.mark.parametrize("name", ["Qwen2.5-Omni", "Qwen3-Omni"])
+AUDIO, AUDIO_START, AUDIO_END = 7, 8, 9
+
+
+@pytest.mark.parametrize(("name", "heard"), [("Qwen2.5-Omni", 10), ("Qwen3-Omni", 5)])
 @pytest.mark.slow
-def test_something_between_the_tokens_of_a_video_passes(name, monkeypatch):
-    """As the audio's tokens are, which use_audio_in_video puts there; here text, in whose place they would be."""
+def test_audio_between_the_tokens_of_its_video_passes(name, heard, monkeypatch):
+    """As the processors interleave them under use_audio_in_video: two frames, then up to four tokens of audio."""
     zoo = MORE[name]
     plain = type(zoo).add_video
 
-    def divided(self, row, video):
+    def with_audio(self, row, video):
         plain(self, row, video)
         place = row.videos[-1]
-        middle = place.positions[len(place.positions) // 2]
-        row.ids[middle:middle] = [11, 12, 13]
-        row.types[middle:middle] = [0, 0, 0]
-        place.positions[:] = [p if p < middle else p + 3 for p in place.positions]
+        start, count = place.positions[0], len(place.positions)
+        frame = count // place.grid.frames
+        ids, positions, left = [AUDIO_START], [], heard
+        for first in range(0, count, 2 * frame):
+            chunk = row.ids[start + first : start + min(first + 2 * frame, count)]
+            positions += range(start + len(ids), start + len(ids) + len(chunk))
+            ids += [*chunk, *[AUDIO] * min(4, left)]
+            left -= min(4, left)
+        ids += [*[AUDIO] * left, AUDIO_END]
+        row.ids[start : start + count] = ids
+        row.types[start : start + count] = [2 if start + place in positions else 0 for place in range(len(ids))]
+        place.positions[:] = positions
 
-    monkeypatch.setattr(type(zoo), "add_video", divided)
+    monkeypatch.setattr(type(zoo), "add_video", with_audio)
     prompt = zoo.prompt(ONE_VIDEO)
-    sequence = entering(zoo.model, prompt.inputs)
+    sound = torch.randn(1, 8, 40, generator=torch.Generator().manual_seed(0))
+    inputs = {key: value for key, value in prompt.inputs.items() if key != "mm_token_type_ids"}
+    inputs |= {
+        "input_features": sound,
+        "feature_attention_mask": torch.ones(1, 40, dtype=torch.int64),
+        "use_audio_in_video": True,
+    }
+    sequence = entering(zoo.model, inputs)
     masks, kept = st_simdiff_masks(zoo.model, sequence, prompt.videos[0], method_of(zoo))
     tokens, logits = masked_greedy(zoo.model, sequence, masks, 8)
     with compress(zoo.model, method_of(zoo)) as trace:
-        output = generate(zoo, prompt.inputs, steps=8)
-    assert [video.offsets.tolist() for video in trace.videos] == kept
+        output = generate(zoo, inputs, steps=8)
+        silent = generate(zoo, inputs | {"input_features": torch.zeros_like(sound)}, steps=8)
+    assert trace.videos[0].offsets.tolist() == kept[0]
     assert output.sequences[0, -8:].tolist() == tokens
     close(logits_of(output)[0], logits)
+    assert not torch.allclose(logits_of(silent)[0], logits_of(output)[0])

@@ -15,7 +15,7 @@ class Qwen25OmniFamily(Qwen2VLFamily):
 
     name: ClassVar[str] = "Qwen2.5-Omni"
     checkpoints: ClassVar[str] = "Qwen2.5-Omni (the thinker)"
-    note: ClassVar[str] = "prompts with audio are not tested; text between a video's tokens is"
+    note: ClassVar[str] = "audio between a video's tokens (`use_audio_in_video`) stays as it is"
     model_types: ClassVar[frozenset[str]] = frozenset({"qwen2_5_omni_thinker"})
 
     def base(self, model: TransformersModule) -> TransformersModule:
