@@ -164,6 +164,7 @@ def test_a_model_of_no_family_is_told_what_is_wrong_with_a_declared_one():
 
 
 @pytest.mark.skipif(find_spec("lmms_eval") is None, reason="needs lmms-eval")
+@pytest.mark.slow
 def test_all_three_in_an_evaluation_with_two_processes(package, site, tmp_path):
     from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 

@@ -189,6 +189,7 @@ def test_checkpoints_that_cannot_be_loaded(name, checkpoint, tmp_path):
     assert sentence.format(checkpoint=folder) in str(refusal.value)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_loaded_costs_every_run(checkpoint, start, tmp_path):
     folder = tmp_path / "llava"
     shutil.copytree(checkpoint, folder)
