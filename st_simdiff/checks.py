@@ -82,3 +82,9 @@ def check_choice(name: str, value: Any, valid: Any) -> None:
     """Raises `InputError` unless `value` is one of the names of the Literal `valid`."""
     if value not in get_args(valid):
         raise unknown(name, str(value), get_args(valid))
+
+
+def check_bits(load_4bit: bool, load_8bit: bool) -> None:
+    """Raises `InputError` where weights are to be quantised in two ways."""
+    if load_4bit and load_8bit:
+        raise InputError("load_4bit and load_8bit are both given: weights have 4 or 8 bits.")

@@ -133,3 +133,10 @@ def test_pictures_need_no_package_of_eval(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_planning_imports_no_model(tmp_path):
+    """They take seconds of every start: a plan needs the settings of models, not their code."""
+    program = "import sys, st_simdiff.evaluate.planning; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "transformers.modeling_utils" not in done.stdout.split()

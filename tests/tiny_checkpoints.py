@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -109,6 +110,11 @@ def write_qwen2_5_vl(folder: Path) -> Path:
     return save(folder, stretched(transformers.Qwen2_5_VLForConditionalGeneration(config), 6), processor)
 
 
+def _qwen3_processor(tokenizer: Any, chat: str) -> Any:
+    images = transformers.Qwen2VLImageProcessor(patch_size=16)
+    return transformers.Qwen3VLProcessor(images, tokenizer, transformers.Qwen3VLVideoProcessor(), chat_template=chat)
+
+
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 
 
@@ -123,13 +129,7 @@ def write_qwen3_vl(folder: Path, experts: bool = False) -> Path:
     else:
         config = transformers.Qwen3VLConfig(vision_config=vision, text_config=text, **special)
         model = transformers.Qwen3VLForConditionalGeneration(config)
-    processor = transformers.Qwen3VLProcessor(
-        transformers.Qwen2VLImageProcessor(patch_size=16),
-        tokenizer,
-        transformers.Qwen3VLVideoProcessor(),
-        chat_template=chat,
-    )
-    return save(folder, stretched(model, 5), processor)
+    return save(folder, stretched(model, 5), _qwen3_processor(tokenizer, chat))
 
 
 def write_qwen3_5(folder: Path, experts: bool = False) -> Path:
@@ -147,13 +147,7 @@ def write_qwen3_5(folder: Path, experts: bool = False) -> Path:
     else:
         config = transformers.Qwen3_5Config(vision_config=vision, text_config=text, **special)
         model = transformers.Qwen3_5ForConditionalGeneration(config)
-    processor = transformers.Qwen3VLProcessor(
-        transformers.Qwen2VLImageProcessor(patch_size=16),
-        tokenizer,
-        transformers.Qwen3VLVideoProcessor(),
-        chat_template=chat,
-    )
-    return save(folder, stretched(model, 4), processor)
+    return save(folder, stretched(model, 4), _qwen3_processor(tokenizer, chat))
 
 
 def write_qwen3_omni(folder: Path) -> Path:
@@ -171,7 +165,7 @@ def write_qwen3_omni(folder: Path) -> Path:
     vision |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}
     audio = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
     audio |= {"num_mel_bins": 8, "output_dim": HIDDEN, "downsample_hidden_size": 8}
-    text = _mrope(tokenizer) | {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    text = _mrope(tokenizer) | {"head_dim": 8} | EXPERTS
     thinker = {"vision_config": vision, "audio_config": audio, "text_config": text, "position_id_per_seconds": 2}
     thinker |= {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("image", "video", "audio")}
     for name in ("vision", "audio"):

@@ -24,7 +24,7 @@ from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
 from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo
 from st_simdiff.checkpoints.llava_video.prompt import build_prompt, tokenize_prompt
-from st_simdiff.checkpoints.quantised import quantisation
+from st_simdiff.checkpoints.quantisation import quantisation
 from st_simdiff.errors import InputError
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.costs import flop_counts, model_cost

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from st_simdiff.checks import check_frames, check_range, is_number, is_whole
+from st_simdiff.checks import check_bits, check_frames, check_range, is_number, is_whole
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
@@ -96,8 +96,7 @@ class AnsweringArguments(ReadingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.load_4bit and self.load_8bit:
-            raise InputError("load_4bit and load_8bit are both given: weights have 4 or 8 bits.")
+        check_bits(self.load_4bit, self.load_8bit)
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise InputError(f"device is auto, cpu, cuda or cuda:<index>, got {self.device!r}.")
         if self.batch_size != 1:

@@ -30,7 +30,7 @@ from st_simdiff.checkpoints.llava_video.config import config_of, read_config
 from st_simdiff.checkpoints.llava_video.layout import pooled_side, span_length
 from st_simdiff.checkpoints.llava_video.weights import find_weights
 from st_simdiff.checkpoints.nvila.config import read_config as read_nvila
-from st_simdiff.checkpoints.quantised import check_quantisation, quantisation
+from st_simdiff.checkpoints.quantisation import check_quantisation, quantisation
 from st_simdiff.checkpoints.transformers_loading import check_folder
 from st_simdiff.errors import InputError
 from st_simdiff.model_args import read_value

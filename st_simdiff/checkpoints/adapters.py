@@ -20,6 +20,7 @@ from torch import nn
 from st_simdiff.checkpoints.entries import check_entries
 from st_simdiff.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WHOLE_WEIGHTS, read_json
 from st_simdiff.checkpoints.tensors import check_dtype, check_finite, stored_tensors_of_file
+from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError
 from st_simdiff.extras import missing_package
 
@@ -41,7 +42,8 @@ _ONLY: dict[str, tuple[Any, ...]] = {
 }
 """Entries of adapter_config.json that change what is computed, and the values that are understood."""
 
-Names = Callable[[str], str]
+OwnName = Callable[[str], str | None]
+"""From the name that a parameter has in the official model to that in the model here; None for one that it lacks."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +102,17 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], Path]:
     return settings, weights
 
 
-def apply_adapter(adapter: Adapter, modules: Mapping[str, nn.Module], own_name: Names, *, merge: bool) -> None:
+def apply_adapter(adapter: Adapter, modules: Mapping[str, nn.Module], own_name: OwnName, *, merge: bool) -> None:
     """Adds the low-rank tensors to the modules that they are for.
 
-    modules: by the prefix of their names in the model. own_name: from an official name of a parameter to the model's,
-    KeyError for one that it does not have. merge: adds the product to the weights, which are left without an adapter;
-    else it is computed beside them, as for quantised weights. Raises ValueError for tensors that do not fit.
+    modules: by the prefix of their names in the model. merge: adds the product to the weights, which are left without
+    an adapter; else it is computed beside them, as for quantised weights. Raises ValueError for tensors that do not
+    fit.
     """
     by_module: dict[str, dict[str, torch.Tensor]] = {prefix: {} for prefix in modules}
     for name, tensor in adapter.parts.items():
         match = _PART.fullmatch(name)
-        own = _own(f"{match[1]}.weight", own_name) if match else None
+        own = own_name(f"{match[1]}.weight") if match else None
         prefix = next((one for one in modules if own is not None and own.startswith(f"{one}.")), None)
         if prefix is None:
             raise ValueError(f"{adapter.folder}: the adapter has the tensor {name}, and the model no place for it.")
@@ -145,13 +147,6 @@ def _inject(adapter: Adapter, module: nn.Module, tensors: Mapping[str, torch.Ten
         parameter.requires_grad_(True)
 
 
-def _own(name: str, own_name: Names) -> str | None:
-    try:
-        return own_name(name)
-    except KeyError:
-        return None
-
-
 def replaced(adapter: Adapter | None, name: str, tensor: torch.Tensor) -> torch.Tensor:
     """The base's `tensor`, or what was trained as a whole under the official `name`, on its device and in its type."""
     if adapter is None or name not in adapter.whole:
@@ -167,7 +162,7 @@ def replaced(adapter: Adapter | None, name: str, tensor: torch.Tensor) -> torch.
     return new.to(tensor)
 
 
-def replace_whole(adapter: Adapter | None, module: nn.Module, official_name: Names) -> None:
+def replace_whole(adapter: Adapter | None, module: nn.Module, official_name: Callable[[str], str]) -> None:
     """Puts the tensors that were trained as a whole into `module`, whose parameters have their values already.
 
     official_name: of the module's parameters. Raises ValueError for one that is quantised.
@@ -184,21 +179,14 @@ def replace_whole(adapter: Adapter | None, module: nn.Module, official_name: Nam
 def check_whole(adapter: Adapter, is_known: Callable[[str], bool]) -> None:
     """Raises ValueError for a tensor, trained as a whole, that the model does not have. is_known: by official names."""
     for name in adapter.whole:
-        if not _is_known(name, is_known):
+        if not is_known(name):
             raise ValueError(f"{adapter.folder / WHOLE_WEIGHTS}: the model has no tensor {name}.")
-
-
-def _is_known(name: str, is_known: Callable[[str], bool]) -> bool:
-    try:
-        return is_known(name)
-    except KeyError:
-        return False
 
 
 def _check_settings(settings: Mapping[str, Any], file: Path) -> None:
     for key in ("r", "lora_alpha"):
         value = settings.get(key, 8)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**20:
+        if not is_number(value) or not 0 < value < 2**20:
             raise ValueError(f"{file}: {key} must be a number above 0, got {value!r}.")
     for key in ("use_rslora", "use_dora", "fan_in_fan_out"):
         if not isinstance(settings.get(key, False), bool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from st_simdiff.checks import MOST_FRAMES
 from st_simdiff.parsing import whole
 from st_simdiff.stock_wrappers import STOCK_WRAPPERS
 from st_simdiff.vocabulary import ALL_FRAMES, WRAPPER
@@ -12,9 +13,6 @@ MODELS_HELP = (
     "llava_video, nvila, or one of lmms-eval's own wrappers, compressed: "
     f"{', '.join(WRAPPER + name for name in STOCK_WRAPPERS)}; default: llava_video"
 )
-
-
-MOST_FRAMES = 100_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from st_simdiff.answering.device import choose_dtype
 from st_simdiff.answering.interleaving import is_interleaved
 from st_simdiff.checkpoints.nvila.loading import load_nvila
 from st_simdiff.checkpoints.nvila.prompt import build_prompt, frame_indices, tokenize_prompt
-from st_simdiff.checkpoints.quantised import quantisation
+from st_simdiff.checkpoints.quantisation import quantisation
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.llava_video import LlavaVideo
 from st_simdiff.videos.frames import read_frames

@@ -15,7 +15,7 @@ from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
 from st_simdiff.checkpoints.nvila.loading import load_nvila
 from st_simdiff.checkpoints.nvila.tiny import write_tiny_checkpoint as write_nvila
-from st_simdiff.checkpoints.quantised import quantisation
+from st_simdiff.checkpoints.quantisation import quantisation
 
 LOADERS = {"llava_video": load_llava_video, "nvila": load_nvila}
 METHOD = make_method("st_simdiff", retention=0.3)

@@ -41,7 +41,8 @@ from st_simdiff.checkpoints.llava_video.weights import (
     official_name,
     own_name,
 )
-from st_simdiff.checkpoints.quantised import QuantizationConfig, check_quantisation, load_quantised
+from st_simdiff.checkpoints.quantisation import QuantizationConfig, check_quantisation
+from st_simdiff.checkpoints.quantised import load_quantised
 from st_simdiff.errors import unknown
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -79,8 +80,8 @@ def load_llava_video(
     `config.read_config`. overwrite_config: entries of config.json to replace. frames_per_chunk: frames that go through
     the tower at once.
     model_base: the checkpoint that `path`, a LoRA adapter, was trained on: the adapter is added to its weights.
-    quantization_config: of transformers, for the language model, see `checkpoints.quantised`; on one device. An adapter
-    is then computed beside the weights.
+    quantization_config: of transformers, for the language model, see `checkpoints.quantisation`; on one device. An
+    adapter is then computed beside the weights.
     The weights go straight to their device and dtype, the vocabulary is cut to the tokenizer's.
     Raises FileNotFoundError or ValueError, in one sentence, for a folder that is no such checkpoint or not a whole one,
     and for a device that is not there.
@@ -121,11 +122,13 @@ def load_llava_video(
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     if adapter is not None:
         check_whole(adapter, lambda name: is_unused(name) or own_name(name) in shapes)
-    state = {}
-    for name, tensor in weights.read(shapes, padded_vocabulary, lambda name: (device_of(name, devices), dtype)):
-        tensor = replaced(adapter, official_name(name), tensor)
-        if not quantised or not name.startswith(_LANGUAGE_MODEL):
-            state[name] = tensor
+    read = weights.read(
+        shapes,
+        padded_vocabulary,
+        placement=lambda name: (device_of(name, devices), dtype),
+        is_needed=lambda name: not quantised or not name.startswith(_LANGUAGE_MODEL),
+    )
+    state = {name: replaced(adapter, official_name(name), tensor) for name, tensor in read}
     # Not strict: `read` has checked every name, and a tied output embedding is no parameter of its own.
     model.load_state_dict(state, strict=False, assign=True)
     del state

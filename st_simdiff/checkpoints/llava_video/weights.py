@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from st_simdiff.checkpoints.names import renamed
 from st_simdiff.checkpoints.tensors import (
     SeenFinite,
     StoredTensor,
@@ -39,18 +40,15 @@ Placement = Callable[[str], tuple[torch.device, torch.dtype]]
 
 def official_name(name: str) -> str:
     """The checkpoint's name of the parameter `name` of `LlavaVideo`."""
-    for ours, theirs in _OFFICIAL_PREFIXES:
-        if name.startswith(ours):
-            return theirs + name[len(ours) :]
-    raise KeyError(name)
+    official = renamed(name, _OFFICIAL_PREFIXES)
+    if official is None:
+        raise KeyError(name)
+    return official
 
 
-def own_name(name: str) -> str:
-    """The name in `LlavaVideo` of the checkpoint's parameter `name`. Raises KeyError if it can have none."""
-    for ours, theirs in _OFFICIAL_PREFIXES:
-        if name.startswith(theirs):
-            return ours + name[len(theirs) :]
-    raise KeyError(name)
+def own_name(name: str) -> str | None:
+    """The name in `LlavaVideo` of the checkpoint's parameter `name`; None if it can have none."""
+    return renamed(name, ((theirs, ours) for ours, theirs in _OFFICIAL_PREFIXES))
 
 
 def is_unused(name: str) -> bool:
@@ -99,11 +97,16 @@ class CheckpointFiles:
         return len({number for number in numbers if number.isdecimal()})
 
     def read(
-        self, shapes: Mapping[str, torch.Size], padded_vocabulary: int, placement: Placement
+        self,
+        shapes: Mapping[str, torch.Size],
+        padded_vocabulary: int,
+        placement: Placement,
+        is_needed: Callable[[str], bool] = lambda _: True,
     ) -> Iterator[tuple[str, torch.Tensor]]:
-        """Yields (name, tensor) for every parameter of `LlavaVideo`, one at a time.
+        """Yields (name, tensor) for every parameter of `LlavaVideo` that is needed, one at a time.
 
         shapes, padded_vocabulary: as in `check`, whose errors are raised. placement: device and dtype for a name.
+        is_needed: whether the parameter of a name is yielded; the others are checked alone.
         Raises ValueError for a tensor with values that are not finite; a file that was found to have none is not tested
         again while it stays as it is.
         """
@@ -117,13 +120,17 @@ class CheckpointFiles:
             finite = SeenFinite(path, [f"{name} {shapes[own_names[name]][0]} {places[name][1]}" for name in held])
             with open_weights(path) as shard:
                 for name in held:
+                    needed = is_needed(own_names[name])
+                    if finite.seen and not needed:
+                        continue
                     device, dtype = places[name]
                     # A copy: the file's own memory would change with the file.
                     rows = shard.get_slice(name)[: shapes[own_names[name]][0]]
                     tensor = rows.to(device=device, dtype=dtype, copy=True)
                     if not finite.seen:
                         check_finite(path, [(name, tensor)])
-                    yield own_names[name], tensor
+                    if needed:
+                        yield own_names[name], tensor
             finite.remember()
 
 

@@ -33,9 +33,11 @@ from st_simdiff.checkpoints.code import report_code
 from st_simdiff.checkpoints.hub import ADAPTER, NVILA, locate
 from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
 from st_simdiff.checkpoints.llava_video.loading import load_tokenizer, read_generation_config
+from st_simdiff.checkpoints.names import renamed
 from st_simdiff.checkpoints.nvila.config import PART, VideoPath, read_config
 from st_simdiff.checkpoints.nvila.modeling import Nvila
-from st_simdiff.checkpoints.quantised import QuantizationConfig, check_quantisation, load_quantised
+from st_simdiff.checkpoints.quantisation import QuantizationConfig, check_quantisation
+from st_simdiff.checkpoints.quantised import load_quantised
 from st_simdiff.checkpoints.tensors import check_dtype, check_finite, check_stored_finite, stored_tensors
 
 AttnImplementation = Literal["sdpa", "eager", "flash_attention_2"]
@@ -95,10 +97,11 @@ def load_nvila(
     return LoadedNvila(tokenizer, model.eval(), build_image_processor(config.vision), max_length)
 
 
+_TOWER = "embedder.vision_tower."
 _OFFICIAL_PREFIXES = (
     ("language_model.", "llm."),
-    ("embedder.vision_tower.", "vision_tower.vision_tower.vision_model."),
-    ("embedder.vision_tower.", "vision_tower.vision_tower."),
+    (_TOWER, "vision_tower.vision_tower.vision_model."),
+    (_TOWER, "vision_tower.vision_tower."),
     ("embedder.projector.", "mm_projector.layers."),
 )
 """The beginnings of our names of parameters, and of those in the official model."""
@@ -107,9 +110,9 @@ _OFFICIAL_PREFIXES = (
 def _adapt(model: Nvila, adapter: Adapter, *, merge: bool) -> None:
     own = dict(model.named_parameters())
     # The tower's last layers and its head, which the features do not need, are not there.
-    check_whole(adapter, lambda name: own_name(name).startswith("embedder.vision_tower.") or own_name(name) in own)
-    renamed = {own_name(name): tensor for name, tensor in adapter.whole.items()}
-    replace_whole(replace(adapter, whole=renamed), model, str)
+    check_whole(adapter, lambda name: own_name(name) in own or (own_name(name) or "").startswith(_TOWER))
+    whole = {own_name(name): tensor for name, tensor in adapter.whole.items()}
+    replace_whole(replace(adapter, whole=whole), model, str)
     used = {name: part for name, part in adapter.parts.items() if not _is_unused(name, model.config.kept_layers)}
     parts = {"language_model": model.language_model, "embedder": model.embedder}
     apply_adapter(replace(adapter, parts=used), parts, own_name, merge=merge)
@@ -122,12 +125,9 @@ def _is_unused(name: str, kept_layers: int) -> bool:
     return name.startswith("vision_tower.") and (behind or ".head." in name)
 
 
-def own_name(name: str) -> str:
-    """The name in `Nvila` of the official model's parameter `name`. Raises KeyError if it can have none."""
-    for ours, theirs in _OFFICIAL_PREFIXES:
-        if name.startswith(theirs):
-            return ours + name[len(theirs) :]
-    raise KeyError(name)
+def own_name(name: str) -> str | None:
+    """The name in `Nvila` of the official model's parameter `name`; None if it can have none."""
+    return renamed(name, ((theirs, ours) for ours, theirs in _OFFICIAL_PREFIXES))
 
 
 def _load_language_model(

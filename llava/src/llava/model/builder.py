@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from st_simdiff.checkpoints.llava_video.loading import DTYPES, DeviceMap, LoadedLlavaVideo, load_llava_video
-from st_simdiff.checkpoints.quantised import quantisation
+from st_simdiff.checkpoints.quantisation import quantisation
 from st_simdiff.errors import unknown
 
 _NAMES = {str(dtype).removeprefix("torch."): dtype for dtype in DTYPES}
