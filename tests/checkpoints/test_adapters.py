@@ -250,7 +250,7 @@ def test_what_is_missing_is_one_sentence(bases, adapters, name, monkeypatch):
         load(name, bases[name], quantization_config=4)
     with pytest.raises(InputError, match="load_4bit and load_8bit are both given"):
         quantisation(True, True, torch.float32)
-    for module in ("quantised", "adapters"):
+    for module in ("quantisation", "adapters"):
         monkeypatch.setattr(f"st_simdiff.checkpoints.{module}.find_spec", lambda _: None)
     config = quantisation(True, False, torch.float32)
     with pytest.raises(InputError, match=r"needs the package bitsandbytes: pip install 'st-simdiff\[quantised\]'"):
