@@ -113,9 +113,7 @@ def load(run: Run, arguments: Namespace) -> SharedModel:
     return kind.create({**run.settings, "method": run.method}, placed)
 
 
-def evaluate(
-    run: Run, model: SharedModel, manager: ModelTasks, arguments: Namespace, accelerator: Accelerator
-) -> None:
+def evaluate(run: Run, model: SharedModel, manager: ModelTasks, arguments: Namespace, accelerator: Accelerator) -> None:
     """One run of lmms-eval's evaluator; process 0 writes the results."""
     with nothing_swallowed(run.model), claimed(run, model.rank == 0):
         accelerator.wait_for_everyone()  # journals are read when no other process writes there any more

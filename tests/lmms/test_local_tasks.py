@@ -245,8 +245,8 @@ def test_what_is_left_out_is_named(tmp_path):
     assert left_out[0] == LeftOut("b1", "b.mp4", "empty")
     assert [one.reason for one in left_out[::2]] == ["empty", "a folder, not a video file", "missing"]
     assert describe("x", len(kept), left_out) == (
-        "x: 2 of 8 questions are asked; not there: 3 videos: b.mp4 (empty), c.mp4 (a folder, not a video file), "
-        "d.mp4 (missing)."
+        "x: 2 of 8 questions are asked; left out are those about 3 videos: b.mp4 (empty), "
+        "c.mp4 (a folder, not a video file), d.mp4 (missing)."
     )
     many = [LeftOut(str(number), f"{number}.mp4", "missing") for number in range(1200)]
     assert describe("x", 0, many).endswith("9.mp4 (missing) and 1,190 more.")

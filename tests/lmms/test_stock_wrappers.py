@@ -205,7 +205,7 @@ NAMES = ("FILM.MP4", "film.mkv", "film.webm", "film.gif", "film")
 """Of files that are the same: each ends in what some wrapper, or lmms-eval, takes for no video."""
 
 
-def guessed_messages(doc):
+def messages_by_lmms_eval():
     """By lmms-eval, which goes by the ends of names where a task makes no messages."""
     given = SimpleNamespace(doc_to_messages=None, doc_to_visual=visuals, doc_to_text=lambda doc: doc["question"])
     task = object.__new__(ConfigurableMessagesTask)
@@ -221,7 +221,7 @@ def test_a_video_is_read_whatever_its_name_ends_with(pair, monkeypatch, clips, t
         documents.append({"videos": [str(tmp_path / name)], "question": "What?"})
     monkeypatch.setattr(compressed, "task_dict", {"made": {"test": documents}})
     monkeypatch.setattr("test_stock_wrappers.QUESTIONS", [((), "What?")] * len(documents))
-    expected, *answers = ask(compressed, *range(len(documents)), to_messages=guessed_messages(None))
+    expected, *answers = ask(compressed, *range(len(documents)), to_messages=messages_by_lmms_eval())
     assert expected.token_counts.to_dict()["visual_tokens_kept"] > 0
     for answer, document in zip(answers, documents[1:], strict=True):
         assert answer.text == expected.text
@@ -311,6 +311,15 @@ def test_a_wrapper_that_is_not_on_the_list_gets_one_sentence(name, sentence):
     with pytest.raises(InputError) as raised:
         find_model(name)
     assert sentence in str(raised.value)
+
+
+def test_a_model_that_the_installation_does_not_declare_is_refused(monkeypatch):
+    """As after an update of the files of an editable install: lmms-eval reads what was declared when it was made."""
+    find_model("st_simdiff_internvl_hf")
+    monkeypatch.setattr("st_simdiff.lmms.models.declared", lambda group: {"llava_video": None})  # noqa: ARG005
+    find_model("llava_video")
+    with pytest.raises(InputError, match=r"^lmms-eval does not know st_simdiff_internvl_hf: .* pip install -e \."):
+        find_model("st_simdiff_internvl_hf")
 
 
 def test_a_wrapper_whose_packages_are_missing_says_which(monkeypatch):

@@ -1,8 +1,8 @@
 """The videos of a request, and a request whose videos every wrapper takes for videos.
 
-What kind of file it is given, a wrapper tells by the end of its name, each by a list of its own, and it leaves out what it
-does not know without a word: `film.mkv` or `FILM.MP4`. lmms-eval tells it likewise where it makes messages for a task
-that has none: `film.webm` becomes a sound there, and `film.gif` an image.
+A wrapper tells a video by the end of the file's name, each by a list of its own, and leaves out what is not on it
+without a word: `film.mkv` or `FILM.MP4`. lmms-eval goes by names, too, where it makes the messages of a task:
+`film.webm` becomes a sound there, and `film.gif` an image.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from lmms_eval.api.instance import Instance
 
 KNOWN_TO_ALL = (".mp4", ".avi", ".mov")
 """What a name may end with, in small letters, for every wrapper to take it for a video's."""
-NO_VIDEOS = frozenset(
-    (*(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"),)
-    + (*(".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus"),)
-)
-"""Ends of the names of images and sounds; a file with any other end is a video, also one without."""
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+SOUNDS = frozenset({".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus"})
+"""Ends of the names of files that are no videos. A file with any other end is one, also without an end."""
 
 
 class LinkedVideos:
@@ -52,7 +50,7 @@ class LinkedVideos:
 
 def is_video(visual: Any) -> bool:
     """Whether a visual of lmms-eval's is a video file."""
-    return isinstance(visual, str) and Path(visual).suffix.lower() not in NO_VIDEOS
+    return isinstance(visual, str) and Path(visual).suffix.lower() not in IMAGES | SOUNDS
 
 
 def videos_of(request: Instance, documents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
