@@ -125,13 +125,16 @@ OPTIONS = {
 }
 
 
+def _plan(own, extra, folder):
+    return make_plan(build_parser().parse_args(own), extra, {"HF_HOME": str(folder / "hf")})
+
+
 def refusal(folder, checkpoint, options: str) -> str:
     """The sentence with which the plan is refused."""
     own, _, extra = options.partition("-- ") if options.startswith("-- ") else (options, "", "")
     paths = ["--model_path", str(checkpoint)] if "several" not in options else []
     with pytest.raises(InputError) as caught:
-        given = build_parser().parse_args(["eval", "--output_path", str(folder / "logs"), *paths, *own.split()])
-        make_plan(given, extra.split(), {"HF_HOME": str(folder / "hf")})
+        _plan(["eval", "--output_path", str(folder / "logs"), *paths, *own.split()], extra.split(), folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -171,7 +174,9 @@ def test_checkpoints_of_other_models(checkpoint, tmp_path):
     assert "its model_type is llava_qwen, not qwen2_5_vl" in refusal(
         tmp_path, checkpoint, "--model st_simdiff_qwen2_5_vl --tasks clips"
     )
-    assert "a part of an NVILA checkpoint" in refusal(tmp_path, checkpoint, "--model nvila --tasks clips")
+    assert "is not an NVILA checkpoint: it has no folder llm." in refusal(
+        tmp_path, checkpoint, "--model nvila --tasks clips"
+    )
     assert "where a checkpoint should be" in refusal(
         tmp_path, tmp_path / "absent", "--model st_simdiff_qwen2_5_vl --tasks clips"
     )
