@@ -148,7 +148,7 @@ def test_a_part_of_mvbench_without_a_video_file_does_not_end_the_others(evaluate
         assert "mvbench_accuracy,none" not in found["results"][part]
 
 
-@pytest.mark.parametrize("task", [*RUN, "clips"])
+@pytest.mark.parametrize("task", [*RUN, "clips", f"{TASKS_FOLDER.resolve()}/videomme_local/videomme_local.yaml"])
 @pytest.mark.usefixtures("evaluate")
 def test_a_chat_class_gets_what_a_simple_class_gets(task):
     """As `st-simdiff eval` names the task to lmms-eval: the messages have the same videos, and then the same text."""
