@@ -19,7 +19,8 @@ from torch import nn
 
 from st_simdiff.checkpoints.entries import check_entries
 from st_simdiff.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WHOLE_WEIGHTS, read_json
-from st_simdiff.checkpoints.tensors import check_dtype, check_finite, stored_tensors_of_file
+from st_simdiff.checkpoints.finite import check_finite
+from st_simdiff.checkpoints.tensors import check_dtype, stored_tensors_of_file
 from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError
 from st_simdiff.extras import missing_package
