@@ -1,4 +1,7 @@
-"""The programs of docs/caching.md, run as printed but for the names that they need: a checkpoint, a video, a method."""
+"""The programs of docs/caching.md and docs/library.md, run as printed but for a few words.
+
+Those are the names of what they need: a checkpoint, a video, a method.
+"""
 
 import re
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_videos import clip
+from made_videos import write_video as write_noise
 from tiny_checkpoints import write_qwen2_5_vl
 
 from st_simdiff import compress, make_method
@@ -82,3 +86,17 @@ def test_questions_and_a_further_turn_on_one_cache_of_a_llava_video_model(drawn,
     assert answers_alike(left["again"], again)
     assert trace.last.offsets.equal(left["trace"].last.offsets)
     assert len(left["trace"].last.stages) > 0
+
+
+def test_a_long_video_is_read_in_parts_and_keeps_the_same_tokens(tmp_path):
+    write_noise(tmp_path / "long.mp4", 40)
+    program = next(one for one in programs("library.md") if "FrameReader" in one)
+    words = {"video.mp4": str(tmp_path / "long.mp4"), "max_frames=3600": "max_frames=40, fps=5", "0.01": "0.3"}
+    kept = []
+    for size in ("16", "256"):
+        left = run(program, words | {"frames_per_read=256": f"frames_per_read={size}"})
+        left["reader"].workers.close()
+        assert (left["pixels"].rest is None) == (size == "256")
+        assert left["pixels"].frames == len(left["video"].tokens) == 40
+        kept.append((left["trace"].last.offsets.tolist(), left["answer"].tolist()))
+    assert kept[0] == kept[1]
