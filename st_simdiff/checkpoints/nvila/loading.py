@@ -24,6 +24,7 @@ from transformers import (
 from st_simdiff.checkpoints.adapters import (
     Adapter,
     apply_adapter,
+    check_base,
     check_whole,
     read_adapter,
     refuse_adapter,
@@ -80,7 +81,7 @@ def load_nvila(
     if model_base is not None:
         adapter = read_adapter(locate(path, ADAPTER).folder)
     folder = locate(path if model_base is None else model_base, NVILA).folder
-    refuse_adapter(folder)
+    (refuse_adapter if model_base is None else check_base)(folder)
     report_code(folder)
     config = read_config(folder, video)
     options = {"dtype": dtype, "attn_implementation": attn_implementation}
