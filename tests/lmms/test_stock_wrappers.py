@@ -249,6 +249,17 @@ def test_an_answer_without_its_video_is_not_scored(pair, monkeypatch, clips, tmp
     assert list(unreadable_videos(tmp_path)) == [(dropped, told)]
 
 
+def test_a_chat_class_without_messages_ends_in_a_sentence(pair):
+    """As lmms-eval's own command line asks it, of a task that is given as a file."""
+    compressed, _ = pair
+    if compressed.is_simple:
+        pytest.skip("takes texts and visuals")
+    place = {"task": "made", "doc_id": 0, "repeats": 1}
+    request = Instance("generate_until", ("What?", {"temperature": 0}, visuals, 0, "made", "test"), 0, place)
+    with pytest.raises(SystemExit, match=r"for simple classes: give the task by name, .* or add --force_simple\.$"):
+        compressed.generate_until([request])
+
+
 def test_images_beside_videos_pass_in_internvl(pair, monkeypatch, clips):
     """An image that is cut into tiles, and two videos: what belongs to which is read from the prompt."""
     compressed, stock = pair

@@ -137,6 +137,11 @@ class CompressedWrapper:
         about a video that cannot be read get `UNREADABLE_ANSWER` for an answer: at once where that is known, else after
         the wrapper was given a black video.
         """
+        if not self.is_simple and any(not callable(request.args[1]) for request in requests):
+            raise SystemExit(
+                f"{self.name()}: lmms-eval loads a task that is given as a file for simple classes: give the task by "
+                "name, with --include_path FOLDER, or add --force_simple."
+            )
         results: list[GenerationResult | None] = [
             self._earlier(request) or self._unreadable(request) for request in requests
         ]
