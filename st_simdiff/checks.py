@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, TypeGuard, get_args
 
 from st_simdiff.errors import InputError, unknown
+from st_simdiff.vocabulary import ALL_FRAMES
 
 MOST_FRAMES = 100_000
 """Of one video, that a model or a picture is given."""
@@ -44,6 +46,16 @@ def check_frames(name: str, value: Any) -> None:
     """Raises `InputError` unless `value` is a number of frames that can be taken from a video."""
     if not is_whole(value, 1) or value > MOST_FRAMES:
         raise InputError(f"{name} is a number of frames, a whole number from 1 to {MOST_FRAMES:,}, got {value!r}.")
+
+
+def read_frame_budget(value: Any) -> int | str:
+    """A number of frames, or `ALL_FRAMES`, as a number or a text. Raises `InputError` for anything else."""
+    if value == ALL_FRAMES:
+        return ALL_FRAMES
+    number = int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+    if not is_whole(number, 1) or number > MOST_FRAMES:
+        raise InputError(f"a number of frames from 1 to {MOST_FRAMES:,}, or {ALL_FRAMES}, is needed, got {value!r}.")
+    return number
 
 
 def check_names(kind: str, given: Iterable[str], valid: Iterable[str]) -> None:

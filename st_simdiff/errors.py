@@ -10,10 +10,13 @@ class InputError(ValueError):
     """Something the caller gave cannot be used. The message is one sentence meant for that caller."""
 
 
-def unknown(kind: str, given: object, valid: Iterable[str]) -> InputError:
-    """An `InputError` for a name that is not among `valid`, with the closest valid name if one is close."""
+def unknown(kind: str, given: object, valid: Iterable[str], meant: str | None = None) -> InputError:
+    """An `InputError` for a name that is not among `valid`, with the closest valid name if one is close.
+
+    meant: the valid name for the same thing, where that is known.
+    """
     names = sorted(map(str, valid))
-    close = difflib.get_close_matches(str(given), names, n=1)
+    close = [meant] if meant else difflib.get_close_matches(str(given), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return InputError(f"Unknown {kind} {given!r}.{hint} Valid: {', '.join(names)}.")
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 from st_simdiff.errors import InputError, unknown
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes options by their full names alone. Raises `InputError` for whatever it does not understand."""
+    """Takes options by their full names alone. Raises `InputError` for whatever it does not understand.
+
+    passed_on: options of another program, which come behind a lone --.
+    """
+
+    passed_on: Collection[str] = ()
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **settings})
@@ -33,6 +38,8 @@ class Parser(argparse.ArgumentParser):
 
     def _not_understood(self, argument: str) -> InputError:
         name = argument.partition("=")[0]
+        if name in self.passed_on:
+            return InputError(f"{name} is passed on: it comes behind a lone --, as in `{self.prog} ... -- {argument}`.")
         if name.startswith("-"):
             options = [option for option in self._option_string_actions if option.startswith("--")]
             return unknown(f"option of {self.prog}", name, options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +24,7 @@ from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo
 from st_simdiff.checkpoints.llava_video.prompt import build_prompt, tokenize_prompt
 from st_simdiff.checkpoints.quantisation import quantisation
+from st_simdiff.checks import MOST_FRAMES
 from st_simdiff.errors import InputError
 from st_simdiff.models.clock import StageClock
 from st_simdiff.models.costs import flop_counts, model_cost
@@ -135,7 +135,7 @@ class VideoAnswerer:
         """The prompt for `question`, with the frames of `video` sampled and preprocessed anew."""
         if video is None:
             return self._prompt(question, None)
-        pixels = replace(self.reader, frames_per_read=sys.maxsize)(video)
+        pixels = replace(self.reader, frames_per_read=MOST_FRAMES)(video)
         question, sizes = place_frames(self._instructed(question, pixels), pixels.frames // self.frames_per_step)
         values = pixels.values.to(self.device)
         parts = values.split([size * self.frames_per_step for size in sizes]) if sizes else [values]

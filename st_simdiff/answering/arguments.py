@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
-from st_simdiff.checks import check_bits, check_frames, check_range, is_number, is_whole
+from st_simdiff.checks import check_bits, check_frames, check_range, is_number
 from st_simdiff.errors import InputError, unknown
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
 from st_simdiff.model_args import read_value
 from st_simdiff.videos.decoders import check_decoder
-from st_simdiff.videos.reading import FRAMES_PER_READ
+from st_simdiff.videos.reading import FRAMES_PER_READ, check_frames_per_read
 from st_simdiff.videos.sampling import FPS
 from st_simdiff.videos.settings import Decoder, FrameChoice, ReadSettings
 from st_simdiff.vocabulary import LLAVA_VIDEO_DEFAULTS
@@ -103,10 +103,7 @@ class AnsweringArguments(ReadingArguments):
             raise InputError(f"The model answers one question at a time: batch_size is 1, got {self.batch_size}.")
         check_range("video_cache_gb", self.video_cache_gb, *CACHE_GB, meaning="how much the folder may hold")
         check_range("decode_ahead", self.decode_ahead, 0, MOST_AHEAD, meaning="how many videos to read ahead")
-        if not is_whole(self.frames_per_read, 1) or self.frames_per_read % 16:
-            raise InputError(
-                f"frames_per_read is how many frames to read at a time, a multiple of 16, got {self.frames_per_read!r}."
-            )
+        check_frames_per_read(self.frames_per_read)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments
-from st_simdiff.checkpoints.adapters import is_adapter, read_settings, refuse_adapter
+from st_simdiff.checkpoints.adapters import check_base, is_adapter, read_settings, refuse_adapter
 from st_simdiff.checkpoints.code import ALLOW, named_code
 from st_simdiff.checkpoints.hub import (
     ADAPTER,
@@ -124,7 +124,7 @@ def _base(model: str, folder: Path, arguments: AnsweringArguments) -> Path:
         return folder
     read_settings(folder)
     base = locate_checkpoint(model, arguments.model_base).folder
-    refuse_adapter(base)
+    check_base(base)
     return base
 
 

@@ -128,22 +128,23 @@ class Viewer:
         """The features of a video, part by part where it is read in parts, and the seconds that reading took."""
         times, record, seconds = pixels.times, pixels.record, pixels.seconds
 
-        def parts() -> Iterator[torch.Tensor]:
+        def values() -> Iterator[torch.Tensor]:
             nonlocal times, record, seconds
-            with clock.stage("preprocess"):
-                first = pixels.values.to(self.device)
-            yield first
-            rest = pixels.rest() if pixels.rest is not None else iter(())
+            parts = pixels.parts()
             while True:
                 with clock.stage("decode"):
-                    part = next(rest, None)
+                    part = next(parts, None)
                 if part is None:
                     return
-                times, record, seconds = times + part.times, record.followed_by(part.record), seconds + part.seconds
-                yield part.values.to(self.device)
+                if part is not pixels:
+                    times, record, seconds = times + part.times, record.followed_by(part.record), seconds + part.seconds
+                with clock.stage("preprocess"):
+                    there = part.values.to(self.device)
+                yield there
+                del part, there  # before the next part is read
 
         with clock.stage("projector"):
-            video = encode_video(self.model, parts(), method.vision_inputs, frames=pixels.frames)
+            video = encode_video(self.model, values(), method.vision_inputs, frames=pixels.frames)
         return Features(video, times, pixels.duration, method.vision_inputs, record.as_plain()), seconds
 
     def settle(self) -> None:

@@ -72,13 +72,15 @@ class Bench:
             for configuration in configurations:
                 if configuration in without_memory:
                     continue
+                place = (frames, batch, configuration.method, configuration.retention)
+                if round_number < 0:
+                    logger.info("%d frames, batch %d, %s at %g: warming up", *place)
                 sample = self._run_if_it_fits(configuration, warm if round_number < 0 else videos)
                 if sample is None:
                     without_memory.add(configuration)
                     torch.cuda.empty_cache()
                 elif round_number >= 0:
                     samples[configuration].append(sample)
-                    place = (frames, batch, configuration.method, configuration.retention)
                     told = "%d frames, batch %d, %s at %g, round %d of %d: %.0f ms"
                     logger.info(told, *place, round_number + 1, repeats, sample.total)
         for configuration in configurations:
@@ -119,6 +121,7 @@ class Bench:
 
     def floor_seconds(self, repeats: int = 5) -> float:
         """What the decoder takes for a prompt without a video: the least of the repeats."""
+        logger.info("a prompt without a video, %d runs", repeats + 1)
         ids, times = self._prompts(1)[:, 1:2].clamp(min=1), []
         with torch.inference_mode():
             for _ in range(repeats + 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from st_simdiff.errors import InputError, unknown
@@ -19,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `bench`."""
     parser.description = (
         "Runs a LLaVA-Video model with random weights on videos with planted features, full and compressed in turn, "
-        "from pixels to the first token. No checkpoint is needed."
+        "from pixels to the first token. No checkpoint is needed. Progress goes to stderr, tables to stdout. A row is "
+        "noisy where its rounds differ by more than a quarter, or its speed-up exceeds the limit by FLOPs by more than "
+        "a quarter. It is marked and not compared with the limit, and what is estimated from it says so: on a "
+        "machine with other work take more --repeats, or --clock cpu."
     )
     add = parser.add_argument
     add("--model", default="auto", help=f"{', '.join(MODELS)}; default: 7b on a GPU, scaled on a CPU")
@@ -27,13 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--methods", default="st_simdiff", help="comma-separated methods, or all; default: st_simdiff")
     add("--retention", default="0.3", help="comma-separated shares of tokens to keep; default: 0.3")
     add("--batch", default="1", help="comma-separated batch sizes; default: 1")
-    add("--repeats", default="3", help="timed rounds, after one to warm up; default: 3")
+    add("--repeats", default="3", help="timed rounds, after one to warm up; of one no spread is known; default: 3")
     add("--candidates", default="0.6", help="share of the tokens that enter the decoder at 30 %%; default: 0.6")
     add("--device", default="auto", help="auto, cpu or cuda; default: auto")
     add("--dtype", default="auto", help="float32, float16 or bfloat16; default: bfloat16 on CUDA, float32 on a CPU")
     add("--clock", default="wall", help="wall, or cpu for the process's own time on a busy machine; default: wall")
     add("--frames_per_chunk", default="16", help="frames that go through the vision tower at once; default: 16")
-    add("--json", type=Path, help="results file; rows of the same model and conditions stay in it")
+    add(
+        "--json",
+        type=Path,
+        help="results file, made with its folder if need be; rows of the same model and conditions stay in it",
+    )
     add("--figure", type=Path, help="draw the cost figure of the results file to this .png, .svg or .pdf")
     add(
         "--match_budget",
@@ -58,8 +66,32 @@ def numbers(text: str, name: str, kind: type, most: float) -> list:
     return values
 
 
-def choice(text: str, name: str, valid: tuple[str, ...]) -> str:
-    """One of the words `valid`. Raises `InputError`."""
+def number(text: str, name: str, most: int) -> int:
+    """One whole number from 1 to `most`. Raises `InputError`."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= most:
+        raise InputError(f"--{name} takes one whole number from 1 to {most:,}, got {text[:100]!r}.")
+    return value
+
+
+def share(text: str, name: str, least: float) -> float:
+    """One number in [least, 1]. Raises `InputError`."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not least <= value <= 1:
+        raise InputError(
+            f"--{name} is one share of the tokens, in [{least:g}, 1], got {text[:100]!r}{decimal_comma(text)}."
+        )
+    return value
+
+
+def choice(text: str, name: str, valid: tuple[str, ...], synonyms: Mapping[str, str] | None = None) -> str:
+    """One of the words `valid`. synonyms: others, and the valid one that is meant. Raises `InputError`."""
     if text not in valid:
-        raise unknown(name, text, valid)
+        raise unknown(name, text, valid, meant=(synonyms or {}).get(text))
     return text

@@ -12,14 +12,11 @@ from typing import Any
 import torch
 
 from st_simdiff.bench.random_models import RANDOM_MODELS
-from st_simdiff.bench.rows import Row, entering_share, machine_speed
+from st_simdiff.bench.rows import Row, entering_share, machine_speed, shared_caveat, telling_rows
 from st_simdiff.errors import InputError
 from st_simdiff.files import read_regular, write_whole
-from st_simdiff.models.flops import ModelCost, break_even, break_even_retention, match_budget
+from st_simdiff.models.flops import ModelCost, break_even
 from st_simdiff.vocabulary import FULL, OURS
-
-BREAK_EVEN_RETENTIONS = (0.1, 0.3, 0.5)
-BREAK_EVEN_BATCHES = (1, 4)
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,15 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
-    """The entries of the results file; none where there is no file. Raises `InputError` for another kind of file."""
+    """The entries of the results file; none where there is no file, or an empty one.
+
+    Raises `InputError` for another kind of file.
+    """
     if not path.exists():
         return []
     try:
-        entries = list(json.loads(read_regular(path))["entries"])
+        text = read_regular(path)
+        entries = list(json.loads(text)["entries"]) if text else []
         for entry in entries:
             if entry["conditions"]["model"] not in RANDOM_MODELS:
                 raise KeyError(entry["conditions"]["model"])
@@ -88,26 +89,18 @@ def add_rows(path: Path, conditions: Conditions, rows: Iterable[Row], extra: Map
 
 
 def what_follows(cost: ModelCost, rows: Sequence[Row], floor_seconds: float, candidates: float) -> dict[str, Any]:
-    """Break-even and matched frames of ST-SimDiff, from its rows and the full model's; empty without both.
+    """The break-even of ST-SimDiff, from its rows and the full model's; empty without both.
 
-    break_even_frames: the fewest frames at which compression saves time; null: none does. break_even_retention: the
-    largest retention that saves time, at the frames measured. matched_frames: the frames that cost what the full model
-    costs at 64, in FLOPs.
+    break_even_frames: for the retentions and batches of its rows, the fewest frames at which compression saves time;
+    null: none does. caveat: of the rows that tell the machine's speed, see `Row`.
     """
-    speed = machine_speed(cost, [row for row in rows if row.method in (FULL, OURS)], floor_seconds)
+    telling = telling_rows(rows, OURS)
+    speed = machine_speed(cost, telling, floor_seconds)
     if speed is None:
         return {}
-    shares = {r: entering_share(candidates, r) for r in BREAK_EVEN_RETENTIONS}
-    return {
-        "speed": asdict(speed),
-        "break_even_frames": [
-            {"retention": r, "batch": batch, "frames": break_even(cost, speed, r, share, batch=batch)}
-            for r, share in shares.items()
-            for batch in BREAK_EVEN_BATCHES
-        ],
-        "break_even_retention": [
-            {"frames": frames, "retention": break_even_retention(cost, speed, frames, candidates)}
-            for frames in sorted({row.frames for row in rows})
-        ],
-        "matched_frames": [{"retention": r, "frames": match_budget(cost, r, share)} for r, share in shares.items()],
-    }
+    measured = sorted({(row.retention, row.batch) for row in rows if row.method == OURS and row.retention < 1})
+    found = []
+    for retention, batch in measured:
+        count = break_even(cost, speed, retention, entering_share(candidates, retention), batch=batch)
+        found.append({"retention": retention, "batch": batch, "frames": count, "caveat": shared_caveat(telling)})
+    return {"speed": asdict(speed), "break_even_frames": found}

@@ -13,7 +13,8 @@ from st_simdiff.vocabulary import FULL
 
 ENCODING = ("vision", "projector")
 NOISY = 1.25
-"""Greatest over least speed-up of the rounds from which on a row is called noisy."""
+"""Greatest over least of the rounds from which on a row is called noisy."""
+ONE_ROUND = "one round"
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,19 @@ class Row:
 
     @property
     def is_noisy(self) -> bool:
-        """Whether the machine was too busy to compare with the limit: rounds differ by more than `NOISY`, or the
-        speed-up exceeds the limit by more."""
-        if self.speedup is None or self.reached is None or self.method == FULL:
-            return False
-        return self.speedup.high > NOISY * self.speedup.low or self.reached > NOISY
+        """Whether the machine was too busy to compare with the limit: rounds differ by more than `NOISY` in speed-up
+        (in time, where there is none to give), or the speed-up exceeds the limit by more."""
+        spread = self.milliseconds if self.method == FULL or self.speedup is None else self.speedup
+        varies = spread is not None and spread.high > NOISY * spread.low
+        return varies or (self.reached is not None and self.reached > NOISY)
+
+    @property
+    def caveat(self) -> str:
+        """What a reader of the row has to know: why nothing was measured, "noisy", or that of one round no spread is
+        known; empty for a row of several rounds that agree."""
+        if self.note or self.is_noisy:
+            return self.note or "noisy"
+        return ONE_ROUND if self.milliseconds is not None and self.milliseconds.count == 1 else ""
 
     @property
     def place(self) -> tuple[int, int, str, float]:
@@ -172,14 +181,27 @@ def entering_share(candidates: float, retention: float) -> float:
     return always + retention * (1 - always)
 
 
-def machine_speed(cost: ModelCost, rows: Sequence[Row], floor_seconds: float) -> Speed | None:
-    """What the rows of one method say about the machine, for the break-even; None without a full row beside them.
+def telling_rows(rows: Sequence[Row], method: str) -> list[Row]:
+    """Of `rows`, what `machine_speed` reads the machine off: those of the full model and of `method` that were measured
+    at batch 1, without the noisy ones if there are others of both."""
+    measured = [row for row in rows if row.method in (FULL, method) and row.stages and row.batch == 1]
+    quiet = [row for row in measured if not row.is_noisy]
+    return quiet if {row.method for row in quiet} == {FULL, method} else measured
 
-    rows: at batch 1, of full and of one method. The overhead (selection and scoring) is a straight line over N through
+
+def shared_caveat(rows: Sequence[Row]) -> str:
+    """Of what is computed from `rows`: "noisy", "one round", or empty."""
+    caveats = {row.caveat for row in rows}
+    return next((caveat for caveat in ("noisy", ONE_ROUND) if caveat in caveats), "")
+
+
+def machine_speed(cost: ModelCost, rows: Sequence[Row], floor_seconds: float) -> Speed | None:
+    """What rows of one method at batch 1 say about the machine, for the break-even; None without a full row beside
+    them. The overhead (selection and scoring) is a straight line over N through
     the rows, least squares, with no part below 0.
     """
-    full = [row for row in rows if row.method == FULL and row.stages and row.batch == 1]
-    other = [row for row in rows if row.method != FULL and row.stages and row.batch == 1]
+    full = [row for row in rows if row.method == FULL]
+    other = [row for row in rows if row.method != FULL]
     if not full or not other:
         return None
     flops = sum(cost.prefill([row.tokens] * cost.decoder.layers) for row in full)

@@ -17,19 +17,22 @@ import torch
 
 from st_simdiff.bench.measure import TEXT, Bench, Configuration
 from st_simdiff.bench.measure import logger as measuring
-from st_simdiff.bench.options import CLOCKS, MODELS, MOST_BATCH, choice, numbers
+from st_simdiff.bench.options import CLOCKS, MODELS, MOST_BATCH, choice, number, numbers, share
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results_file import Conditions, add_rows, hardware, read_entries, what_follows
 from st_simdiff.bench.rows import Row, entering_share
 from st_simdiff.bench.tables import entry_markdown
 from st_simdiff.checks import MOST_FRAMES, MOST_REPEATS
 from st_simdiff.errors import InputError, unknown
+from st_simdiff.files import check_folder
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.costs import model_cost
 from st_simdiff.models.flops import match_budget
 from st_simdiff.vocabulary import FULL
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
+LEAST_CANDIDATES = 0.3
+"""Of which share of the tokens the planted features can be made."""
 NO_RETENTION_1 = "Compression keeps less than all tokens: --match_budget needs a retention below 1."
 
 
@@ -44,21 +47,25 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
     frames = numbers(options.frames, "frames", int, MOST_FRAMES)
     batches = numbers(options.batch, "batch", int, MOST_BATCH)
     retentions = numbers(options.retention, "retention", float, 1)
-    candidates = _candidates(options.candidates)
+    candidates = share(options.candidates, "candidates", LEAST_CANDIDATES)
     if options.match_budget:
         _print_matches(name, frames, retentions, candidates, out)
         return
     configurations = _configurations(options.methods, retentions)
-    repeats = _one(options.repeats, "repeats", MOST_REPEATS)
-    chunk = _one(options.frames_per_chunk, "frames_per_chunk", MOST_FRAMES)
+    repeats = number(options.repeats, "repeats", MOST_REPEATS)
+    chunk = number(options.frames_per_chunk, "frames_per_chunk", MOST_FRAMES)
     clock = choice(options.clock, "clock", CLOCKS)
     _check_figure(options.figure)
     _check_results(options.json)
-    model = build(name, device, dtype, chunk)
-    conditions = Conditions(name, hardware(device), str(dtype).removeprefix("torch."), candidates, clock, TEXT, chunk)
-    bench = Bench(model, candidates=candidates, now={"wall": time.perf_counter, "cpu": time.process_time}[clock])
+    precision = str(dtype).removeprefix("torch.")
+    conditions = Conditions(name, hardware(device), precision, candidates, clock, TEXT, chunk)
     with tempfile.TemporaryDirectory() as folder, progress_told(sys.stderr):
         path = options.json or Path(folder) / "results.json"
+        if options.json:
+            measuring.info("results go to %s%s", path, "" if path.parent.is_dir() else ", whose folder is made")
+        measuring.info("making %s, on %s in %s", RANDOM_MODELS[name].title, device, precision)
+        model = build(name, device, dtype, chunk)
+        bench = Bench(model, candidates=candidates, now={"wall": time.perf_counter, "cpu": time.process_time}[clock])
         for batch in batches:
             for count in frames:
                 add_rows(path, conditions, bench.case(count, batch, configurations, repeats))
@@ -73,7 +80,7 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
 
 @contextmanager
 def progress_told(stream: TextIO) -> Iterator[None]:
-    """Inside the block, a line for every run of a model goes to `stream`, which may as well be a file."""
+    """Inside the block, a line for every step goes to `stream`, which may as well be a file."""
     handler = logging.StreamHandler(stream)
     before = measuring.level
     measuring.addHandler(handler)
@@ -116,7 +123,7 @@ def _configurations(methods: str, retentions: list[float]) -> list[Configuration
 
 
 def _device(asked: str) -> torch.device:
-    choice(asked, "device", ("auto", "cpu", "cuda"))
+    choice(asked, "device", ("auto", "cpu", "cuda"), {"gpu": "cuda"})
     if asked == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda was asked for, but torch sees no CUDA GPU; use cpu or auto.")
     return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
@@ -137,20 +144,6 @@ def _dtype(asked: str, device: torch.device) -> torch.dtype:
     return getattr(torch, asked)
 
 
-def _one(text: str, name: str, most: int) -> int:
-    values = numbers(text, name, int, most)
-    if len(values) != 1:
-        raise InputError(f"--{name} takes one whole number from 1 on, got {text!r}.")
-    return values[0]
-
-
-def _candidates(text: str) -> float:
-    value = numbers(text, "candidates", float, 1)[0]
-    if not 0.3 <= value <= 1:
-        raise InputError(f"--candidates is a share of the tokens, in [0.3, 1], got {text!r}.")
-    return value
-
-
 def _check_figure(path: Path | None) -> None:
     if path is None:
         return
@@ -158,18 +151,15 @@ def _check_figure(path: Path | None) -> None:
         raise unknown("figure format", path.suffix, FIGURE_FORMATS)
     if find_spec("matplotlib") is None:
         raise InputError("Figures need the package matplotlib: pip install 'st-simdiff[report]'.")
+    check_folder(path.parent, "--figure")
 
 
 def _check_results(path: Path | None) -> None:
-    """Before anything is measured: whether the results can be added to the file."""
+    """Before anything is measured: whether the results can be added to the file. Nothing is made yet."""
     if path is None:
         return
+    check_folder(path.parent, "--json")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        if path.stat().st_size:
-            read_entries(path)
-        else:
-            path.unlink()
+        read_entries(path)
     except OSError as error:
-        raise InputError(f"--json {path} cannot be written: {error.strerror or error}.") from error
+        raise InputError(f"--json {path} cannot be read: {error.strerror or error}.") from error

@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from st_simdiff.bench.random_models import RANDOM_MODELS
-from st_simdiff.bench.rows import Row
+from st_simdiff.bench.rows import NOISY, ONE_ROUND, Row
 from st_simdiff.errors import InputError
 from st_simdiff.models.clock import STAGES
 from st_simdiff.report.render import Column, Sheet, Table, to_markdown
 from st_simdiff.vocabulary import FULL, OURS
 
+CAVEATS = (
+    f"Noisy: the rounds of a row differ by more than {NOISY - 1:.0%} in speed-up (those of the full model in time), or "
+    "its speed-up exceeds the limit by more, as on a machine with other work; it is not compared with the limit. "
+    "One round: nothing is known of how much rounds differ."
+)
 SHOWN = tuple(stage for stage in STAGES if stage not in ("decode", "preprocess", "decoding", "other"))
 
 
@@ -37,12 +42,12 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
                 *(row.frames, row.batch, row.method, row.retention, row.entering, row.kept),
                 None if row.milliseconds is None else row.milliseconds.median,
                 None if speedup is None else speedup.median,
-                None if speedup is None else (speedup.low, speedup.high),
+                None if speedup is None or speedup.count == 1 else (speedup.low, speedup.high),
                 None if is_full else row.limit,
                 None if is_full or row.reached is None or row.is_noisy else 100 * row.reached,
                 None if row.peak_bytes is None else row.peak_bytes / 1e6,
                 saved,
-                row.note or ("noisy" if row.is_noisy else ""),
+                row.caveat,
             )
         )
     return Table("end_to_end", title, columns, tuple(table_rows))
@@ -56,12 +61,14 @@ def split_table(rows: Sequence[Row], title: str) -> Table:
         *(Column("frames"), Column("batch"), Column("method"), Column("r", digits=2)),
         *(Column(f"{stage} ms", digits=1) for stage in SHOWN),
         *(Column(f"lost: {cause}", digits=1) for cause in causes),
+        Column(""),
     )
     table_rows = tuple(
         (
             *(row.frames, row.batch, row.method, row.retention),
             *(row.stages[stage] for stage in SHOWN),
             *(None if row.method == FULL or row.losses is None else row.losses[cause] for cause in causes),
+            row.caveat,
         )
         for row in measured
     )
@@ -121,19 +128,15 @@ def _notes(entry: Mapping[str, Any]) -> tuple[str, ...]:
     notes = [
         f"{where}, torch {machine['torch']}, {conditions['dtype']}; {conditions['clock']} time from pixels to the "
         f"first token, medians; {conditions['candidates']:.0%} of the tokens are candidates at 30 %. Limit: the ratio "
-        "of FLOPs. Noisy: rounds differ too much to be compared with it. Lost: "
-        "milliseconds beyond the full model's time divided by the limit, by cause. What is computed "
-        "follows from the measured speed of the full model's prefill and the measured overhead."
+        f"of FLOPs. {CAVEATS} Lost: milliseconds beyond the full model's time divided by the limit, by cause. "
+        "Estimates follow from the speed of the full model's prefill and the overhead of selection and scoring."
     ]
     for found in entry.get("break_even_frames", ()):
         count = found["frames"]
         frames = f"from {count} frame{'s' * (count > 1)} on" if count else "at no number of frames"
+        basis = {"": "", "noisy": ", from noisy rows", ONE_ROUND: ", from one round"}[found.get("caveat", "")]
         notes.append(
-            f"At {found['retention']:.0%}, batch {found['batch']}, compression would save time {frames} "
-            "(estimated, not measured)."
-        )
-    for found in entry.get("matched_frames", ()):
-        notes.append(
-            f"At {found['retention']:.0%}, {found['frames']} frames cost what 64 cost the full model, in FLOPs."
+            f"At {found['retention']:.0%}, batch {found['batch']}, ST-SimDiff would save time {frames} "
+            f"(estimated{basis}, not measured)."
         )
     return tuple(notes)

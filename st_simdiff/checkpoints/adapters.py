@@ -19,7 +19,8 @@ from torch import nn
 
 from st_simdiff.checkpoints.entries import check_entries
 from st_simdiff.checkpoints.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WHOLE_WEIGHTS, read_json
-from st_simdiff.checkpoints.tensors import check_dtype, check_finite, stored_tensors_of_file
+from st_simdiff.checkpoints.finite import check_finite
+from st_simdiff.checkpoints.tensors import check_dtype, stored_tensors_of_file
 from st_simdiff.checks import is_number
 from st_simdiff.errors import InputError
 from st_simdiff.extras import missing_package
@@ -64,10 +65,22 @@ def is_adapter(folder: Path) -> bool:
 def refuse_adapter(folder: Path) -> None:
     """Raises ValueError for the folder of an adapter, where that of a whole model is needed."""
     if is_adapter(folder):
-        named = read_json(folder / ADAPTER_CONFIG, "an adapter").get("base_model_name_or_path")
+        entries = read_json(folder / ADAPTER_CONFIG, "an adapter")
+        _check_kind(entries, folder / ADAPTER_CONFIG)
+        named = entries.get("base_model_name_or_path")
         raise ValueError(
             f"{folder} holds a LoRA adapter: give its base model as model_base (it was trained on {named!r})."
         )
+
+
+def check_base(folder: Path) -> None:
+    """Raises FileNotFoundError or ValueError for what cannot be the checkpoint that an adapter was trained on."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"model_base: there is no folder {folder}, where the checkpoint that the adapter was trained on should be."
+        )
+    if is_adapter(folder):
+        raise ValueError(f"model_base: {folder} holds an adapter itself; give the checkpoint that it was trained on.")
 
 
 def read_adapter(folder: Path) -> Adapter:
@@ -89,9 +102,7 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], Path]:
     file = folder / ADAPTER_CONFIG
     entries = read_json(file, "a LoRA adapter")
     check_entries(entries, file)
-    for key, allowed in _ONLY.items():
-        if entries.get(key, allowed[0]) not in allowed:
-            raise ValueError(f"{file}: {key} is {entries[key]!r}; this loader knows {allowed[0]!r} only.")
+    _check_kind(entries, file)
     settings = {key: entries[key] for key in _SETTINGS if entries.get(key) is not None}
     _check_settings(settings, file)
     weights = next((folder / name for name in ADAPTER_WEIGHTS if (folder / name).is_file()), None)
@@ -181,6 +192,12 @@ def check_whole(adapter: Adapter, is_known: Callable[[str], bool]) -> None:
     for name in adapter.whole:
         if not is_known(name):
             raise ValueError(f"{adapter.folder / WHOLE_WEIGHTS}: the model has no tensor {name}.")
+
+
+def _check_kind(entries: Mapping[str, Any], file: Path) -> None:
+    for key, allowed in _ONLY.items():
+        if entries.get(key, allowed[0]) not in allowed:
+            raise ValueError(f"{file}: {key} is {entries[key]!r}; this loader knows {allowed[0]!r} only.")
 
 
 def _check_settings(settings: Mapping[str, Any], file: Path) -> None:

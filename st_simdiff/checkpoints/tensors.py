@@ -1,10 +1,7 @@
-"""The tensors of a checkpoint's safetensors files: what their headers say, and whether the values are numbers."""
+"""The tensors of a checkpoint's safetensors files: what their headers say."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from st_simdiff.checkpoints.files import INDEX_FILE, SINGLE_FILE, read_index
-from st_simdiff.checkpoints.remembered import recall, remember, state_of
 
-FLOATING = frozenset({"F64", "F32", "F16", "BF16"})
-"""safetensors' names of the types that weights may have: those that are read as numbers without scales beside them."""
+FLOATING = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""The types that weights may have, by safetensors' names: those that are read as numbers without scales beside them."""
 
 
 @dataclass(frozen=True)
@@ -63,59 +59,6 @@ def check_dtype(name: str, stored: StoredTensor) -> None:
         raise ValueError(
             f"{stored.file}: the tensor {name} has type {stored.dtype}; weights are {', '.join(sorted(FLOATING))}."
         )
-
-
-def check_finite(folder: Path, tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Raises ValueError for a tensor loaded from `folder` with values that are not finite."""
-    for name, tensor in tensors:
-        if not tensor.is_meta and not is_finite(tensor):
-            dtype = str(tensor.dtype).removeprefix("torch.")
-            raise ValueError(f"{folder}: the tensor {name} has values that are not finite in {dtype}.")
-
-
-def check_stored_finite(folder: Path) -> None:
-    """Raises ValueError as `check_finite` for the weight files of `folder`, of which one tensor at a time is read."""
-    files: dict[Path, list[str]] = {}
-    for name, stored in stored_tensors(folder).items():
-        files.setdefault(stored.file, []).append(name)
-    for path, names in files.items():
-        with open_weights(path) as file:
-            check_finite(path, ((name, file.get_tensor(name)) for name in names))
-
-
-class SeenFinite:
-    """Whether values read from a weight file were found finite before: the file need not be tested again.
-
-    file: of the weights. reading: what is read of it, a text for every tensor with its name, rows and dtype, since a
-    value may be finite in float32 and not in float16.
-    """
-
-    def __init__(self, file: Path, reading: Iterable[str]) -> None:
-        self._path = file.resolve()
-        self._states = {self._path: state_of(self._path)}
-        self._reading = hashlib.sha256("\n".join(sorted(reading)).encode()).hexdigest()[:16]
-        known = recall(self._states)[self._path].get("finite")
-        self._known = known if isinstance(known, list) else []
-        self.seen = self._reading in self._known
-
-    def remember(self) -> None:
-        """Writes down that all that is read is finite."""
-        if not self.seen:
-            remember({self._path: {"finite": [*self._known, self._reading]}}, self._states)
-
-
-@torch.inference_mode()
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether all values are finite numbers.
-
-    Extremes and sums take a tenth of the time of a test of every value, and are finite only if all values are; float16
-    holds few sums.
-    """
-    if not tensor.is_floating_point() or not tensor.numel():
-        return True
-    if tensor.dtype == torch.float16:
-        return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
-    return math.isfinite(tensor.sum().item()) or bool(tensor.isfinite().all())
 
 
 def stored_tensors_of_file(path: Path) -> dict[str, StoredTensor]:

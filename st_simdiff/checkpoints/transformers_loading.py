@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from st_simdiff.checkpoints.entries import check_entries
 from st_simdiff.checkpoints.files import INDEX_FILE, SINGLE_FILE, read_json
-from st_simdiff.checkpoints.tensors import check_dtype, check_finite, stored_tensors
+from st_simdiff.checkpoints.finite import check_finite
+from st_simdiff.checkpoints.tensors import check_dtype, stored_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

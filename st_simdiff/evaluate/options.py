@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from st_simdiff.checks import MOST_FRAMES
-from st_simdiff.parsing import whole
+from st_simdiff.checks import read_frame_budget
+from st_simdiff.errors import InputError
+from st_simdiff.evaluate.passed_on import option_names
+from st_simdiff.parsing import Parser, whole
 from st_simdiff.stock_wrappers import STOCK_WRAPPERS
-from st_simdiff.vocabulary import ALL_FRAMES, WRAPPER
+from st_simdiff.vocabulary import WRAPPER
 
 MODELS_HELP = (
     "llava_video, nvila, or one of lmms-eval's own wrappers, compressed: "
@@ -15,8 +17,9 @@ MODELS_HELP = (
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The arguments of `eval`."""
+    parser.passed_on = option_names()
     parser.usage = "st-simdiff eval [options] [-- arguments of lmms-eval]"
     parser.description = (
         "Every combination of the comma-separated values is one run. Killed and started again, the same command goes "
@@ -81,11 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _frames(text: str) -> int | str:
-    if text == ALL_FRAMES:
-        return ALL_FRAMES
-    value = whole(text)
-    if not 1 <= value <= MOST_FRAMES:
-        raise argparse.ArgumentTypeError(
-            f"a number of frames from 1 to {MOST_FRAMES:,}, or {ALL_FRAMES}, is needed, got {text}"
-        )
-    return value
+    try:
+        return read_frame_budget(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error).removesuffix(".")) from None

@@ -41,6 +41,11 @@ def check_passed_on(extra: Sequence[str]) -> Path | None:
     return _parser().parse_args(list(extra)).include_path
 
 
+def option_names() -> frozenset[str]:
+    """The options that can be passed on."""
+    return frozenset(_parser()._option_string_actions)
+
+
 def _parser() -> Parser:
     parser = Parser(prog="lmms-eval", add_help=False)
     add = parser.add_argument

@@ -10,28 +10,29 @@ from typing import Any
 
 import torch
 
-from st_simdiff.answering.arguments import AnsweringArguments
 from st_simdiff.answering.checkpoints import earlier_fingerprint, given_checkpoint, is_here, locate_checkpoint
-from st_simdiff.checks import check_frames
-from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.estimate import Entry
-from st_simdiff.evaluate.grid import Combination, expand
+from st_simdiff.evaluate.evaluations import Read, read_evaluation
+from st_simdiff.evaluate.grid import expand
 from st_simdiff.evaluate.launch import Machines
 from st_simdiff.evaluate.passed_on import check_passed_on
 from st_simdiff.evaluate.request import EMBEDDED, Checkpoint, Request, read_request
 from st_simdiff.files import check_folder
 from st_simdiff.lmms.models import find_model
-from st_simdiff.lmms.subtitles import SUBTITLE_FRAMES, Frames, budget_of, check_budget, refuse_without_subtitles
+from st_simdiff.lmms.subtitles import (
+    SUBTITLE_FRAMES,
+    budget_of,
+    check_has_effect,
+    refuse_without_subtitles,
+)
 from st_simdiff.lmms.task_names import refuse_unknown_tasks
 from st_simdiff.lmms.video_folders import hf_home, refuse_empty
-from st_simdiff.methods.base import Method
-from st_simdiff.methods.settings import as_data, changed_settings, describe_method, take_method
-from st_simdiff.model_args import join_model_args, read_value
+from st_simdiff.methods.settings import describe_method
+from st_simdiff.model_args import join_model_args
 from st_simdiff.runs.batch import Batch
 from st_simdiff.runs.protocol import MODEL_BASE, as_earlier, plan_protocol, run_code, short_hash
 from st_simdiff.runs.run import Evaluation, Run, Standing
-from st_simdiff.stock_wrappers import FRAME_COUNTS
 from st_simdiff.vocabulary import FULL
 
 
@@ -74,8 +75,9 @@ def list_entries(options: argparse.Namespace, extra: Sequence[str], environment:
         return [Entry(one, _state(found), request.limit) for one, found in zip(shown, plan.standings, strict=True)]
     evaluations: dict[str, Evaluation] = {}
     for combination in expand(request.grids):
-        one, _ = read_evaluation(combination, "-")
-        key = short_hash({"model": one.model, "task": one.task, **one.settings}, describe_method(one.method))
+        one, _ = read_evaluation(combination, "-", options.subtitle_frames)
+        asked = {"model": one.model, "task": one.task, SUBTITLE_FRAMES: one.subtitle_frames, **one.settings}
+        key = short_hash(asked, describe_method(one.method))
         evaluations.setdefault(key, one)
     tasks = {one.task for one in evaluations.values()}
     refuse_unknown_tasks(tasks, [embedded.TASKS_FOLDER, *included])
@@ -107,18 +109,22 @@ def _plan(
     combinations = list(expand(request.grids))
     tasks = tuple(dict.fromkeys(one.task for one in combinations))
     folders = _tasks_folders(tasks, options.full)
-    refuse_unknown_tasks(tasks, [*folders, *included])
-    check_budget(options.subtitle_frames, tasks)
+    generating = dict.fromkeys(one.model for one in combinations if find_model(one.model).stock is not None)
+    refuse_unknown_tasks(tasks, [*folders, *included], generating=generating)
+    budgets = [options.subtitle_frames, *(one.settings.get(SUBTITLE_FRAMES) for one in combinations)]
+    check_has_effect(next((given for given in budgets if given is not None), None), tasks)
     drawn = tuple(folder.name for folder in folders[:-1])
     # All are read first: wrong settings are refused before a checkpoint is fetched.
     # Methods come before the full model, which has no settings: a misspelt one is explained by those of the method.
     order = sorted(range(len(combinations)), key=lambda index: combinations[index].settings["method"] == FULL)
     by_index = {
-        index: read_evaluation(combinations[index], request.checkpoints[combinations[index].model].path)
+        index: read_evaluation(
+            combinations[index], request.checkpoints[combinations[index].model].path, options.subtitle_frames
+        )
         for index in order
     }
     read = [by_index[index] for index in range(len(combinations))]
-    runs = make_runs(read, request, Path(options.output_path), extra, drawn, options.subtitle_frames)
+    runs = make_runs(read, request, Path(options.output_path), extra, drawn)
     for run in runs:
         run.refuse_other_protocol()
     refuse_empty(tasks, hf_home(environment))
@@ -134,43 +140,17 @@ def _plan(
     return Plan(tuple(runs), tuple(standings), tuple(batches), machines, request.meaningful, request.stand_in)
 
 
-Read = tuple[Evaluation, AnsweringArguments | None]
-
-
-def read_evaluation(combination: Combination, checkpoint: str) -> Read:
-    """One evaluation, and its model's settings with their types, None for a model that reads its own.
-
-    checkpoint: a folder, or a name on the hub. Raises `InputError` for settings that cannot be used.
-    """
-    model = find_model(combination.model)
-    given = {"pretrained": checkpoint, **model.defaults, **combination.settings}
-    for key, value in given.items():
-        if "," in str(value):
-            raise InputError(f"lmms-eval splits its arguments at commas, so {key} can have none, got {value}.")
-    if model.arguments is None:
-        for key in FRAME_COUNTS:
-            if (frames := read_value(given.get(key))) is not None:
-                check_frames(key, frames)
-    method, settings = take_method(given, model.keys)
-    label = describe(method, combination.varied, combination.swept)
-    evaluation = Evaluation(
-        model=combination.model, task=combination.task, method=method, settings=settings, label=label
-    )
-    return evaluation, model.read(settings, method)
-
-
 def make_runs(
     evaluations: Iterable[Read],
     request: Request,
     output: Path,
     extra: Sequence[str],
     drawn: Sequence[str],
-    subtitle_frames: Frames | None = None,
 ) -> list[Run]:
     """Every evaluation once. The folder's name follows from what is run: the same again is the same folder.
 
     output: folder of all results. extra: arguments of lmms-eval. drawn: names of the data that are drawn, not
-    downloaded. subtitle_frames: the budget of subtitled tasks; None for lmms-eval's.
+    downloaded.
     """
     runs: dict[str, Run] = {}
     protocols: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -178,12 +158,12 @@ def make_runs(
     for read, arguments in evaluations:
         checkpoint, settings = pinned(read.model, request.checkpoints[read.model], read.settings)
         one = replace(read, settings=settings)
-        key = (one.model, one.task, join_model_args(one.settings))
+        key = (one.model, one.task, str(one.subtitle_frames), join_model_args(one.settings))
         if key not in protocols:
             data = next((name for name in drawn if name.startswith(f"{one.task}-")), None)
             planned = plan_protocol(one.model, one.settings, arguments, has_gpu)
             asked = {"task": one.task, "data": data, "limit": request.limit, "lmms_eval": " ".join(extra)}
-            asked[SUBTITLE_FRAMES] = budget_of(one.task, one.model, subtitle_frames)
+            asked[SUBTITLE_FRAMES] = budget_of(one.task, one.model, one.subtitle_frames)
             protocols[key] = planned | {name: value for name, value in asked.items() if value}
         code = run_code(protocols[key], one.method)
         if code not in runs:
@@ -221,16 +201,6 @@ def pinned(model: str, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> t
         found = locate_checkpoint(model, base)
         named[MODEL_BASE] = base if found.commit is None else found.pinned
     return checkpoint, named
-
-
-def describe(method: Method, varied: Mapping[str, Any], swept: Iterable[str] = ()) -> str:
-    """`fastv, retention 0.3`, and whatever is not as it is by default, or one of several values."""
-    own = as_data(method)
-    differing = changed_settings(method) | {key: own[key] for key in swept if key in own and method.name != FULL}
-    differing.pop("retention", None)
-    parts = [f"{key} {value}" for key, value in {**differing, **varied}.items()]
-    kept = [] if method.name == FULL else [f"retention {method.retention:g}"]
-    return ", ".join([method.name, *kept, *parts])
 
 
 def group_by_model(runs: Iterable[Run]) -> list[list[Run]]:

@@ -164,7 +164,7 @@ def describe(benchmark: str, kept: int, left_out: Sequence[LeftOut]) -> str:
     rest = f" and {len(videos) - MOST_NAMED:,} more" if len(videos) > MOST_NAMED else ""
     return (
         f"{benchmark}: {kept:,} of {kept + len(left_out):,} questions are asked; "
-        f"not there: {len(videos):,} videos: {', '.join(named)}{rest}."
+        f"left out are those about {len(videos):,} videos: {', '.join(named)}{rest}."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from st_simdiff.answering.arguments import AnsweringArguments, LlavaVideoArguments, NvilaArguments, keys, read_arguments
 from st_simdiff.checkpoints.code import ALLOW
-from st_simdiff.errors import unknown
+from st_simdiff.errors import InputError, unknown
 from st_simdiff.lmms.wrappers.stock import wrapper_arguments
 from st_simdiff.methods.base import Method
 from st_simdiff.plugins import declared
@@ -69,10 +69,15 @@ def find_model(name: str) -> HarnessModel:
     """The harness model called `name`: one of `MODELS`, or one that another package declares to lmms-eval.
 
     Of the latter only the method's settings are known here; its own are checked when it is loaded. Raises `InputError`
-    for any other name, and for a wrapper whose packages are missing.
+    for any other name, for a wrapper whose packages are missing, and for a model of which lmms-eval does not know.
     """
     if name in MODELS:
         model = MODELS[name]
+        if name not in declared(LMMS_EVAL_GROUP):
+            raise InputError(
+                f"lmms-eval does not know {name}: st-simdiff was installed when it did not have this model yet. "
+                "Install it again: pip install -e . in its checkout, or pip install -U st-simdiff."
+            )
         if model.stock is not None:
             STOCK_WRAPPERS[model.stock].check_modules(name)
         return model

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from st_simdiff.checks import read_frame_budget
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.task_names import load_task_file
 from st_simdiff.lmms.video_folders import FOLDERS
@@ -23,16 +24,29 @@ Frames = int | str
 """So many, or `ALL_FRAMES`."""
 
 
-def check_budget(given: Frames | None, tasks: Iterable[str]) -> None:
-    """Raises `InputError` for a budget that is `given` and has no effect on `tasks`, or cannot be met by one."""
-    subtitled = [SUBTITLED[task] for task in tasks if task in SUBTITLED]
-    if given is not None and not subtitled:
-        raise InputError(f"--subtitle_frames is for the subtitled tasks, which are {' and '.join(SUBTITLED)}.")
-    for task in subtitled:
-        if given == ALL_FRAMES and task.interleaved:
-            raise InputError(
-                f"{task.name} puts subtitles between frames: --subtitle_frames is the number of frames, got {given}."
-            )
+def check_has_effect(given: Any, tasks: Iterable[str]) -> None:
+    """Raises `InputError` for a budget that is `given` where none of `tasks` has subtitles."""
+    if given is not None and not any(task in SUBTITLED for task in tasks):
+        raise InputError(f"{SUBTITLE_FRAMES} is for the subtitled tasks, which are {' and '.join(SUBTITLED)}.")
+
+
+def read_budget(task: str, own: Any, common: Frames | None) -> Frames | None:
+    """The budget that is given for `task`; None where none is, and for a task without subtitles.
+
+    own: of one run, a number, text or None. common: of all runs. Raises `InputError` for both together, for what is no
+    number of frames, and for one that the task cannot meet.
+    """
+    if own is not None and common is not None:
+        raise InputError(f"{SUBTITLE_FRAMES} is given twice: {own} and --{SUBTITLE_FRAMES} {common}.")
+    try:
+        given = common if own is None else read_frame_budget(own)
+    except InputError as error:
+        raise InputError(f"{SUBTITLE_FRAMES}: {error}") from error
+    if task not in SUBTITLED:
+        return None
+    if given == ALL_FRAMES and SUBTITLED[task].interleaved:
+        raise InputError(f"{task} puts subtitles between frames: {SUBTITLE_FRAMES} is their number, got {given}.")
+    return given
 
 
 def budget_of(task: str, model: str, given: Frames | None) -> Frames | None:

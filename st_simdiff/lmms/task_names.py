@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,14 +25,22 @@ class _Loader(SafeLoader):
 _Loader.add_multi_constructor("!", lambda loader, suffix, node: None)  # noqa: ARG005
 
 
-def refuse_unknown_tasks(tasks: Iterable[str], folders: Iterable[Path], drawn: Iterable[str] = ()) -> None:
+_LIKELIHOODS = ("loglikelihood", "multiple_choice")
+"""Kinds of output that are no generated text."""
+
+
+def refuse_unknown_tasks(
+    tasks: Iterable[str], folders: Iterable[Path], drawn: Iterable[str] = (), generating: Iterable[str] = ()
+) -> None:
     """Raises `InputError`, with the closest name, for a task that lmms-eval does not have.
 
     tasks: names, patterns such as `mvbench_*`, or yaml files. folders: searched beside lmms-eval's own tasks.
-    drawn: names of tasks that lie in no folder yet.
+    drawn: names of tasks that lie in no folder yet. generating: harness models that only generate, for which tasks that
+    are answered by likelihoods are refused, too.
     """
+    tasks = list(tasks)
     wanted = [task for task in tasks if not is_task_file(task)]
-    known = known_tasks(folders).union(drawn) if wanted else frozenset()
+    known = {**known_tasks(folders), **dict.fromkeys(drawn)} if wanted else {}
     for task in wanted:
         if "*" in task and not any(fnmatch(name, task) for name in known):
             raise InputError(f"No task of lmms-eval matches {task!r}.")
@@ -43,23 +51,42 @@ def refuse_unknown_tasks(tasks: Iterable[str], folders: Iterable[Path], drawn: I
                 f"{sentence} `python -m lmms_eval --tasks list` lists all {len(known):,}; the folder of your own tasks "
                 "is given as `-- --include_path FOLDER`."
             )
+    for model in generating:
+        for task in tasks:
+            _refuse_likelihoods(model, task, known)
+
+
+def _refuse_likelihoods(model: str, task: str, known: Mapping[str, Any]) -> None:
+    configs = [load_task_file(Path(task))] if is_task_file(task) else []
+    configs += [config for name, config in known.items() if fnmatch(name, task)]
+    for config in filter(None, configs):
+        parts = config.get("task")
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, str) and part in known:
+                _refuse_likelihoods(model, part, known)
+        if config.get("output_type") in _LIKELIHOODS:
+            raise InputError(
+                f"{task} asks for the likelihoods of answers, which {model} does not give for videos; llava_video and "
+                "nvila do."
+            )
 
 
 def is_task_file(task: str) -> bool:
     return task.endswith(".yaml") and Path(task).is_file()
 
 
-def known_tasks(folders: Iterable[Path] = ()) -> frozenset[str]:
-    """The tasks, groups and tags under lmms-eval's own folder and `folders`."""
+def known_tasks(folders: Iterable[Path] = ()) -> dict[str, Any]:
+    """The tasks, groups and tags under lmms-eval's own folder and `folders`, and what their files say."""
     spec = find_spec("lmms_eval")
     if spec is None or not spec.submodule_search_locations:
         raise InputError("lmms-eval is not installed: pip install 'st-simdiff[eval]'.")
     stock = [Path(place) / "tasks" for place in spec.submodule_search_locations]
-    names: set[str] = set()
+    known: dict[str, Any] = {}
     for folder in (*stock, *folders):
         for file in sorted(Path(folder).rglob("*.yaml")):
-            names.update(_names(load_task_file(file)))
-    return frozenset(names)
+            config = load_task_file(file)
+            known.update(dict.fromkeys(_names(config), config))
+    return known
 
 
 def load_task_file(file: Path) -> Any:

@@ -26,15 +26,13 @@ from lmms_eval.__main__ import parse_eval_args
 from lmms_eval.evaluator import request_caching_arg_to_dict, simple_evaluate
 from lmms_eval.loggers import EvaluationTracker
 from lmms_eval.models import get_model
-from lmms_eval.tasks import TaskManager
-from lmms_eval.utils import get_datetime_str, load_yaml_config, make_table
+from lmms_eval.utils import get_datetime_str, make_table
 from loguru import logger
 
 from st_simdiff.errors import InputError
 from st_simdiff.files import digest_of_file, move_whole
 from st_simdiff.lmms.refusal import nothing_swallowed, one_sentence
-from st_simdiff.lmms.subtitles import SUBTITLE_FRAMES, task_with_budget
-from st_simdiff.lmms.task_names import is_task_file
+from st_simdiff.lmms.task_manager import ModelTasks, tasks_of
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import changed_settings, describe_method
 from st_simdiff.model_args import join_model_args
@@ -77,8 +75,9 @@ def main(plan_file: str, out: TextIO = sys.stdout) -> None:
     name = batch.runs[0].model
     with nothing_swallowed(name):
         folders = [*map(str, batch.tasks_folders), *([arguments.include_path] if arguments.include_path else [])]
-        manager = TaskManager(arguments.verbosity, include_path=folders, model_name=name)
+        manager = ModelTasks(arguments.verbosity, include_path=folders, model_name=name)
         model = load(batch.runs[0], arguments)
+        manager.serve(model)
     if accelerator.is_local_main_process:
         Path(plan_file).with_name(LOADED).touch()
     took: dict[str, list[float]] = defaultdict(list)
@@ -114,9 +113,7 @@ def load(run: Run, arguments: Namespace) -> SharedModel:
     return kind.create({**run.settings, "method": run.method}, placed)
 
 
-def evaluate(
-    run: Run, model: SharedModel, manager: TaskManager, arguments: Namespace, accelerator: Accelerator
-) -> None:
+def evaluate(run: Run, model: SharedModel, manager: ModelTasks, arguments: Namespace, accelerator: Accelerator) -> None:
     """One run of lmms-eval's evaluator; process 0 writes the results."""
     with nothing_swallowed(run.model), claimed(run, model.rank == 0):
         accelerator.wait_for_everyone()  # journals are read when no other process writes there any more
@@ -129,7 +126,7 @@ def evaluate(
         results = simple_evaluate(
             model=model,
             model_args=model_args,
-            tasks=_named_tasks(run, manager),
+            tasks=tasks_of(run, manager),
             task_manager=manager,
             evaluation_tracker=tracker,
             cli_args=own,
@@ -146,13 +143,6 @@ def evaluate(
             save(run, results, tracker, stamp)
             sys.stdout.write(make_table(results) + "\n")
         accelerator.wait_for_everyone()
-
-
-def _named_tasks(run: Run, manager: TaskManager) -> list[str | dict[str, Any]]:
-    if is_task_file(run.task):
-        return [load_yaml_config(run.task)]
-    frames = run.protocol.get(SUBTITLE_FRAMES)
-    return [task_with_budget(task, frames) for task in manager.match_tasks([run.task])]
 
 
 def model_args_of(run: Run) -> str:

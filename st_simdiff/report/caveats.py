@@ -21,7 +21,7 @@ def caveats(runs: Iterable[TaskRun]) -> list[str]:
 
 
 def coverage_caveats(runs: Iterable[TaskRun], *, named: bool = True) -> list[str]:
-    """A sentence for the runs of a task that lack the same questions, because of their videos.
+    """A sentence for the runs of a task that lack the same questions, because of their videos or subtitles.
 
     named: False leaves out the names of videos that could not be read, for a reader who is given them otherwise.
     """
@@ -42,7 +42,7 @@ def has_random_weights(run: TaskRun) -> bool:
 
 
 def coverage_sentence(coverage: Coverage, *, named: bool = True) -> str:
-    """Which questions a score is not about for want of their videos; empty where there are none of these.
+    """Which questions a score is not about for want of their videos or subtitles; empty where there are none of these.
 
     named: as for `coverage_caveats`.
     """
@@ -51,7 +51,7 @@ def coverage_sentence(coverage: Coverage, *, named: bool = True) -> str:
     parts = []
     if coverage.left_out:
         videos = list(dict.fromkeys(f"{one.video} ({one.reason})" for one in coverage.left_out))
-        parts.append(f"{_questions(len(coverage.left_out))} left out, videos not there: {_named(videos)}")
+        parts.append(f"{_questions(len(coverage.left_out))} left out: {_named(videos)}")
     if coverage.unreadable:
         videos = list(dict.fromkeys(coverage.unreadable))
         names = f": {_named(videos)}" if named else ""

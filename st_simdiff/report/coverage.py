@@ -10,14 +10,14 @@ from st_simdiff.runs.coverage import LeftOut
 from st_simdiff.vocabulary import UNREADABLE_COUNT
 
 LEFT_OUT_ENTRY = "questions left out"
-"""Entry of the protocol of a run that did not ask all questions of its task, for want of their videos."""
+"""Entry of the protocol of a run that did not ask all questions of its task, for want of their videos or subtitles."""
 
 
 @dataclass(frozen=True)
 class Coverage:
     """scored: questions with a score. unreadable: videos that could not be decoded, one for each such question.
 
-    in_all: questions of the whole task, None where the rows do not tell. left_out: those whose video was not there.
+    in_all: questions of the whole task, None where the rows do not tell. left_out: those without a video or subtitles.
     counted_wrong: whether lmms-eval counted the unreadable ones as wrong answers, as its own tasks do.
     """
 

@@ -20,7 +20,8 @@ class Evaluation:
     """One method on one task, as it was asked for.
 
     model: the harness model's name. settings: its `--model_args` without the method's, the checkpoint included. label:
-    the method and what sets it apart from others, for people.
+    the method and what sets it apart from others, for people. subtitle_frames: the budget of a subtitled task, if one
+    was given.
     """
 
     model: str
@@ -28,6 +29,7 @@ class Evaluation:
     method: Method
     settings: Mapping[str, Any]
     label: str
+    subtitle_frames: int | str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,33 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
 
+from st_simdiff.checks import MOST_FRAMES, is_whole
+from st_simdiff.errors import InputError
 from st_simdiff.videos.errors import VideoError
 from st_simdiff.videos.record import ReadRecord, SampledVideo
 from st_simdiff.videos.workers import VideoWorkers
 
 FRAMES_PER_READ = 256
 """Frames that are read and encoded at a time: 0.7 GB at 1280 x 720."""
+_CHUNK = 16
+"""Frames that go through the vision tower at once; parts of whole chunks give the features of the whole video."""
 
 Stage = Callable[[str], AbstractContextManager[Any]]
 """Opens the stage of a clock that is called so."""
+
+
+def check_frames_per_read(value: Any) -> None:
+    """Raises `InputError` unless `value` is a number of frames to read at a time."""
+    if not is_whole(value, _CHUNK) or value % _CHUNK or value > MOST_FRAMES:
+        raise InputError(
+            f"frames_per_read is how many frames to read at a time, a multiple of {_CHUNK} from {_CHUNK} to "
+            f"{MOST_FRAMES:,}, got {value!r}."
+        )
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,16 @@ class Pixels:
     frames: int
     rest: Callable[[], Iterator[Pixels]] | None = None
 
+    def parts(self) -> Iterator[Pixels]:
+        """All parts of the video, this one first; the others are read when they are asked for. Raises `VideoError`."""
+        yield self
+        if self.rest is not None:
+            yield from self.rest()
+
+    def values_by_part(self) -> Iterator[torch.Tensor]:
+        """The pixel values of all parts, as `parts` reads them. None of them is held on to for the next one."""
+        return map(attrgetter("values"), self.parts())
+
     @property
     def reading(self) -> Mapping[str, Any]:
         """How the video was read, as JSON."""
@@ -48,8 +72,9 @@ class Pixels:
 class FrameReader:
     """Reads videos, in any thread.
 
-    sample: the frames of a file. processor: of the checkpoint. workers: processes in which `sample` decodes.
-    frames_per_read: a video of more frames is read in parts, so that it is never in memory as a whole.
+    sample: the frames of a file, such as `functools.partial(sample_frames, max_frames=3600)`. processor: of the
+    checkpoint. workers: processes in which `sample` decodes. frames_per_read: a video of more frames is read in parts
+    of so many, so that it is never in memory as a whole. Raises `InputError` for a number that is no multiple of 16.
     """
 
     sample: Callable[..., SampledVideo]
@@ -58,22 +83,28 @@ class FrameReader:
     workers: VideoWorkers | None = None
     frames_per_read: int = FRAMES_PER_READ
 
+    def __post_init__(self) -> None:
+        check_frames_per_read(self.frames_per_read)
+
     def __call__(self, path: str, stage: Stage = lambda _: nullcontext()) -> Pixels:
-        """Raises `VideoError` for a video that cannot be read."""
+        """The video, or the first part of a long one. Raises `VideoError` for one that cannot be read."""
         first = self._read(path, 0, stage)
         if first.frames <= self.frames_per_read:
             return first
-        return replace(first, rest=lambda: self._rest(path, first, stage))
+        counts = first.frames, first.record.shown
+        starts = range(self.frames_per_read, first.frames, self.frames_per_read)
+        return replace(first, rest=lambda: (self._read_alike(path, start, counts, stage) for start in starts))
 
-    def _rest(self, path: str, first: Pixels, stage: Stage) -> Iterator[Pixels]:
-        for start in range(self.frames_per_read, first.frames, self.frames_per_read):
-            part = self._read(path, start, stage)
-            if part.frames != first.frames or part.record.shown != first.record.shown:
-                raise VideoError(
-                    f"{path}: frames that cannot be decoded make the choice of frames another one part by part: read "
-                    f"the video whole, with frames_per_read={first.frames} or more."
-                )
-            yield part
+    def _read_alike(self, path: str, start: int, counts: tuple[int, int], stage: Stage) -> Pixels:
+        """A later part. counts: the frames chosen and those shown, as the first part was read."""
+        part = self._read(path, start, stage)
+        if (part.frames, part.record.shown) != counts:
+            whole = -(-counts[0] // _CHUNK) * _CHUNK
+            raise VideoError(
+                f"{path}: frames that cannot be decoded make the choice of frames another one part by part: read "
+                f"the video whole, with frames_per_read={whole} or more."
+            )
+        return part
 
     def _read(self, path: str, start: int, stage: Stage) -> Pixels:
         """The part of the chosen frames that begins with frame `start`."""

@@ -81,13 +81,11 @@ class VideoCache:
     def load(self, key: str) -> Entry | None:
         """The entry called `key`; None if there is none. A damaged one is reported and removed."""
         path = self._path(key)
-        if not path.exists():
-            return None
         try:
             entry = _read(path, key)
-        except FileNotFoundError:
-            return None
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        except (OSError, RuntimeError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            if not path.exists():  # not stored, or removed by another process by now
+                return None
             logger.warning("%s is damaged (%s): it is computed anew.", path, error)
             with suppress(OSError):
                 path.unlink(missing_ok=True)

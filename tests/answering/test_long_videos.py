@@ -11,6 +11,7 @@ from st_simdiff import InputError
 from st_simdiff.answering.answering import VideoAnswerer
 from st_simdiff.answering.arguments import parse
 from st_simdiff.methods.registry import METHODS
+from st_simdiff.models.families.llava_video import encode_video
 from st_simdiff.videos.errors import VideoError
 
 
@@ -70,12 +71,38 @@ def test_a_video_that_shows_other_frames_part_by_part_is_refused(answerers, vide
     first, second = (reader._read(video, start, lambda _: nullcontext()) for start in (0, 16))
     changed = dataclasses.replace(second, record=dataclasses.replace(second.record, shown=49))
     monkeypatch.setattr(type(reader), "_read", lambda _, __, start, ___: changed if start else first)
-    with pytest.raises(VideoError, match="read the video whole, with frames_per_read=50 or more"):
+    with pytest.raises(VideoError, match="read the video whole, with frames_per_read=64 or more"):
         ask(answerers[1], video, METHODS["full"]())
 
 
-def test_parts_are_whole_chunks_of_the_tower():
-    with pytest.raises(
-        InputError, match="frames_per_read is how many frames to read at a time, a multiple of 16, got 20"
-    ):
-        parse({"pretrained": "x", "method": "full", "frames_per_read": 20})
+@pytest.mark.parametrize("size", [20, 0, -16, 16.0, True, "16", None, 200_000])
+def test_parts_are_whole_chunks_of_the_tower(answerers, size):
+    sentence = rf"frames_per_read is .*, a multiple of 16 from 16 to 100,000, got {size!r}\."
+    with pytest.raises(InputError, match=sentence):
+        dataclasses.replace(answerers[0].reader, frames_per_read=size)
+    if type(size) is int:
+        with pytest.raises(InputError, match=sentence):
+            parse({"pretrained": "x", "method": "full", "frames_per_read": size})
+
+
+def test_parts_may_be_larger_than_the_video(answerers, video):
+    pixels = answerers[0].reader(video)
+    assert pixels.rest is None
+    assert [len(values) for values in pixels.values_by_part()] == [50] == [pixels.frames]
+
+
+def test_parts_add_up_to_the_frames_of_the_video(answerers):
+    model, frames = answerers[0].model, torch.rand(5, 3, 112, 112)
+    parts = frames[:3], frames[3:]
+    whole = encode_video(model, frames).tokens
+    assert not whole.requires_grad
+    torch.testing.assert_close(encode_video(model, iter(parts), frames=5).tokens, whole)
+    refused = [
+        (parts, None, "frames is the number of frames of a video that is given in parts, .* got None"),
+        (parts, 3, "a video of 3 frames hold more frames"),
+        (parts, 6, "a video of 6 frames hold 5 frames"),
+        (frames, 4, "are of 5 frames, got frames=4"),
+    ]
+    for pixels, count, sentence in refused:
+        with pytest.raises(InputError, match=sentence):
+            encode_video(model, pixels, frames=count)

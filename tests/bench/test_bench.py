@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from st_simdiff.bench.measure import Bench, Configuration
 from st_simdiff.bench.planted import plant, planted
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results_file import Conditions, add_rows, read_entries, what_follows
-from st_simdiff.bench.rows import Row, Sample, Spread, entering_share, losses, machine_speed, summarise
+from st_simdiff.bench.rows import Row, Sample, Spread, entering_share, losses, machine_speed, summarise, telling_rows
 from st_simdiff.bench.run import run
 from st_simdiff.bench.tables import entry_markdown, rows_table, with_summary
 from st_simdiff.cli import build_parser, carry_out
@@ -21,7 +24,7 @@ from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.costs import model_cost
 from st_simdiff.report.end_to_end import figure_3, read_points
-from st_simdiff.vocabulary import FULL
+from st_simdiff.vocabulary import FULL, OURS
 
 CPU = torch.device("cpu")
 
@@ -158,10 +161,14 @@ def test_the_machine_is_read_off_its_rows(model):
     assert speed.flops_per_second == pytest.approx(1e9)
     assert (speed.fixed_seconds, speed.token_seconds) == pytest.approx((0.002, 1e-6))
     assert speed.floor_seconds == 0.5
+    full, ours = rows_at(cost, lambda n: n)[:2]
+    loud = replace(ours, frames=32, speedup=Spread(2.0, 1.0, 2.0, 3), reached=1.0)
+    assert telling_rows([full, ours, loud, replace(ours, batch=4), replace(ours, method="fastv")], OURS) == [full, ours]
+    assert telling_rows([full, loud], OURS) == [full, loud]
     steep = machine_speed(cost, rows_at(cost, lambda n: 1e-7 * n * n), floor_seconds=0)
     assert steep.fixed_seconds == 0
     assert steep.token_seconds > 0
-    assert machine_speed(cost, rows_at(cost, lambda n: n)[:1], 0.0) is None
+    assert machine_speed(cost, [full], 0.0) is None
 
 
 def test_more_overhead_moves_the_break_even_up(model):
@@ -173,6 +180,33 @@ def test_more_overhead_moves_the_break_even_up(model):
     assert all(a <= b <= c for a, b, c in zip(*found, strict=True))
     assert found[0] != found[2]
     assert what_follows(cost, [], 0.0, 0.6) == {}
+
+
+@pytest.mark.parametrize(
+    ("high", "count", "caveat", "said"),
+    [
+        (2.1, 3, "", "(estimated, not measured)"),
+        (3.0, 3, "noisy", "(estimated, from noisy rows, not measured)"),
+        (2.0, 1, "one round", "(estimated, from one round, not measured)"),
+    ],
+)
+def test_estimates_are_of_what_was_measured_and_say_what_they_rest_on(model, tmp_path, high, count, caveat, said):
+    cost = model_cost(model)
+    full, ours = rows_at(cost, lambda _: 1e-5)[:2]
+    full = replace(full, milliseconds=Spread(2.0, 2.0, 2.0, count))
+    ours = replace(ours, milliseconds=full.milliseconds, speedup=Spread(2.0, 2.0, high, count), limit=2.0, reached=1.0)
+    rows = [full, ours, replace(ours, batch=2, retention=0.2), replace(ours, method="fastv", retention=0.7)]
+    path = tmp_path / "results.json"
+    add_rows(path, conditions(), rows, what_follows(cost, rows, 0.0, 0.6))
+    (entry,) = read_entries(path)
+    found = entry["break_even_frames"]
+    assert [(one["retention"], one["batch"], one["caveat"]) for one in found] == [(0.2, 2, caveat), (0.3, 1, caveat)]
+    printed = entry_markdown(entry, "title")
+    assert printed.count(said) == 2
+    tables = [line for line in printed.splitlines() if line.startswith("| 16 | 1 | st")]
+    assert len(tables) == 2  # times and stages
+    assert all(line.endswith(f"| {caveat} |" if caveat else "|  |") for line in tables)
+    assert ("[2.00, " in tables[0]) == (count > 1)
 
 
 def conditions(**changed):
@@ -192,7 +226,8 @@ def test_rows_of_a_busy_machine_are_marked_and_not_compared_with_the_limit(low, 
     cells = dict(zip([column.title for column in table.columns], table.rows[0], strict=True))
     assert cells[""] == ("noisy" if noisy else "")
     assert cells["% of limit"] == (None if noisy else 100 * reached)
-    assert not Row(8, 1, FULL, 1.0, 10, speedup=Spread(1.0, 0.5, 2.0, 3), reached=1.0).is_noisy
+    full = Row(8, 1, FULL, 1.0, 10, milliseconds=Spread(1.0, low, high, 3), reached=1.0)
+    assert full.is_noisy == (high > 1.25 * low)  # there is no speed-up to tell it by
 
 
 def test_rows_of_one_place_replace_each_other_and_conditions_do_not_mix(tmp_path):
@@ -212,7 +247,7 @@ def test_rows_of_one_place_replace_each_other_and_conditions_do_not_mix(tmp_path
 
 
 def test_the_command_writes_results_a_figure_and_tables(tmp_path, capsys):
-    path, figure = tmp_path / "results.json", tmp_path / "figure.svg"
+    path, figure = tmp_path / "new" / "results.json", tmp_path / "figure.svg"
     arguments = ["--frames", "8,16", "--retention", "0.5,0.3", "--repeats", "1", "--json", str(path)]
     assert run_bench(options(*arguments, "--device", "cpu", "--figure", str(figure))) == 0
     (entry,) = read_entries(path)
@@ -220,11 +255,17 @@ def test_the_command_writes_results_a_figure_and_tables(tmp_path, capsys):
     assert places == [
         (frames, *rest) for frames in (8, 16) for rest in ((FULL, 1.0), ("st_simdiff", 0.5), ("st_simdiff", 0.3))
     ]
-    assert len(entry["break_even_frames"]) == 6
+    assert [(one["retention"], one["batch"]) for one in entry["break_even_frames"]] == [(0.3, 1), (0.5, 1)]
     said = capsys.readouterr()
     progress, printed = said.err.splitlines(), said.out
-    assert len(progress) == 6  # also where stderr is no terminal, as here
-    assert progress[0].startswith("8 frames, batch 1, full at 1, round 1 of 1: ")
+    assert len(progress) == 2 + 2 * (3 + 3) + 1  # also where stderr is no terminal, as here
+    assert progress[:3] == [
+        f"results go to {path}, whose folder is made",
+        "making LLaVA-Video for tests, random weights, on cpu in float32",
+        "8 frames, batch 1, full at 1: warming up",
+    ]
+    assert progress[5].startswith("8 frames, batch 1, full at 1, round 1 of 1: ")
+    assert progress[-1] == "a prompt without a video, 6 runs"
     assert printed == entry_markdown(entry, RANDOM_MODELS["smallest"].title)
     assert "slower encoding" in printed
     assert "limit by FLOPs, 30%" in figure.read_text()
@@ -272,13 +313,18 @@ def test_frames_that_cost_the_same():
         (["--batch", "0"], "--batch takes comma-separated whole numbers"),
         (["--methods", "fastw"], "fastv"),
         (["--retention", "1.5"], "retention"),
-        (["--repeats", "2,3"], "--repeats takes one whole number"),
-        (["--candidates", "0.1"], "--candidates is a share of the tokens, in [0.3, 1], got '0.1'."),
+        (["--repeats", "2,3"], "--repeats takes one whole number from 1 to 1,000, got '2,3'."),
+        (["--frames_per_chunk", "0"], "--frames_per_chunk takes one whole number from 1 to 100,000, got '0'."),
+        (["--candidates", "0.1"], "--candidates is one share of the tokens, in [0.3, 1], got '0.1'."),
+        (["--candidates", "0,6"], "got '0,6': a decimal has a point, 0.3 and not 0,3."),
+        (["--device", "gpu"], "Unknown device 'gpu'. Did you mean 'cuda'? Valid: auto, cpu, cuda."),
         (["--model", "8b"], "7b"),
         (["--clock", "sun"], "cpu, wall"),
         (["--figure", "a.bmp"], ".png"),
         (["--json", "pyproject.toml"], "pyproject.toml is not a results file of `st-simdiff bench`."),
-        (["--json", "pyproject.toml/results.json"], "cannot be written"),
+        (["--json", "pyproject.toml/results.json"], "pyproject.toml can be no folder"),
+        (["--figure", "pyproject.toml/a.png"], "name another with --figure"),
+        (["--json", "not_there/x.json", "--clock", "sun"], "cpu, wall"),
         (["--model", "7b"], "--model 7b is measured on a CUDA GPU"),
         (["--match_budget", "--retention", "1"], "below 1"),
     ],
@@ -290,6 +336,7 @@ def test_bad_options_are_one_sentence_and_nothing_is_measured(arguments, sentenc
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
+    assert not Path("not_there").exists()
 
 
 def test_the_documentation_shows_the_results_file():
@@ -305,3 +352,41 @@ def test_the_documentation_shows_the_results_file():
 def test_the_command_line_has_bench(capsys):
     assert run_bench(options("--match_budget", "--frames", "8")) == 0
     assert "frames at retention 0.3 cost what 8 frames cost the full model." in capsys.readouterr().out
+
+
+def on_gpu(*arguments, python="python3"):
+    script = Path(__file__).parents[2] / "benchmarks" / "on_gpu.sh"
+    environment = {"PATH": os.environ["PATH"], "PYTHON": str(python)}
+    return subprocess.run(["bash", str(script), *arguments], env=environment, capture_output=True, text=True)
+
+
+def test_the_script_for_a_gpu_tells_how_it_is_called():
+    done = on_gpu("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(word in done.stdout for word in ("--dry", "--out FOLDER", "PYTHON="))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["--dri"], 0, "unknown argument --dri; valid: --dry, --out FOLDER, --help."),
+        (["--out"], 0, "--out needs a folder."),
+        (["--out", "--dry"], 0, "--out needs a folder."),
+        (["--dry"], 1, "has no torch or no transformers: name another with PYTHON=."),
+        ([], 3, "torch sees no CUDA GPU; --dry tries every part on the CPU."),
+        (["--dry"], None, "there is no interpreter "),
+    ],
+)
+def test_the_script_for_a_gpu_refuses_in_a_sentence_before_anything_runs(tmp_path, arguments, code, sentence):
+    """code: what the interpreter ends with, None where there is none."""
+    python = tmp_path / "python"
+    if code is not None:
+        python.write_text(f"#!/bin/sh\nexit {code}\n")
+        python.chmod(0o755)
+    folder = [] if "--out" in arguments else ["--out", str(tmp_path / "results")]
+    done = on_gpu(*folder, *arguments, python=python)
+    assert done.returncode == 2
+    assert done.stderr.startswith("on_gpu.sh: ")
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["python"] * (code is not None)

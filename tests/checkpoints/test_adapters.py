@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny_adapters import LANGUAGE, PROJECTOR, RANK, SCALE, WEIGHTS, merged, random, write_adapter
 
 from st_simdiff import InputError, compress, make_method
+from st_simdiff.answering.arguments import LlavaVideoArguments, NvilaArguments, parse
+from st_simdiff.answering.checkpoints import check_checkpoint
 from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
 from st_simdiff.checkpoints.llava_video.loading import load_llava_video
 from st_simdiff.checkpoints.llava_video.tiny import write_tiny_checkpoint
@@ -18,6 +20,7 @@ from st_simdiff.checkpoints.nvila.tiny import write_tiny_checkpoint as write_nvi
 from st_simdiff.checkpoints.quantisation import quantisation
 
 LOADERS = {"llava_video": load_llava_video, "nvila": load_nvila}
+ARGUMENTS = {"llava_video": LlavaVideoArguments, "nvila": NvilaArguments}
 METHOD = make_method("st_simdiff", retention=0.3)
 names = pytest.mark.parametrize("name", LOADERS)
 
@@ -209,6 +212,39 @@ def rename(folder, old, new, scale=1.0):
 
 def whole_of(*shape):
     return {f"base_model.model.{name}": random(0, *shape) for name in PROJECTOR.values()}
+
+
+OF_ANOTHER_KIND = {
+    "llava_video": ("nvila", "^model_base: .* is not a LLaVA-Video checkpoint: its architecture is LlavaLlamaModel"),
+    "nvila": ("llava_video", "is not an NVILA checkpoint: it has no folder llm"),
+}
+
+
+@names
+def test_a_base_that_is_none_is_told_before_anything_is_loaded(bases, adapters, name, tmp_path):
+    pytest.importorskip("peft")
+    other, sentence = OF_ANOTHER_KIND[name]
+    adapter = adapters[name][0]
+    wrong = {
+        tmp_path / "gone": "^model_base: there is no folder .*gone, where the checkpoint that the adapter was trained",
+        adapter: "^model_base: .* holds an adapter itself; give the checkpoint that it was trained on",
+        bases[other]: sentence,
+    }
+    for base, match in wrong.items():
+        arguments = parse({"pretrained": adapter, "model_base": base}, ARGUMENTS[name])
+        with pytest.raises(InputError, match=match):
+            check_checkpoint(name, adapter, arguments)
+        with pytest.raises((ValueError, FileNotFoundError), match=match):
+            load(name, adapter, model_base=base)
+
+
+@names
+def test_an_adapter_of_prompts_is_not_taken_for_one_of_weights(bases, adapters, name, tmp_path):
+    folder = shutil.copytree(adapters[name][0], tmp_path / "adapter")
+    edit(folder, peft_type="PROMPT_TUNING")
+    for base in ({}, {"model_base": bases[name]}):
+        with pytest.raises(ValueError, match="peft_type is 'PROMPT_TUNING'; this loader knows 'LORA' only"):
+            load(name, folder, **base)
 
 
 @names

@@ -101,6 +101,21 @@ OPTIONS = {
     "machines": ("--num_processes 3 --num_machines 2", "the same number on each, got 3 on 2."),
     "no address": ("--num_processes 2 --num_machines 2", "need --main_process_ip and --main_process_port"),
     "config": ("--config absent.yaml", "There is no config file absent.yaml."),
+    "likelihoods": (
+        "--model st_simdiff_qwen2_5_vl --tasks clips,clips_like*",
+        "clips_like* asks for the likelihoods of answers, which st_simdiff_qwen2_5_vl does not give for videos",
+    ),
+    "before the dashes": ("--force_simple", "behind a lone --, as in `st-simdiff eval ... -- --force_simple`."),
+    "subtitle frames": ("--subtitle_frames foo", "from 1 to 100,000, or all, is needed, got 'foo'."),
+    "swept subtitle frames": (
+        "--sweep subtitle_frames=4,no --tasks videomme_w_subtitle_local",
+        "subtitle_frames: a number of frames from 1 to 100,000, or all, is needed, got 'no'.",
+    ),
+    "subtitle frames twice": (
+        "--sweep subtitle_frames=4 --subtitle_frames all --tasks videomme_w_subtitle_local",
+        "subtitle_frames is given twice: 4 and --subtitle_frames all.",
+    ),
+    "no subtitles": ("--sweep subtitle_frames=4 --tasks clips", "subtitle_frames is for the subtitled tasks, which"),
     "behind the dashes": ("-- --tasks mlvu_dev", "--tasks comes before the lone --"),
     "behind with =": ("-- --output_path=x", "--output_path=x comes before the lone --"),
     "abbreviated behind": ("-- --lim 1", "Unknown option of lmms-eval '--lim'."),
@@ -110,13 +125,16 @@ OPTIONS = {
 }
 
 
+def _plan(own, extra, folder):
+    return make_plan(build_parser().parse_args(own), extra, {"HF_HOME": str(folder / "hf")})
+
+
 def refusal(folder, checkpoint, options: str) -> str:
     """The sentence with which the plan is refused."""
     own, _, extra = options.partition("-- ") if options.startswith("-- ") else (options, "", "")
     paths = ["--model_path", str(checkpoint)] if "several" not in options else []
-    given = build_parser().parse_args(["eval", "--output_path", str(folder / "logs"), *paths, *own.split()])
     with pytest.raises(InputError) as caught:
-        make_plan(given, extra.split(), {"HF_HOME": str(folder / "hf")})
+        _plan(["eval", "--output_path", str(folder / "logs"), *paths, *own.split()], extra.split(), folder)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -156,7 +174,9 @@ def test_checkpoints_of_other_models(checkpoint, tmp_path):
     assert "its model_type is llava_qwen, not qwen2_5_vl" in refusal(
         tmp_path, checkpoint, "--model st_simdiff_qwen2_5_vl --tasks clips"
     )
-    assert "a part of an NVILA checkpoint" in refusal(tmp_path, checkpoint, "--model nvila --tasks clips")
+    assert "is not an NVILA checkpoint: it has no folder llm." in refusal(
+        tmp_path, checkpoint, "--model nvila --tasks clips"
+    )
     assert "where a checkpoint should be" in refusal(
         tmp_path, tmp_path / "absent", "--model st_simdiff_qwen2_5_vl --tasks clips"
     )

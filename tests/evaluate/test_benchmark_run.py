@@ -104,7 +104,7 @@ def test_every_video_that_was_not_seen_is_listed(run):
         assert (f"Not read: {run.folder / 'tasks' / name}: {reason}." in run.output) == (reason is not None)
     for task in (*BENCHMARKS, MVBENCH + LOCAL):
         assert f"{getattr(task, 'name', task)}, ST-SimDiff at 0.3: " in run.output
-    assert "3 of 6 questions scored; 2 questions left out, videos not there: data/missing.mp4 (missing)" in run.output
+    assert "3 of 6 questions scored; 2 questions left out: data/missing.mp4 (missing)" in run.output
     assert "Traceback" not in run.output
 
 

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import lmms_eval.tasks
 import pytest
@@ -12,8 +13,12 @@ import yaml
 from benchmark_fixtures import GOOD, MVBENCH_FOLDERS, make_benchmarks
 from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
+from lmms_eval.tasks import get_task_dict
 
 from st_simdiff.lmms.local_videos import coverage_percent, describe, settled_guess, sort_out
+from st_simdiff.lmms.subtitles import SUBTITLE_FRAMES
+from st_simdiff.lmms.task_manager import ModelTasks, tasks_of
+from st_simdiff.lmms.wrappers.requests import with_videos_told
 from st_simdiff.runs.coverage import LeftOut
 from st_simdiff.videos import VideoError, sample_frames
 from st_simdiff.vocabulary import LOCAL, MVBENCH, MVBENCH_PARTS, TASKS, UNREADABLE_ANSWER
@@ -143,6 +148,30 @@ def test_a_part_of_mvbench_without_a_video_file_does_not_end_the_others(evaluate
         assert "mvbench_accuracy,none" not in found["results"][part]
 
 
+@pytest.mark.parametrize("task", [*RUN, "clips", f"{TASKS_FOLDER.resolve()}/videomme_local/videomme_local.yaml"])
+@pytest.mark.usefixtures("evaluate")
+def test_a_chat_class_gets_what_a_simple_class_gets(task):
+    """As `st-simdiff eval` names the task to lmms-eval: the messages have the same videos, and then the same text."""
+    manager = ModelTasks(include_path=str(TASKS_FOLDER), include_defaults=False)
+    run = SimpleNamespace(task=task, protocol={SUBTITLE_FRAMES: 4})
+    asked = {}
+    for simple in (True, False):
+        manager.serve(SimpleNamespace(is_simple=simple))
+        (loaded,) = get_task_dict(tasks_of(run, manager), manager, manager.kind).values()
+        loaded.build_all_requests(rank=0, world_size=1)
+        asked[simple] = [with_videos_told(request, str) for request in loaded.instances]
+    documents = loaded.eval_docs
+    assert len(asked[True]) == len(asked[False]) == len(documents) > 1
+    for by_simple, by_chat in zip(asked[True], asked[False], strict=True):
+        text, settings, doc_to_visual, number, *_ = by_simple.args
+        _, doc_to_messages, *others = by_chat.args
+        videos = [{"type": "video", "url": video} for video in doc_to_visual(documents[number])]
+        content = [*videos, {"type": "text", "text": text}]
+        assert doc_to_messages(documents[number]) == [{"role": "user", "content": content}]
+        assert others[:2] == [settings, number]
+        assert len(videos) == 1
+
+
 @pytest.mark.parametrize("task", [task for task in TASKS if "mvbench" not in task.name or "state" in task.name])
 def test_questions_are_asked_and_scored_as_by_the_stock_task(task):
     """The same data, prompts, functions and generation settings as in lmms-eval's own yaml."""
@@ -216,8 +245,8 @@ def test_what_is_left_out_is_named(tmp_path):
     assert left_out[0] == LeftOut("b1", "b.mp4", "empty")
     assert [one.reason for one in left_out[::2]] == ["empty", "a folder, not a video file", "missing"]
     assert describe("x", len(kept), left_out) == (
-        "x: 2 of 8 questions are asked; not there: 3 videos: b.mp4 (empty), c.mp4 (a folder, not a video file), "
-        "d.mp4 (missing)."
+        "x: 2 of 8 questions are asked; left out are those about 3 videos: b.mp4 (empty), "
+        "c.mp4 (a folder, not a video file), d.mp4 (missing)."
     )
     many = [LeftOut(str(number), f"{number}.mp4", "missing") for number in range(1200)]
     assert describe("x", 0, many).endswith("9.mp4 (missing) and 1,190 more.")

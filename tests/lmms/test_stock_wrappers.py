@@ -1,11 +1,14 @@
 """Every wrapper of lmms-eval that is compressed here, beside the wrapper itself, about one video and several."""
 
 import math
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import transformers
 from lmms_eval.api.instance import Instance, unwrap_generation_output
+from lmms_eval.api.task import ConfigurableMessagesTask
 from lmms_eval.models import AVAILABLE_CHAT_TEMPLATE_MODELS, AVAILABLE_SIMPLE_MODELS, get_model
 from made_videos import write_video
 from packaging.version import Version
@@ -16,8 +19,10 @@ from transformers.video_utils import load_video
 from st_simdiff.errors import InputError
 from st_simdiff.lmms.models import find_model
 from st_simdiff.methods.full import Full
+from st_simdiff.runs.journal import Journal
+from st_simdiff.runs.unreadable import unreadable_videos
 from st_simdiff.stock_wrappers import REFUSED_WRAPPERS, SIMPLE, STOCK_WRAPPERS
-from st_simdiff.vocabulary import WRAPPER
+from st_simdiff.vocabulary import UNREADABLE_ANSWER, WRAPPER
 
 SMALL = {
     "qwen2_vl": ",max_num_frames=8,min_pixels=3136,max_pixels=12544",
@@ -196,6 +201,54 @@ def test_a_video_that_cannot_be_read_is_told_and_the_others_are_answered(pair, m
     assert read.token_counts.to_dict()["visual_tokens_kept"] > 0
 
 
+NAMES = ("FILM.MP4", "film.mkv", "film.webm", "film.gif", "film")
+"""Of files that are the same: each ends in what some wrapper, or lmms-eval, takes for no video."""
+
+
+def messages_by_lmms_eval():
+    """By lmms-eval, which goes by the ends of names where a task makes no messages."""
+    given = SimpleNamespace(doc_to_messages=None, doc_to_visual=visuals, doc_to_text=lambda doc: doc["question"])
+    task = object.__new__(ConfigurableMessagesTask)
+    task._config, task.lmms_eval_specific_kwargs, task.features = given, None, []
+    return task.doc_to_messages
+
+
+def test_a_video_is_read_whatever_its_name_ends_with(pair, monkeypatch, clips, tmp_path):
+    compressed, _ = pair
+    documents = [{"videos": [clips["short"]], "question": "What?"}]
+    for name in NAMES:
+        shutil.copy(clips["short"], tmp_path / name)
+        documents.append({"videos": [str(tmp_path / name)], "question": "What?"})
+    monkeypatch.setattr(compressed, "task_dict", {"made": {"test": documents}})
+    monkeypatch.setattr("test_stock_wrappers.QUESTIONS", [((), "What?")] * len(documents))
+    expected, *answers = ask(compressed, *range(len(documents)), to_messages=messages_by_lmms_eval())
+    assert expected.token_counts.to_dict()["visual_tokens_kept"] > 0
+    for answer, document in zip(answers, documents[1:], strict=True):
+        assert answer.text == expected.text
+        counts = answer.token_counts.to_dict()
+        for key in ("visual_tokens_kept", "input_tokens"):
+            assert counts[key] == expected.token_counts.to_dict()[key], document["videos"]
+        assert compressed.videos.records[document["videos"][0]] is not None
+
+
+def test_an_answer_without_its_video_is_not_scored(pair, monkeypatch, clips, tmp_path):
+    """Where a wrapper drops a video after all, without a word."""
+    compressed, _ = pair
+    if (compressed.stock, compressed.is_simple) != ("qwen2_vl", True):
+        pytest.skip("what is done does not depend on the wrapper")
+    monkeypatch.setattr(compressed.videos.links, "link", str)
+    dropped = str(shutil.copy(clips["short"], tmp_path / "film.mkv"))
+    documents = [{"videos": [clips["short"]]}, {"videos": [dropped]}, {"videos": [clips["short"], dropped]}]
+    monkeypatch.setattr(compressed, "task_dict", {"made": {"test": documents}})
+    monkeypatch.setattr(compressed, "journal", Journal(tmp_path, 0))
+    answers = texts(ask(compressed, 0, 1, 2))
+    assert answers[0] not in ("", UNREADABLE_ANSWER)
+    assert answers[1:] == [UNREADABLE_ANSWER] * 2
+    assert texts(ask(compressed, 0, 1, 2)) == answers
+    told = f"{dropped}: lmms-eval's wrapper qwen2_vl does not take in this video of the question."
+    assert list(unreadable_videos(tmp_path)) == [(dropped, told)]
+
+
 def test_images_beside_videos_pass_in_internvl(pair, monkeypatch, clips):
     """An image that is cut into tiles, and two videos: what belongs to which is read from the prompt."""
     compressed, stock = pair
@@ -258,6 +311,15 @@ def test_a_wrapper_that_is_not_on_the_list_gets_one_sentence(name, sentence):
     with pytest.raises(InputError) as raised:
         find_model(name)
     assert sentence in str(raised.value)
+
+
+def test_a_model_that_the_installation_does_not_declare_is_refused(monkeypatch):
+    """As after an update of the files of an editable install: lmms-eval reads what was declared when it was made."""
+    find_model("st_simdiff_internvl_hf")
+    monkeypatch.setattr("st_simdiff.lmms.models.declared", lambda group: {"llava_video": None})  # noqa: ARG005
+    find_model("llava_video")
+    with pytest.raises(InputError, match=r"^lmms-eval does not know st_simdiff_internvl_hf: .* pip install -e \."):
+        find_model("st_simdiff_internvl_hf")
 
 
 def test_a_wrapper_whose_packages_are_missing_says_which(monkeypatch):

@@ -14,9 +14,20 @@ from lmms_eval.tasks import TaskManager
 from made_videos import write_video
 
 from st_simdiff.answering.interleaving import place_frames
+from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
-from st_simdiff.lmms.subtitles import budget_of, check_budget, refuse_without_subtitles, task_with_budget
+from st_simdiff.evaluate.evaluations import read_evaluation
+from st_simdiff.evaluate.grid import Combination
+from st_simdiff.evaluate.planning import make_plan
+from st_simdiff.lmms.subtitles import (
+    budget_of,
+    check_has_effect,
+    read_budget,
+    refuse_without_subtitles,
+    task_with_budget,
+)
+from st_simdiff.vocabulary import WRAPPER
 
 MODELS = ("llava_video", "nvila", "llava_vid", "qwen3_vl")
 
@@ -109,16 +120,39 @@ def test_the_budget_of_interleaved_subtitles_is_the_number_of_frames():
     assert prompt.startswith("<image>\n<image>\n<image>\nopens.\n<image>\nWhat happens")
 
 
+def test_a_swept_budget_gives_runs_of_their_own_with_one_model(folder, checkpoint):
+    tasks = ["--tasks", "videomme_local,videomme_w_subtitle_local", "--sweep", "subtitle_frames=4,all"]
+    options = build_parser().parse_args(["eval", "--model_path", str(checkpoint), "--retention", "0.5", *tasks])
+    plan = make_plan(options, [], {"HF_HOME": str(folder / "hf")})
+    assert [(run.task, run.label, run.protocol.get("subtitle_frames")) for run in plan.runs] == [
+        ("videomme_local", "st_simdiff, retention 0.5", None),
+        ("videomme_w_subtitle_local", "st_simdiff, retention 0.5, subtitle_frames 4", 4),
+        ("videomme_w_subtitle_local", "st_simdiff, retention 0.5, subtitle_frames all", "all"),
+    ]
+    assert len(plan.batches) == 1
+    assert "subtitle_frames" not in str([run.settings for run in plan.runs])
+
+
+@pytest.mark.parametrize("model", ["llava_video", "nvila", *(WRAPPER + name for name in ("qwen2_5_vl", "internvl_hf"))])
+@pytest.mark.parametrize(("own", "common"), [("4", None), (4, None), (None, 4)])
+def test_a_budget_is_that_of_the_evaluation_with_any_model(model, own, common):
+    settings = {"method": "full"} if own is None else {"method": "full", "subtitle_frames": own}
+    for task, expected in (("videomme_w_subtitle_local", 4), ("videomme_local", None)):
+        evaluation, _ = read_evaluation(Combination(model, task, settings), "x", common)
+        assert evaluation.subtitle_frames == expected
+        assert "subtitle_frames" not in evaluation.settings
+
+
 def test_budgets_are_checked():
     assert [budget_of("videomme_w_subtitle_local", f"st_simdiff_{name}", None) for name in ("qwen3_vl", "x")] == [
         768,
         32,
     ]
     assert budget_of("videomme_local", "llava_video", None) is None
-    with pytest.raises(InputError, match="--subtitle_frames is for the subtitled tasks, which are videomme_w"):
-        check_budget(8, ["videomme_local"])
-    with pytest.raises(InputError, match="is the number of frames, got all"):
-        check_budget("all", ["longvideobench_val_i_local"])
+    with pytest.raises(InputError, match="subtitle_frames is for the subtitled tasks, which are videomme_w"):
+        check_has_effect(8, ["videomme_local"])
+    with pytest.raises(InputError, match="subtitle_frames is their number, got all"):
+        read_budget("longvideobench_val_i_local", None, "all")
 
 
 def test_subtitles_are_found_whatever_the_video_is_called(folder):
@@ -157,17 +191,54 @@ def test_what_subtitles_lack_is_told(folder, tmp_path, monkeypatch):
     questions = datasets.Dataset.from_parquet(str(folder / "lmms-eval/Video-MME/test-00000-of-00001.parquet"))
     kept = videomme.keep_local_with_subtitles(questions)
     assert kept["videoID"] == ["two", "three", "corrupt"]
-    assert "its subtitles cannot be read" in json.loads(kept["questions_left_out"][0])[0][2]
+    (left_out,) = json.loads(kept["questions_left_out"][0])[:1]
+    assert left_out[2] == (
+        "its subtitles subtitle/one.srt cannot be read (line 2: 00:00:01,000 --> 00:00:02,000 is needed, got 'never')"
+    )
     assert said[0].endswith('asked with "No subtitles available", as by lmms-eval: 3 videos: two, three, corrupt')
     path = folder / "longvideobench/LongVideoBench/validation-00000-of-00001.parquet"
     kept = longvideobench.keep_local_with_subtitles(datasets.Dataset.from_parquet(str(path)))
     assert kept["video_id"] == ["three"]
     left_out = {question: reason for question, _, reason in json.loads(kept["questions_left_out"][0])}
     assert left_out["one_0"] == "its subtitles subtitles/one_en.json are missing"
-    assert left_out["two_0"].startswith("its subtitles cannot be read (KeyError")
+    assert left_out["two_0"] == "its subtitles subtitles/two_en.json cannot be read (subtitle 1: KeyError: 'end')"
     Path(home / "datasets/longvideobench/subtitles/three_en.json").unlink()
     with pytest.raises(SystemExit, match=r"no question can be asked; of the first one, its subtitles .* are missing"):
         longvideobench.keep_local_with_subtitles(datasets.Dataset.from_parquet(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", ""),
+        (srt([(0.0, 1.0, "Hello."), (1.0, 2.0, "Bye.")]), ""),
+        ("\ufeff1\n00:00:01,000 --> 00:00:02,000\n\n2\n00:00:02,000 --> 00:00:03,000\nA text\n\nof two parts.\n", ""),
+        ("<html>\n", "no subtitle is in it, line 1 is '<html>'"),
+        (srt([(0.0, 1.0, "Hello.")]) + "2\n00:00:01.000 --> 00:00:02.000\nBye.\n", "line 6: 00:00:01,000 -->"),
+    ],
+)
+def test_a_faulty_srt_file_is_told_with_its_line(tmp_path, text, fault):
+    assert videomme.find_fault(text).startswith(fault)
+    assert bool(videomme.find_fault(text)) == bool(fault)
+    (tmp_path / "one.srt").write_text(text)
+    if not fault:
+        stock_videomme.load_subtitles(tmp_path / "one.srt")
+
+
+@pytest.mark.parametrize(
+    ("subtitles", "fault"),
+    [
+        ([], ""),
+        ([{"timestamp": [0.5, None], "text": "Hello."}, {"start": "00:00:01", "end": "00:00:02", "line": "Bye."}], ""),
+        ({"one": 1}, "a list of subtitles is needed, got dict"),
+        ([{"timestamp": [0.5, 1.0], "text": "Hello."}, {"timestamp": [0.5], "text": "Bye."}], "subtitle 2: ValueError"),
+        ([{"timestamp": [0.5, 1.0], "text": None}], "subtitle 1: its text is None"),
+        (["Hello."], "subtitle 1: TypeError"),
+    ],
+)
+def test_faulty_subtitles_of_longvideobench_are_told_with_their_number(subtitles, fault):
+    assert longvideobench.find_fault(subtitles).startswith(fault)
+    assert bool(longvideobench.find_fault(subtitles)) == bool(fault)
 
 
 def test_frames_are_shared_out_evenly():

@@ -1,6 +1,5 @@
 """Generating with a model of the zoo, and comparing logits."""
 
-import copy
 import itertools
 
 import torch
@@ -11,8 +10,6 @@ STEPS = 16
 
 def generate(zoo, inputs, steps=STEPS, **options):
     settings = {"max_new_tokens": steps, "do_sample": False, "return_dict_in_generate": True, "output_logits": True}
-    inputs = copy.copy(inputs)
-    inputs[zoo.prompt_argument] = inputs.pop("input_ids")
     return zoo.model.generate(**inputs, **settings | options)
 
 

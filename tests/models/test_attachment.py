@@ -394,6 +394,11 @@ def test_an_adapter_and_a_wrapper_are_looked_into():
     parallel.device_ids = [0, 1]
     with pytest.raises(InputError, match=r"compress the one inside \(.module\)"), compress(parallel, METHOD):
         pass
+    shape = {"num_layers": 2, "num_attention_heads": 2, "token_dim": 8}
+    prompted = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2, **shape)
+    adapted = peft.get_peft_model(adapted.unload(), prompted)
+    with pytest.raises(InputError, match="of kind PROMPT_TUNING puts tokens"), compress(adapted, METHOD):
+        pass
 
 
 @pytest.mark.parametrize("name", ["Qwen2.5-VL", "LLaVA-OneVision"])

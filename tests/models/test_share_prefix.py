@@ -13,8 +13,6 @@ from zoo import LAYERS, ZOO, Text, Video
 
 from st_simdiff import InputError, STSimDiff, attach, compress
 
-FAMILIES = [name for name in ZOO if name not in ("LLaVA-Video", "NVILA")]  # see tests/answering/test_ask_many.py
-
 
 @dataclass(frozen=True, kw_only=True)
 class RenumberedSteps(Stepwise):
@@ -24,7 +22,7 @@ class RenumberedSteps(Stepwise):
     renumbers_positions: ClassVar[bool] = True
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("method", [METHOD, Stepwise(), STSimDiff(retention=0.4, prune_layer=0)], ids=lambda m: m.name)
 def test_questions_on_one_cache_are_answered_as_alone(name, method):
     zoo = ZOO[name]

@@ -113,7 +113,8 @@ class Zoo:
     first version of transformers that has it.
 
     has_types: whether its prompts say of every token what it is. same_length: all videos of a call have as many frames.
-    one_video_a_row: the model is not told which frames are a video. entry: a setting of ST-SimDiff at which all its
+    one_video_a_row: the model is not told which frames are a video. one_placeholder: one id stands for a whole video,
+    so behind a cache only the ids that it does not hold are given. entry: a setting of ST-SimDiff at which all its
     stages drop tokens of this model.
     """
 
@@ -127,7 +128,7 @@ class Zoo:
     since = "5.17"
     entry = 1.0
     one_video_a_row = False
-    prompt_argument = "input_ids"
+    one_placeholder = False
 
     @functools.cached_property
     def model(self) -> torch.nn.Module:
@@ -369,7 +370,7 @@ class LlavaVideo(Zoo):
 
     name = "LLaVA-Video"
     takes_images = False
-    prompt_argument = "inputs"
+    one_placeholder = True
     image_size = 112
 
     def build(self) -> torch.nn.Module:

@@ -37,7 +37,7 @@ def test_counted_named_and_not_scored(tmp_path):
     assert [document.correct for document in run.documents] == [1, 0]
     assert (run.coverage.in_all, run.coverage.unreadable, len(run.coverage.left_out)) == (10, ("data/v7.mp4",), 2)
     assert caveats([run]) == [
-        "videomme_local, Full model at 1: 2 of 10 questions scored; 2 questions left out, videos not there: "
+        "videomme_local, Full model at 1: 2 of 10 questions scored; 2 questions left out: "
         "data/v8.mp4 (missing), data/v9.mp4 (empty); 1 question not scored, videos not readable: data/v7.mp4; "
         "5 questions not asked."
     ]

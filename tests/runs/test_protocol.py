@@ -112,8 +112,8 @@ def test_a_part_of_nvila_behind_a_link_counts(tmp_path):
 def test_digests_are_remembered_by_the_files_state(tmp_path, monkeypatch):
     file, remembered, hashed = tmp_path / "a.safetensors", tmp_path / "cache" / "digests.json", []
     file.write_bytes(b"first")
-    original = identity._hash
-    monkeypatch.setattr(identity, "_hash", lambda path, bar: hashed.append(path.name) or original(path, bar))
+    original = identity._read
+    monkeypatch.setattr(identity, "_read", lambda path, bar: hashed.append(path.name) or original(path, bar))
     monkeypatch.setattr(remembering, "SETTLED", -1.0)
 
     def digest():

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numbered_videos import usable_decoders
 
+from st_simdiff import InputError
 from st_simdiff.videos import VideoError, frame_indices, sample_frames, time_instruction
 
 
@@ -140,6 +141,14 @@ def test_settings_out_of_range(real_clips: list[Path]) -> None:
         sample_frames(real_clips[0], 0)
     with pytest.raises(ValueError, match="fps is the frames to take a second"):
         sample_frames(real_clips[0], 8, fps=0)
+    for part, sentence in (
+        (slice(90, 99), r"bikes.mp4: slice\(90, 99, None\) holds none of the 8 frames that are chosen"),
+        (3, r"part is a slice\(start, stop\) of the chosen frames, with whole numbers from 0 on, got 3"),
+        (slice(None, None, 2), "part is a slice"),
+        (slice(-2, None), "part is a slice"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            sample_frames(real_clips[0], max_frames=8, part=part)
 
 
 def _write_sound(path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from lmms_eval.tasks.longvideobench.utils import (
     compute_frame_timestamps,
@@ -47,12 +48,28 @@ def frames_and_subtitles(doc: dict, folder: Path, frames: int) -> str:
 
 def what_is_wrong_with_subtitles(doc: dict, folder: Path) -> str:
     """Every question of LongVideoBench has subtitles, and lmms-eval's own task ends where a file is not there."""
-    if not (folder / "subtitles" / doc["subtitle_path"]).is_file():
-        return f"its subtitles subtitles/{doc['subtitle_path']} are missing"
+    name = f"subtitles/{doc['subtitle_path']}"
+    if not (folder / name).is_file():
+        return f"its subtitles {name} are missing"
     try:
-        frames_and_subtitles(doc, folder, 1)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"its subtitles cannot be read ({type(error).__name__}: {' '.join(str(error).split())})"
+        fault = find_fault(json.loads((folder / name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        fault = " ".join(str(error).split())
+    return f"its subtitles {name} cannot be read ({fault})" if fault else ""
+
+
+def find_fault(subtitles: Any) -> str:
+    """What is wrong with what a subtitle file says, and in which subtitle; empty where lmms-eval reads it."""
+    if not isinstance(subtitles, list):
+        return f"a list of subtitles is needed, got {type(subtitles).__name__}"
+    for number, one in enumerate(subtitles, start=1):
+        try:
+            insert_subtitles_into_frames([0.0], [one], 0.0, 1.0)
+            text = one["text" if "timestamp" in one else "line"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"subtitle {number}: {type(error).__name__}: {' '.join(str(error).split())}"
+        if not isinstance(text, str):
+            return f"subtitle {number}: its text is {text!r}"
     return ""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from lmms_eval.tasks.videomme.utils import (
     extract_subtitles,
-    load_subtitles,
+    parse_subtitle_time,
     videomme_doc_to_text_subtitle,
     videomme_process_results,
 )
@@ -41,11 +41,34 @@ def what_is_wrong_with_subtitles(doc: dict, folder: Path) -> str:
     """Empty where the video has none: lmms-eval says so in the prompt."""
     path = subtitles_of(doc, folder)
     try:
-        if path.exists():
-            load_subtitles(path)
-    except (OSError, ValueError, IndexError) as error:
-        return f"its subtitles cannot be read ({' '.join(str(error).split())})"
-    return ""
+        fault = find_fault(path.read_text(encoding="utf-8")) if path.exists() else ""
+    except (OSError, ValueError) as error:
+        fault = " ".join(str(error).split())
+    return f"its subtitles subtitle/{path.name} cannot be read ({fault})" if fault else ""
+
+
+def find_fault(text: str) -> str:
+    """What is wrong with a .srt file, and in which line; empty where lmms-eval takes subtitles from it, or it is empty.
+
+    lmms-eval parts it at empty lines, and takes a part of two lines or fewer for no subtitle without a word.
+    """
+    first, found = 1, False
+    for part in text.split("\n\n"):
+        lines = part.split("\n")
+        timed = len(lines) > 1 and _has_times(lines[1])
+        if len(lines) > 2 and part.strip() and not timed:
+            return f"line {first + 1}: 00:00:01,000 --> 00:00:02,000 is needed, got {lines[1][:40]!r}"
+        found = found or timed
+        first += len(lines) + 1
+    return "" if found or not text.strip() else f"no subtitle is in it, line 1 is {text.splitlines()[0][:40]!r}"
+
+
+def _has_times(line: str) -> bool:
+    try:
+        _start, _end = map(parse_subtitle_time, line.split(" --> ")[:2])
+    except ValueError:
+        return False
+    return True
 
 
 SUBTITLED = dataclasses.replace(VIDEOS, lacking=what_is_wrong_with_subtitles)

@@ -89,8 +89,15 @@ class LlavaVideoConfig:
 
 
 def config_of(base: Path, adapter: Path | None) -> Path:
-    """The folder whose config.json describes the model: the adapter's, if it has one, as LLaVA's training writes it."""
-    return adapter if adapter is not None and (adapter / CONFIG_FILE).is_file() else base
+    """The folder whose config.json describes the model: the adapter's, if it has one, as LLaVA's training writes it.
+
+    Raises ValueError where the base's says that it is another kind of model.
+    """
+    if adapter is None or not (adapter / CONFIG_FILE).is_file():
+        return base
+    if (base / CONFIG_FILE).is_file():
+        _check_architecture(read_json(base / CONFIG_FILE, "a checkpoint"), f"model_base: {base}")
+    return adapter
 
 
 def read_config(
@@ -125,10 +132,7 @@ def parse_config(
     check_entries(raw, file)
     if raw.get("quantization_config"):
         raise ValueError(f"{file}: quantization_config describes weights that this loader does not read.")
-    architectures = raw.get("architectures") or []
-    if ARCHITECTURE not in architectures:
-        named = ", ".join(architectures) or "none"
-        raise ValueError(f"This is not a LLaVA-Video checkpoint: its architecture is {named}, not {ARCHITECTURE}.")
+    _check_architecture(raw, "This")
     for key, allowed in _ONLY.items():
         if raw.get(key, allowed[0]) not in allowed:
             raise unknown(key, raw[key], map(str, allowed))
@@ -152,6 +156,13 @@ def parse_config(
         newline=newline,
         mm_use_im_start_end=bool(raw.get("mm_use_im_start_end", False)),
     )
+
+
+def _check_architecture(raw: Mapping[str, Any], subject: str) -> None:
+    architectures = raw.get("architectures") or []
+    if ARCHITECTURE not in architectures:
+        named = ", ".join(map(str, architectures)) or "none"
+        raise ValueError(f"{subject} is not a LLaVA-Video checkpoint: its architecture is {named}, not {ARCHITECTURE}.")
 
 
 def _text_config(raw: Mapping[str, Any]) -> Qwen2Config:

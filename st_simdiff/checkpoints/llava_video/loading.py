@@ -20,6 +20,7 @@ from transformers.initialization import no_init_weights
 
 from st_simdiff.checkpoints.adapters import (
     apply_adapter,
+    check_base,
     check_whole,
     read_adapter,
     refuse_adapter,
@@ -97,7 +98,7 @@ def load_llava_video(
         report_code(config_folder)
         adapter = read_adapter(config_folder)
     folder = locate(path if model_base is None else model_base, LLAVA_VIDEO).folder
-    refuse_adapter(folder)
+    (refuse_adapter if model_base is None else check_base)(folder)
     report_code(folder)
     if adapter is not None:  # it may have been trained on quantised weights; the base says what its own are
         overwrite_config = {"quantization_config": None, **(overwrite_config or {})}

@@ -27,6 +27,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from st_simdiff.checkpoints.llava_video.config import LlavaVideoConfig
 from st_simdiff.checkpoints.llava_video.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
+from st_simdiff.checkpoints.llava_video.given import check_ids, mask_of_new
 from st_simdiff.checkpoints.llava_video.layout import POOL_STRIDE, NewlineMode, PoolMode, VideoSpan, pooled_side
 from st_simdiff.models.transformers_api import cache_of, with_cache
 
@@ -230,22 +231,30 @@ class LlavaVideo(nn.Module):
     @torch.no_grad()
     def generate(
         self,
-        inputs: torch.Tensor,
+        inputs: torch.Tensor | None = None,
         images: Sequence[torch.Tensor | EncodedVideo] | None = None,
         attention_mask: torch.Tensor | None = None,
         modalities: str | Sequence[str] = "video",
+        *,
+        input_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
         """The new tokens alone, int64 (B, at most max_new_tokens), by the checkpoint's generation settings.
 
-        inputs, images, attention_mask: as in `forward`; where `past_key_values` holds a sequence already, they go on
-        from it, and none of that sequence is padding. kwargs: generation settings, and whatever else `generate` of
+        inputs, or input_ids, its other name: int64 (B, L), as in `forward`, like images and attention_mask. Where
+        `past_key_values` holds P positions already, they are what comes behind those; the mask may also be that of all
+        P + L positions, and none of the P is padding. kwargs: generation settings, and whatever else `generate` of
         transformers takes. Where nothing is sampled, settings of sampling (temperature=0, top_p=None) are left out.
+        Raises `InputError` for ids that are missing, given twice, of another form, or with a placeholder that the
+        cache holds already.
         """
-        embeds = self.embedder(inputs, _videos_by_row(inputs, images, modalities), attention_mask)
         past, kwargs = cache_of(kwargs), self._with_own_cache_name(kwargs)
-        if past is not None and past.get_seq_length():
-            embeds = _after(past.get_seq_length(), embeds)
+        held = past.get_seq_length() if past is not None else 0
+        ids = check_ids(inputs, input_ids, images, held)
+        mask = mask_of_new(attention_mask, ids, held)
+        embeds = self.embedder(ids, _videos_by_row(ids, images, modalities), mask)
+        if held:
+            embeds = _after(held, embeds)
         self._warn_if_long(embeds)
         config, kwargs = _generation_settings(self.generation_config, kwargs)
         penalty = config.repetition_penalty
@@ -414,7 +423,10 @@ def _videos_by_row(
     images = list(images or [])
     counts = (input_ids == IMAGE_TOKEN_INDEX).sum(1).tolist()
     if sum(counts) != len(images):
-        raise ValueError(f"The prompts have {sum(counts)} video placeholders, but {len(images)} videos came with them.")
+        raise ValueError(
+            f"The prompts have {sum(counts)} video placeholders, but {len(images)} videos came with them: give one of "
+            "images for each."
+        )
     given = iter(images)
     return [[next(given) for _ in range(count)] for count in counts]
 

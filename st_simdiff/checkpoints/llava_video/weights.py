@@ -9,15 +9,9 @@ from pathlib import Path
 
 import torch
 
+from st_simdiff.checkpoints.finite import SeenFinite, check_finite, holds
 from st_simdiff.checkpoints.names import renamed
-from st_simdiff.checkpoints.tensors import (
-    SeenFinite,
-    StoredTensor,
-    check_dtype,
-    check_finite,
-    open_weights,
-    stored_tensors,
-)
+from st_simdiff.checkpoints.tensors import StoredTensor, check_dtype, open_weights, stored_tensors
 
 _TOWER = "model.vision_tower.vision_tower.vision_model."
 _OFFICIAL_PREFIXES = (
@@ -117,7 +111,11 @@ class CheckpointFiles:
             by_file.setdefault(self.tensors[name].file, []).append(name)
         for path, held in by_file.items():
             places = {name: placement(own_names[name]) for name in held}
-            finite = SeenFinite(path, [f"{name} {shapes[own_names[name]][0]} {places[name][1]}" for name in held])
+            finite = SeenFinite(
+                path,
+                [f"{name} {shapes[own_names[name]][0]} {places[name][1]}" for name in held],
+                as_stored=all(holds(places[name][1], self.tensors[name].dtype) for name in held),
+            )
             with open_weights(path) as shard:
                 for name in held:
                     needed = is_needed(own_names[name])

@@ -63,7 +63,10 @@ def read_config(folder: Path, video: VideoPath | None = None) -> NvilaConfig:
     where the folder is no NVILA checkpoint, or one of a kind that this package does not know.
     """
     root = _read_entries(folder)
-    parts = {name: _read_entries(folder / name) for name in ("llm", "vision_tower", "mm_projector")}
+    names = ("llm", "vision_tower", "mm_projector")
+    if lacking := [name for name in names if not (folder / name).is_dir()]:
+        raise FileNotFoundError(f"{folder} is not an NVILA checkpoint: it has no folder {lacking[0]}.")
+    parts = {name: _read_entries(folder / name) for name in names}
     for name, kind in (("llm", "qwen2"), ("vision_tower", "siglip_vision_model")):
         if parts[name].get("model_type") != kind:
             raise ValueError(

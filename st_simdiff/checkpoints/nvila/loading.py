@@ -24,12 +24,14 @@ from transformers import (
 from st_simdiff.checkpoints.adapters import (
     Adapter,
     apply_adapter,
+    check_base,
     check_whole,
     read_adapter,
     refuse_adapter,
     replace_whole,
 )
 from st_simdiff.checkpoints.code import report_code
+from st_simdiff.checkpoints.finite import check_finite, check_stored_finite, is_known_finite
 from st_simdiff.checkpoints.hub import ADAPTER, NVILA, locate
 from st_simdiff.checkpoints.llava_video.image_processing import build_image_processor
 from st_simdiff.checkpoints.llava_video.loading import load_tokenizer, read_generation_config
@@ -38,7 +40,7 @@ from st_simdiff.checkpoints.nvila.config import PART, VideoPath, read_config
 from st_simdiff.checkpoints.nvila.modeling import Nvila
 from st_simdiff.checkpoints.quantisation import QuantizationConfig, check_quantisation
 from st_simdiff.checkpoints.quantised import load_quantised
-from st_simdiff.checkpoints.tensors import check_dtype, check_finite, check_stored_finite, stored_tensors
+from st_simdiff.checkpoints.tensors import check_dtype, stored_tensors
 
 AttnImplementation = Literal["sdpa", "eager", "flash_attention_2"]
 PROJECTOR_FILE = "model.safetensors"
@@ -79,7 +81,7 @@ def load_nvila(
     if model_base is not None:
         adapter = read_adapter(locate(path, ADAPTER).folder)
     folder = locate(path if model_base is None else model_base, NVILA).folder
-    refuse_adapter(folder)
+    (refuse_adapter if model_base is None else check_base)(folder)
     report_code(folder)
     config = read_config(folder, video)
     options = {"dtype": dtype, "attn_implementation": attn_implementation}
@@ -140,7 +142,8 @@ def _load_language_model(
     if quantization_config is None:
         return _load_part(Qwen2ForCausalLM, config, folder, options)
     _check_headers(Qwen2ForCausalLM, config, folder)
-    check_stored_finite(folder)
+    if not is_known_finite(folder, options["dtype"]):
+        check_stored_finite(folder)
     return load_quantised(folder, copy.deepcopy(config), config.vocab_size, quantization_config, device, **options)
 
 
@@ -155,7 +158,8 @@ def _load_part(kind: type[PreTrainedModel], config: PreTrainedConfig, folder: Pa
             f"{folder} has no weights that can be read ({' '.join(str(error).split())})."
         ) from error
     _check_keys(folder, report["missing_keys"], report["unexpected_keys"], report["mismatched_keys"])
-    check_finite(folder, part.named_parameters())
+    if not is_known_finite(folder, part.dtype):
+        check_finite(folder, part.named_parameters())
     return part
 
 

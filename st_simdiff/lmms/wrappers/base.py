@@ -27,7 +27,8 @@ from st_simdiff.lmms.wrappers.arguments import placement, stock_defaults
 from st_simdiff.lmms.wrappers.frame_groups import frame_groups
 from st_simdiff.lmms.wrappers.generation import compressed_generation
 from st_simdiff.lmms.wrappers.order import note_order
-from st_simdiff.lmms.wrappers.videos import WrapperVideos, videos_of
+from st_simdiff.lmms.wrappers.requests import videos_of, with_videos_told
+from st_simdiff.lmms.wrappers.videos import WrapperVideos
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.settings import take_method
 from st_simdiff.model_args import read_value, split_model_args
@@ -148,7 +149,7 @@ class CompressedWrapper:
         return results
 
     def _generate(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        copies, order = note_order(requests)
+        copies, order = note_order([with_videos_told(request, self.videos.links.link) for request in requests])
         with nothing_swallowed(self.name()):
             with (
                 self.videos.given_to(self),
@@ -183,7 +184,7 @@ class CompressedWrapper:
             self.videos.given_to(self),
             compressed_generation(self.model, self.method, self.name(), frames_of=self._frames_of) as rows,
         ):
-            (said,) = answer([request])
+            (said,) = answer([with_videos_told(request, self.videos.links.link)])
         return GenerationResult(list(said), VideoTokenCounts.of(rows[-1]))
 
     @property
@@ -206,7 +207,8 @@ class CompressedWrapper:
         """What a request gets of whose video it is known that it cannot be read; None for any other."""
         if self.journal is not None and (failed := self.journal.unreadable(*_place(request))):
             video, reason = failed
-            self.videos.reasons[video] = reason
+            if reason != self._left_out(video):
+                self.videos.reasons[video] = reason
             logger.warning(f"{self.name()}: not asked about {video}, as before: {reason}")
             return GenerationResult(UNREADABLE_ANSWER, VideoTokenCounts.of(UNREADABLE_COUNTS))
         if any(self.videos.reason(video) for video in videos_of(request, self.task_dict)):
@@ -214,20 +216,27 @@ class CompressedWrapper:
         return None
 
     def _settled(self, request: Instance, result: GenerationResult, unreadable: Any) -> GenerationResult:
-        """`result`, written down, with what is known of the reading; `unreadable` instead where a video could not be
-        read."""
+        """`result`, written down, with what is known of the reading; `unreadable` instead where a video was not read:
+        an answer without it is worth nothing."""
         videos = list(videos_of(request, self.task_dict))
         for video in videos:
-            if reason := self.videos.reason(video):
+            reason = self.videos.reason(video)
+            if not reason and video not in self.videos.records:
+                reason = self._left_out(video)
+            if reason:
                 logger.warning(f"{self.name()}: not asked about {video}: {reason}")
                 self._write_down(request, {"video": video, "unreadable": reason, "file": file_state(video)})
                 return GenerationResult(unreadable, VideoTokenCounts.of(UNREADABLE_COUNTS))
         counts = result.token_counts.to_dict()
-        read = [self.videos.records[video].as_plain() for video in videos if video in self.videos.records]
+        read = [self.videos.records[video].as_plain() for video in videos]
         if read:
             counts["reading"] = read[0] if len(read) == 1 else read
         self._write_down(request, {"answer": result.text, "counts": counts})
         return GenerationResult(result.text, VideoTokenCounts.of(counts))
+
+    def _left_out(self, video: str) -> str:
+        """What is wrong with an answer for which the wrapper did not ask for the frames of `video`."""
+        return f"{video}: lmms-eval's wrapper {self.stock} does not take in this video of the question."
 
     def _write_down(self, request: Instance, what: Mapping[str, Any]) -> None:
         if self.journal is not None:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from lmms_eval.api.instance import Instance
 from transformers.video_utils import VideoMetadata
 
 from st_simdiff.lmms.refusal import nothing_swallowed
+from st_simdiff.lmms.wrappers.requests import LinkedVideos
 from st_simdiff.videos.containers import check_file
 from st_simdiff.videos.errors import VideoError
 from st_simdiff.videos.frames import read_frames
@@ -39,13 +39,15 @@ _ABSENT = object()
 class WrapperVideos:
     """Reads videos for a wrapper. model: the name of the harness model, for errors that a wrapper would swallow.
 
-    reasons: by video, why it cannot be read. records: how videos were read since `records` was emptied last.
+    reasons: by video, why it cannot be read. records: how videos were read since `records` was emptied last. links:
+    under which names the wrapper gets them.
     """
 
     def __init__(self, settings: ReadSettings, model: str) -> None:
         self.settings, self.model = settings, model
         self.reasons: dict[str, str] = {}
         self.records: dict[str, ReadRecord] = {}
+        self.links = LinkedVideos()
         self._workers = VideoWorkers()
 
     def reason(self, video: str) -> str:
@@ -59,6 +61,7 @@ class WrapperVideos:
 
     def evenly(self, video: str, count: int) -> np.ndarray:
         """`count` frames from the first to the last, uint8 (count, H, W, 3)."""
+        video = self.links.video(video)
         black = np.zeros((count, *_BLACK[1:]), dtype=np.uint8)
         try:
             sampled = read_frames(
@@ -75,7 +78,7 @@ class WrapperVideos:
         element: `video`, and what says which frames are taken (`nframes`, or `fps`; `video_start`, `video_end`). Where
         a video has fewer frames than that, all of them are taken, an even number and at least two.
         """
-        video = element["video"].removeprefix("file://")
+        video = self.links.video(element["video"].removeprefix("file://"))
         chosen: dict[str, Any] = {}
 
         def sampling(total: int, rate: float) -> tuple[list[int], list[float]]:
@@ -107,6 +110,7 @@ class WrapperVideos:
         """
         if not isinstance(videos, str):
             return list(zip(*(self.for_transformers(video, sample_indices_fn) for video in videos), strict=True))
+        video = self.links.video(videos)
         metadata = VideoMetadata(total_num_frames=0, video_backend=_BACKEND)
 
         def sampling(total: int, rate: float) -> tuple[list[int], list[float]]:
@@ -119,9 +123,9 @@ class WrapperVideos:
             return metadata.frames_indices, metadata.timestamps
 
         try:
-            frames = self._noted(videos, read_frames(videos, sampling, self.settings, self._workers)).frames
+            frames = self._noted(video, read_frames(video, sampling, self.settings, self._workers)).frames
         except VideoError as error:
-            self.reasons[videos] = str(error)
+            self.reasons[video] = str(error)
             black = np.zeros(_BLACK, dtype=np.uint8)
             return black, VideoMetadata(total_num_frames=len(black), fps=1.0, frames_indices=list(range(len(black))))
         metadata.update({"height": frames.shape[1], "width": frames.shape[2]})
@@ -202,19 +206,3 @@ def _qwen_frames(element: Mapping[str, Any], total: int, rate: float) -> dict[st
         taken = max(FRAME_FACTOR, count // FRAME_FACTOR * FRAME_FACTOR)
     indices = torch.linspace(first, last, taken).round().long().tolist()
     return {"fps": rate, "frames_indices": indices, "total_num_frames": count}
-
-
-def videos_of(request: Instance, documents: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """The video files of a request for text. documents: by task and split, as lmms-eval gives them to a model."""
-    *_, doc_id, task, split = request.args
-    for argument in request.args[1:3]:
-        if callable(argument):  # doc_to_visual, or doc_to_messages
-            for visual in argument(documents[task][split][doc_id]) or ():
-                if isinstance(visual, str):
-                    yield visual
-                elif isinstance(visual, Mapping) and isinstance(visual.get("content"), list):
-                    yield from (part["url"] for part in visual["content"] if _is_video_file(part))
-
-
-def _is_video_file(part: Any) -> bool:
-    return isinstance(part, Mapping) and part.get("type") == "video" and isinstance(part.get("url"), str)

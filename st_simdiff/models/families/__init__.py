@@ -101,6 +101,12 @@ def unwrapped(model: Any) -> Any:
     """
     kind = type(model).__name__
     if hasattr(model, "get_base_model"):
+        for adapter in getattr(model, "peft_config", {}).values():
+            if getattr(adapter, "is_prompt_learning", False):
+                raise InputError(
+                    f"An adapter of kind {adapter.peft_type.value} puts tokens of its own before the prompt, which are "
+                    "none of its ids: adapters of weights, such as LoRA, can be compressed."
+                )
         return unwrapped(model.get_base_model())
     if kind == "DistributedDataParallel":
         return unwrapped(model.module)

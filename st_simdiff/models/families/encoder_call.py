@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from st_simdiff.errors import InputError
 from st_simdiff.models.transformers_api import unknown_version
 
 
@@ -28,7 +29,14 @@ class EncoderCall:
 
         @functools.wraps(original)
         def noted(*args: Any, **kwargs: Any) -> Any:
-            enter(signature.bind(*args, **kwargs).arguments)
+            try:
+                given = signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise InputError(
+                    f"{type(owner).__name__}.{name} was called with other arguments than it takes ({error}); "
+                    f"it takes {', '.join(signature.parameters)}."
+                ) from None
+            enter(given.arguments)
             return original(*args, **kwargs)
 
         self._before = vars(owner).get(name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from st_simdiff.checks import check_whole
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import VisionInput, VisionRecord
 from st_simdiff.models.families.base import Compression, Family, ImagesAsFrames, Prompts, Removable, VideoTokens
@@ -129,6 +130,7 @@ class _Prompt(threading.local):
     videos: Sequence[Sequence[Any]] = ()
 
 
+@torch.no_grad()
 def encode_video(
     model: LlavaVideo,
     pixels: torch.Tensor | Iterable[torch.Tensor],
@@ -139,7 +141,8 @@ def encode_video(
     """The frames (T, 3, S, S) through the vision tower once, with what methods ask it to record.
 
     For several prompts about one video: it stands in for the pixels in each of them. Call it outside `compress`.
-    pixels: all frames, or parts of them one after the other, of which one is held at a time; then `frames` is T.
+    vision_inputs: those of the method. pixels: all frames, or parts of them one after the other, of which one is held
+    at a time; then `frames` is T, which they must add up to. No gradients. Raises `InputError` otherwise.
     """
     from st_simdiff.checkpoints.llava_video.modeling import EncodedVideo
 
@@ -156,18 +159,25 @@ def encode_video(
 
 def _encode(model: LlavaVideo, pixels: torch.Tensor | Iterable[torch.Tensor], frames: int | None) -> torch.Tensor:
     if isinstance(pixels, torch.Tensor):
+        if frames not in (None, len(pixels)):
+            raise InputError(f"The pixels are of {len(pixels)} frames, got frames={frames!r}.")
         return model.encode_video(pixels)
+    check_whole("frames", frames, 1, "the number of frames of a video that is given in parts")
     tokens, done = None, 0
     for part in pixels:
+        start, done = done, done + len(part)
+        if done > frames:
+            break
         encoded = model.encode_video(part)
-        if frames is None or len(part) == frames:
-            return encoded
+        step = len(part) // len(encoded)
         if tokens is None:
-            tokens = encoded.new_empty(frames * len(encoded) // len(part), *encoded.shape[1:])
-        tokens[done : done + len(encoded)] = encoded
-        done += len(encoded)
-    if tokens is None or done != len(tokens):
-        raise InputError(f"The parts of a video of {frames} frames hold other frames than it has.")
+            whole = len(part) == frames
+            tokens = encoded if whole else encoded.new_empty(frames // step, *encoded.shape[1:])
+        if tokens is not encoded:
+            tokens[start // step : done // step] = encoded
+        del part, encoded  # before the next part is made
+    if tokens is None or done != frames:
+        raise InputError(f"The parts of a video of {frames} frames hold {'more' if done > frames else done} frames.")
     return tokens
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from st_simdiff import InputError, STSimDiff, compress
 from st_simdiff.checkpoints.llava_video.config import parse_config
 from st_simdiff.checkpoints.llava_video.loading import LoadedLlavaVideo, load_llava_video
 from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo, MultimodalEmbeds
@@ -207,6 +208,37 @@ def test_what_it_refuses(model: LlavaVideo, video: torch.Tensor, prompts: list[t
         model(ids, images=[video[:, 0]])
     with pytest.raises(ValueError, match=r"frames of 112 x 112 pixels, got 96 x 112"):
         model(ids, images=[video[:, :, :96]])
+
+
+def test_ids_of_a_prompt_may_have_either_name_and_other_ones_are_refused(
+    model: LlavaVideo, video: torch.Tensor, prompts: list[torch.Tensor]
+) -> None:
+    ids = prompts[0].unsqueeze(0)
+    settings = {"images": [video], "max_new_tokens": 3, "return_dict_in_generate": True}
+    first, second = (model.generate(**{name: ids}, **settings) for name in ("inputs", "input_ids"))
+    assert torch.equal(first.sequences, second.sequences)
+    cache = second.past_key_values
+    held = cache.get_seq_length()
+    refused = [
+        ({}, "takes the ids of the prompt as inputs or as input_ids, got neither"),
+        ({"inputs": ids, "input_ids": ids}, "inputs or as input_ids, got both"),
+        ({"input_ids": ids[0]}, r"an integer tensor \(rows, length\), got \(\d+,\) of torch.int64"),
+        ({"input_ids": ids.tolist()}, "an integer tensor .*, got list"),
+        ({"input_ids": ids, "attention_mask": torch.ones(1, 2)}, r"is \(1, \d+\), got \(1, 2\)"),
+        ({"input_ids": ids, "past_key_values": cache}, f"holds {held} positions, .*: give the ids behind those alone"),
+        (
+            {"input_ids": ids[:, -2:], "past_key_values": cache, "attention_mask": torch.ones(1, 5)},
+            rf"is \(1, 2\) or \(1, {held + 2}\), with what the cache holds, got \(1, 5\)",
+        ),
+    ]
+    for given, sentence in refused:
+        with pytest.raises(InputError, match=sentence):
+            model.generate(**given)
+    with (
+        compress(model, STSimDiff()),
+        pytest.raises(InputError, match=r"too many positional arguments.*it takes inputs, images"),
+    ):
+        model.generate(ids, [video], None, "video", ids)
 
 
 def test_a_prompt_longer_than_the_model_was_made_for_is_told(
