@@ -29,8 +29,8 @@ def read_evaluation(combination: Combination, checkpoint: str, subtitle_frames: 
     """
     model = find_model(combination.model)
     given = {"pretrained": checkpoint, **model.defaults, **combination.settings}
-    frames = read_budget(combination.task, given.pop(SUBTITLE_FRAMES, None), subtitle_frames)
-    varied = {key: value for key, value in combination.varied.items() if key != SUBTITLE_FRAMES or frames is not None}
+    budget = read_budget(combination.task, given.pop(SUBTITLE_FRAMES, None), subtitle_frames)
+    varied = {key: value for key, value in combination.varied.items() if key != SUBTITLE_FRAMES or budget is not None}
     for key, value in given.items():
         if "," in str(value):
             raise InputError(f"lmms-eval splits its arguments at commas, so {key} can have none, got {value}.")
@@ -45,7 +45,7 @@ def read_evaluation(combination: Combination, checkpoint: str, subtitle_frames: 
         method=method,
         settings=settings,
         label=describe(method, varied, combination.swept),
-        subtitle_frames=frames,
+        subtitle_frames=budget,
     )
     return evaluation, model.read(settings, method)
 

@@ -51,10 +51,10 @@ PROTOCOL_KEYS = frozenset(
         *("video", "use_custom_video_loader", "max_image_size", "interleave_visuals", "reasoning_prompt"),
         *("total_pixels", "enable_thinking", "revision", "chat_template", "share_prefix"),
         *("video_decode_backend", "frame_choice", "damaged_share", "max_frame_pixels", "shrink_frames"),
-        *("model_base", "load_4bit", "load_8bit"),
+        *("model_base", "load_4bit", "load_8bit", "subtitle_frames"),
     }
 )
-"""model_args that change what every method sees or how it computes."""
+"""Settings of an evaluation that change what every method sees or how it computes; model_args, but for the last one."""
 
 NAMES_THE_MODEL = frozenset({"model_name", "model"})
 """model_args that say which model it is."""

@@ -8,7 +8,7 @@ from st_simdiff.runs.journal import Journal, count_answers
 from st_simdiff.runs.results import find_results
 
 
-def write_run(folder, method, retention, scores, kept, model="a"):
+def write_run(folder, method, retention, scores, kept, model="a", **protocol):
     """A run of a task of ours: two questions a video."""
     folder.mkdir(parents=True)
     metric = [{"metric": "accuracy"}]
@@ -16,6 +16,7 @@ def write_run(folder, method, retention, scores, kept, model="a"):
         "results": {"own": {"accuracy,none": sum(scores) / len(scores)}},
         "configs": {"own": {"metric_list": metric}},
         "config": {"model": "llava_video", "model_args": f"pretrained={model},method={method},retention={retention}"},
+        **({"protocol": protocol} if protocol else {}),
     }
     (folder / "20260102_030405_results.json").write_text(json.dumps(results))
     rows = [
@@ -45,6 +46,13 @@ def test_runs_become_rows_with_intervals_and_the_difference_from_the_full_model(
     difference, low, high = (float(part.strip("[],")) for part in second[-6:-3])
     assert difference == -16.7
     assert low < difference < high <= 0
+
+
+def test_runs_with_several_budgets_of_subtitles_are_told_apart(tmp_path):
+    budgets = (16, "all")
+    paths = [write_run(tmp_path / str(one), "fastv", 0.5, [1.0], kept=50, subtitle_frames=one) for one in budgets]
+    lines = summary(paths).splitlines()
+    assert ["fastv (subtitle_frames=16)" in lines[2], "fastv (subtitle_frames=all)" in lines[3]] == [True, True]
 
 
 def test_every_model_is_compared_with_itself(tmp_path):

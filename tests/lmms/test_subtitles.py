@@ -17,6 +17,8 @@ from st_simdiff.answering.interleaving import place_frames
 from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
+from st_simdiff.evaluate.evaluations import read_evaluation
+from st_simdiff.evaluate.grid import Combination
 from st_simdiff.evaluate.planning import make_plan
 from st_simdiff.lmms.subtitles import (
     budget_of,
@@ -25,6 +27,7 @@ from st_simdiff.lmms.subtitles import (
     refuse_without_subtitles,
     task_with_budget,
 )
+from st_simdiff.vocabulary import WRAPPER
 
 MODELS = ("llava_video", "nvila", "llava_vid", "qwen3_vl")
 
@@ -128,6 +131,16 @@ def test_a_swept_budget_gives_runs_of_their_own_with_one_model(folder, checkpoin
     ]
     assert len(plan.batches) == 1
     assert "subtitle_frames" not in str([run.settings for run in plan.runs])
+
+
+@pytest.mark.parametrize("model", ["llava_video", "nvila", *(WRAPPER + name for name in ("qwen2_5_vl", "internvl_hf"))])
+@pytest.mark.parametrize(("own", "common"), [("4", None), (4, None), (None, 4)])
+def test_a_budget_is_that_of_the_evaluation_with_any_model(model, own, common):
+    settings = {"method": "full"} if own is None else {"method": "full", "subtitle_frames": own}
+    for task, expected in (("videomme_w_subtitle_local", 4), ("videomme_local", None)):
+        evaluation, _ = read_evaluation(Combination(model, task, settings), "x", common)
+        assert evaluation.subtitle_frames == expected
+        assert "subtitle_frames" not in evaluation.settings
 
 
 def test_budgets_are_checked():
