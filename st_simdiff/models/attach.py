@@ -46,9 +46,10 @@ def compress(
     images_as_frames: for InternVL, which sees a video as single images: True if all images of a row are the frames of
     one video, or the sizes of groups of consecutive images (a group of one is an image). For LLaVA-Video and NVILA:
     True if all videos of a row are parts of one, with text between them.
-    share_prefix: for several questions about one video: crop the returned cache back to what their prompts share, and
-    the next prompt on it chooses tokens anew, as if asked alone, while what does not depend on its question is not
-    computed again. The cache then also keeps the hidden states of one layer. One prompt at a time, without beams.
+    share_prefix: for several questions about one video: crop the returned cache back to what their prompts share (its
+    positions are those of the uncompressed prompt; docs/caching.md has programs), and the next prompt on it chooses
+    tokens anew, as if asked alone, while what does not depend on its question is not computed again. The cache then
+    also keeps the hidden states of one layer. One prompt at a time, without beams.
     Raises `InputError` for an unsupported model, or one that is compressed already in this context.
     """
     model, method = unwrapped(model), check_method(method)

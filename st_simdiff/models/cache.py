@@ -104,7 +104,7 @@ class PrunedLayer(_RowsFollow):
         if abs(tokens_to_remove) > self.held - self.fixed:
             raise InputError(
                 f"Only the {self.held - self.fixed} tokens after the compressed video can be cropped off the cache, "
-                f"got {abs(tokens_to_remove)}."
+                f"got {abs(tokens_to_remove)}: positions count every token of the video, kept or not."
             )
         super().crop(tokens_to_remove)
         self.valid = self.validity()

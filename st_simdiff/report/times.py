@@ -118,7 +118,8 @@ def time_sheet(name: str, model: str, runs: Iterable[TaskRun]) -> Sheet | None:
         "to the first token (vision, projector, selection, prefill, scoring), with which the speed-up of computing is "
         "compared, both of the first question about each video. Later ones share its features, and where kept tokens "
         "do not depend on the question also the prefill, the full model's too: the speed-up is of all questions, and "
-        f"not given for fewer than {FEWEST_QUESTIONS}, of which one alone may read the video. GB: "
+        f"not given for fewer than {FEWEST_QUESTIONS}, of which one alone may read the video. Where computing exceeds "
+        f"the limit by more than {NOISY - 1:.0%}, as on a machine with other work, it is not compared with it. GB: "
         "10^9 bytes, the greatest of all questions.",
     )
     return Sheet(name, (Table(name, f"Where the time goes, {model}", columns, tuple(rows), notes),))

@@ -185,7 +185,8 @@ def records(folder: Path) -> list[tuple]:
     """What identifies each answer that is written down."""
     from st_simdiff.runs.journal import read_records
 
-    found = [record for journal in folder.rglob("answers") for record in read_records(journal)]
+    journals = folder.glob("logs/*/*/*/answers")  # beside them folders vanish meanwhile, which rglob would trip over
+    found = [record for journal in journals for record in read_records(journal)]
     return [(record["task"], record["doc_id"], record["index"], record["asked"]) for record in found]
 
 

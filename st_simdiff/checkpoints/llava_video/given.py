@@ -8,6 +8,18 @@ import torch
 
 from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
 from st_simdiff.errors import InputError
+from st_simdiff.models.transformers_api import Cache
+
+
+def positions_in(cache: Any) -> int:
+    """How many positions a cache, or None, holds. Raises `InputError` for anything else."""
+    if cache is None:
+        return 0
+    if not isinstance(cache, Cache):
+        raise InputError(
+            f"past_key_values is the cache of an earlier call, its `past_key_values`, got {type(cache).__name__}."
+        )
+    return cache.get_seq_length()
 
 
 def check_ids(inputs: Any, input_ids: Any, images: Any, held: int) -> torch.Tensor:

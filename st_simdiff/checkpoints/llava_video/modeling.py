@@ -27,7 +27,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from st_simdiff.checkpoints.llava_video.config import LlavaVideoConfig
 from st_simdiff.checkpoints.llava_video.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
-from st_simdiff.checkpoints.llava_video.given import check_ids, mask_of_new
+from st_simdiff.checkpoints.llava_video.given import check_ids, mask_of_new, positions_in
 from st_simdiff.checkpoints.llava_video.layout import POOL_STRIDE, NewlineMode, PoolMode, VideoSpan, pooled_side
 from st_simdiff.models.transformers_api import cache_of, with_cache
 
@@ -245,11 +245,11 @@ class LlavaVideo(nn.Module):
         `past_key_values` holds P positions already, they are what comes behind those; the mask may also be that of all
         P + L positions, and none of the P is padding. kwargs: generation settings, and whatever else `generate` of
         transformers takes. Where nothing is sampled, settings of sampling (temperature=0, top_p=None) are left out.
-        Raises `InputError` for ids that are missing, given twice, of another form, or with a placeholder that the
-        cache holds already.
+        Raises `InputError` for what is no cache, and for ids that are missing, given twice, of another form, or with a
+        placeholder that the cache holds already.
         """
         past, kwargs = cache_of(kwargs), self._with_own_cache_name(kwargs)
-        held = past.get_seq_length() if past is not None else 0
+        held = positions_in(past)
         ids = check_ids(inputs, input_ids, images, held)
         mask = mask_of_new(attention_mask, ids, held)
         embeds = self.embedder(ids, _videos_by_row(ids, images, modalities), mask)

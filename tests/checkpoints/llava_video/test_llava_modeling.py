@@ -225,6 +225,7 @@ def test_ids_of_a_prompt_may_have_either_name_and_other_ones_are_refused(
         ({"input_ids": ids[0]}, r"an integer tensor \(rows, length\), got \(\d+,\) of torch.int64"),
         ({"input_ids": ids.tolist()}, "an integer tensor .*, got list"),
         ({"input_ids": ids, "attention_mask": torch.ones(1, 2)}, r"is \(1, \d+\), got \(1, 2\)"),
+        ({"input_ids": ids, "past_key_values": second}, "is the cache of an earlier call, .* got GenerateDecoderOnly"),
         ({"input_ids": ids, "past_key_values": cache}, f"holds {held} positions, .*: give the ids behind those alone"),
         (
             {"input_ids": ids[:, -2:], "past_key_values": cache, "attention_mask": torch.ones(1, 5)},
