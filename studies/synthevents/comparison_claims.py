@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from st_simdiff.methods.registry import make_method
 from st_simdiff.report.statistics import LEVEL, Interval
-from studies.synthevents.compare import Row
+from studies.synthevents.compare import Comparison, Row
 from studies.synthevents.scores import Scores, markdown, share_text, signed_text
 from studies.synthevents.variants import BLIND, FULL, INPUT, LATER, TWO_STEPS
 
@@ -36,7 +36,7 @@ def claims_section(scores: Scores) -> str | None:
 
 `{INPUT}` less every other row whose kept tokens are the same for every question, all questions. The intervals are
 corrected for {len(pairs)} comparisons (Bonferroni, {100 * level:.2f} %): if they are all truly level, one of them says
-otherwise in one of twenty such tables.
+otherwise in one of twenty such tables.{_exceptions(comparison)}
 
 {markdown(["", "r", "all", ""], rows)}"""
     steps = [r for r in retentions if comparison.has(TWO_STEPS, r) and comparison.has(LATER, r)]
@@ -57,6 +57,14 @@ def acts_without_query(row: Row) -> bool:
     return not make_method(row.method, retention=0.5, **row.settings).asks_query
 
 
+def _exceptions(comparison: Comparison) -> str:
+    names = {row.name for row in comparison.rows}
+    said = "" if "dycoke" not in names else " `dycoke` cannot keep so few tokens and is not among them"
+    if said and "st_simdiff_release_random" in names:
+        said += ";\n`st_simdiff_release_random` keeps more than the others"
+    return said and f"{said}."
+
+
 def verdict(gap: Interval | None) -> str:
     """In one word or two."""
     if gap is None or gap.low is None or gap.high is None or gap.low <= 0 <= gap.high:
@@ -71,7 +79,7 @@ def _level(scores: Scores, retention: float) -> list[str]:
     return [
         "",
         f"{retention:g}",
-        signed_text(gap),
+        signed_text(gap, digits=4),
         share_text(ours.processed),
         share_text(other.processed),
         "level" if held else "not shown",

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from st_simdiff.methods.registry import METHODS
 from st_simdiff.report.statistics import Interval
 from studies.synthevents.compare import Comparison, Row
 from studies.synthevents.comparison_claims import claims_section
-from studies.synthevents.comparison_text import CHOICE, limits
+from studies.synthevents.comparison_text import (
+    CHOICE,
+    EQUAL_BUDGETS,
+    ONE_RULE,
+    READING,
+    ROWS_OF_EQUAL_COMPUTE,
+    limits,
+)
 from studies.synthevents.comparison_worlds import compute_section, options_section, parts_section, worlds_section
 from studies.synthevents.scores import KINDS, Scores, interval_text, markdown, share_text, signed_text
-from studies.synthevents.variants import ADAPTIVE, BLIND, BOTH, CALIBRATED, FULL, OPTIONS, PAPER, SPATIAL, TEMPORAL
+from studies.synthevents.variants import (
+    ADAPTIVE,
+    BLIND,
+    BOTH,
+    CALIBRATED,
+    EQUAL_COMPUTE,
+    FULL,
+    OPTIONS,
+    PAPER,
+    SPATIAL,
+    TEMPORAL,
+)
 
 PAIRS = (
     *((ADAPTIVE, other) for other in (PAPER, CALIBRATED, "fastv", "evs")),
@@ -44,7 +63,7 @@ def page(comparisons: Sequence[Comparison]) -> str:
         parts.append(worlds_section(comparisons))
     if PAPER in names:
         parts.append(_against_the_paper(scores))
-    parts.append(limits(first))
+    parts.append(limits(scores))
     return "\n\n".join(parts) + "\n"
 
 
@@ -80,12 +99,11 @@ def _listed_shares(comparison: Comparison) -> str:
 
 def _opening(comparisons: Sequence[Comparison]) -> str:
     comparison = comparisons[0]
+    names = {row.name for row in comparison.rows}
     count, clips = len(comparison.families), len(set(comparison.clips))
-    lines = [
-        f"- `{row.name}`: `{row.method}` with {_settings(row.settings)}" for row in comparison.rows if row.settings
-    ]
-    besides = "\n".join(dict.fromkeys(lines))
-    return f"""# Every method on the tiny model
+    missing = [f"`{name}`" for name in METHODS.own if name not in names]
+    paragraphs = [
+        f"""# {"The main methods" if missing else "Every method"} on the tiny model
 
 {count} questions ({comparison.kinds.count("event")} on events, the others on what is stable) about {clips} clips of
 SynthEvents, world `{comparison.world}`, split `{comparison.split}`, answered by the tiny LLaVA-Video
@@ -96,30 +114,20 @@ Written by this command, which takes any number of questions (1000 unless told):
 {_command(comparisons)}
 ```
 
-Settings are the methods' defaults; none was chosen on this split. `importance` and `fastv` are one rule at these
-settings. Besides the registry:
-
-{besides}
-
-Rows named after another method's compute keep as many tokens as let the layers process on average what those of that
-method process at the same r. Where the layers before the pruning leave nothing of a budget there is no row: FastV at
-the adaptive rule's lowest compute, and the release, whose r is an average over the layers, at 8 %.
-
-In brackets: 95 % intervals by bootstrap over clips (percentile, 5,000 resamples). Differences are paired: both
-answered the same questions; bold ones have an interval that excludes zero. Nothing is corrected for the number of
-comparisons: of twenty that are truly zero, one is expected to be bold.
-
-An *event token* is the token of a cell in which an event begins, in its first frame. *Evidence kept*: of the event
-tokens that decide a question, the share that is left at the end, mean over the questions on events. *All events
-kept*: the same over all events of the clips, cuts included, which change a whole frame. A token that was merged
-into another one's slot counts as lost. *Processed*: share of the visual tokens that the decoder's layers process on
-average.
-
-**Equal budgets are not equal work here.** The budget is what is left at the end. Methods that prune after the
-second of the five layers (`importance`, `fastv`, `sttm`) take all tokens through two of them, and process far more
-than those that act at the input; read their rows with the last column. So does ST-SimDiff where its rule lets many
-candidates in (`tau_sim=0.99`, spatial edges alone, the adaptive rule). In a 28-layer decoder two layers are a few
-percent."""
+Settings are the methods' defaults; none was chosen on this split.{ONE_RULE if "importance" in names else ""}"""
+    ]
+    if missing:
+        paragraphs.append(f"Not measured here: {', '.join(missing)}.")
+    settings = [
+        f"- `{row.name}`: `{row.method}` with {_settings(row.settings)}" for row in comparison.rows if row.settings
+    ]
+    paragraphs += ["Besides the registry:", "\n".join(dict.fromkeys(settings))]
+    if names >= {variant.name for variant in EQUAL_COMPUTE}:
+        paragraphs.append(ROWS_OF_EQUAL_COMPUTE)
+    early = [f"`{name}`" for name in ("importance", "fastv", "sttm") if name in names]
+    many = ["`tau_sim=0.99`", *(["spatial edges alone"] if SPATIAL in names else []), "the adaptive rule"]
+    paragraphs += [READING, EQUAL_BUDGETS.format(early=", ".join(early), many=", ".join(many))]
+    return "\n\n".join(paragraphs)
 
 
 def _which(comparison: Comparison) -> str:

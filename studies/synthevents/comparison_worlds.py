@@ -28,6 +28,18 @@ RIVALS = ("random", "evs", "fastv", PAPER, CALIBRATED, ADAPTIVE)
 PARTS = {"the graph": NO_GRAPH, "the events": NO_EVENTS, "both": NEITHER}
 
 
+EQUAL_COMPUTE = """## Equal compute
+
+FastV takes all tokens through two of the five layers. Here both process the same share on the average of the layers:
+either the adaptive rule as much as FastV does at r, by keeping more tokens, or FastV as little as the adaptive rule
+does at r, where the layers that take all tokens leave it something. Last, FastV with the attention of the layer that
+the adaptive rule asks, which costs it far more."""
+SAME_ATTENTION = """## FastV with the attention of the same layer
+
+FastV takes all tokens through the layers before its choice. Here it asks the layer that the adaptive rule asks, one
+later than by default, which costs it far more."""
+
+
 def options_section(scores: Scores) -> str:
     """The adaptive rule less the rule with one option the other way."""
     comparison, rows = scores.comparison, []
@@ -60,14 +72,9 @@ def compute_section(scores: Scores) -> str:
             gaps = [signed_text(scores.difference(*pair, kind)) for kind in ("all", "stable", "event")]
             rows.append([f"`{first}` minus `{second}`", f"{retention:g}", *gaps, *sizes])
     head = ["", "r", "all", "stable", "event", "first: processed / kept", "second: processed / kept"]
-    return f"""## Equal compute
-
-FastV takes all tokens through two of the five layers. Here both process the same share on the average of the layers:
-either the adaptive rule as much as FastV does at r, by keeping more tokens, or FastV as little as the adaptive rule
-does at r, where the layers that take all tokens leave it something. Last, FastV with the attention of the layer that
-the adaptive rule asks, which costs it far more.
-
-{markdown(head, rows)}"""
+    names = {row.name for row in comparison.rows}
+    text = EQUAL_COMPUTE if AS_FASTV in names else SAME_ATTENTION
+    return f"{text}\n\n{markdown(head, rows)}"
 
 
 def parts_section(comparisons: Sequence[Comparison]) -> str:
@@ -90,12 +97,13 @@ def parts_section(comparisons: Sequence[Comparison]) -> str:
         [part, *(str(found[f"{what} {where}"]) for what in ("all", "kept") for where in ("above", "level", "below"))]
         for part, found in counts.items()
     ]
-    head = [f"{what}: {where}" for what in ("accuracy", "evidence kept") for where in ("above 0", "level", "below 0")]
+    head = [f"{what}: {where}" for what in ("accuracy", "evidence kept") for where in ("above 0", "holds 0", "below 0")]
     return f"""## What the graph and the events add
 
 `{COMMUNITIES}`, the adaptive rule with the paper's graph at its entry, minus the same rule without the part. Without
 the graph all tokens are one community, of which the cap makes boxes of 64 tokens; without the events no token is kept
-for its change. In how many of the rows below the interval lies above zero, holds it, or lies below it:
+for its change. What the graph costs or gains against the default entry, which has none, is in the tables above. In how
+many of the rows below the interval lies above zero, holds it, or lies below it:
 
 {markdown(["", *head], summary)}
 

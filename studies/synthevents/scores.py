@@ -69,13 +69,13 @@ def interval_text(interval: Interval | None) -> str:
     return share_text(interval.mean) + bounds
 
 
-def signed_text(interval: Interval | None) -> str:
+def signed_text(interval: Interval | None, digits: int = 3) -> str:
     """A difference; bold where its interval excludes zero."""
     if interval is None:
         return "–"
     if interval.low is None:
-        return f"{interval.mean:+.3f}"
-    text = f"{interval.mean:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+        return f"{interval.mean:+.{digits}f}"
+    text = f"{interval.mean:+.{digits}f} [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
     return text if interval.contains(0) else f"**{text}**"
 
 
