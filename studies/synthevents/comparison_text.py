@@ -93,7 +93,7 @@ _COARSE = """- 320 tokens in 16 frames of 4 x 4, a background that stands still,
   communities, and neighbours in time that are nearly equal."""
 _FINE = """- {count} tokens in {frames} frames of {side} x {side}: shapes and events cover a few cells each, the
   background stands still, and neighbours in time are nearly equal. The training went on from the shipped weights, so
-  this is no independent model, and ended while the accuracy still rose."""
+  this is no independent model."""
 _ONE_MODEL = "- One model, one training seed. The intervals are over clips, and know nothing of another model."
 
 
