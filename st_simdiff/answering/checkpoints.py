@@ -123,6 +123,8 @@ def _base(model: str, folder: Path, arguments: AnsweringArguments) -> Path:
         refuse_adapter(folder)
         return folder
     read_settings(folder)
+    if not arguments.model_base:
+        raise InputError("model_base is empty; it names the checkpoint that the adapter was trained on.")
     base = locate_checkpoint(model, arguments.model_base).folder
     check_base(base)
     return base

@@ -7,7 +7,9 @@ Hu et al., 2021, https://arxiv.org/abs/2106.09685.
 
 from __future__ import annotations
 
+import json
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -142,20 +144,40 @@ def _inject(adapter: Adapter, module: nn.Module, tensors: Mapping[str, torch.Ten
     lacking = [name for name in targets if not isinstance(known.get(name), nn.Linear)]
     if lacking:
         raise ValueError(f"{adapter.folder}: the adapter is for {lacking[0]}, which is no linear layer of the model.")
+    for name, tensor in tensors.items():
+        _check_sides(adapter, name, tensor, known)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     try:
         adapted = LoraModel(module, LoraConfig(**adapter.settings, target_modules=targets), "default")
         report = set_peft_model_state_dict(module, dict(tensors), adapter_name="default")
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise ValueError(f"{adapter.folder}: the adapter does not fit the model ({reason}).") from error
-    left = [name for name in report.missing_keys if ".lora_" in name] + list(report.unexpected_keys)
-    if left:
-        raise ValueError(f"{adapter.folder}: the adapter does not fit the model (it lacks or exceeds {left[0]}).")
+    lacking = [name for name in report.missing_keys if ".lora_" in name]
+    for fault, names in (("its files lack", lacking), ("its settings have no place for", report.unexpected_keys)):
+        if names:
+            dora = ", which use_dora needs" if fault == "its files lack" and "magnitude" in names[0] else ""
+            raise ValueError(
+                f"{adapter.folder}: the adapter is incomplete or of another kind: {fault} {names[0]}{dora}."
+            )
     if merge:
         adapted.merge_and_unload(safe_merge=True)
     for parameter in trained:
         parameter.requires_grad_(True)
+
+
+def _check_sides(adapter: Adapter, name: str, tensor: torch.Tensor, layers: Mapping[str, nn.Module]) -> None:
+    """Raises ValueError for a low-rank tensor that is no matrix for its layer: (r, in) or (out, r)."""
+    place, part = _PART.fullmatch(name).groups()
+    layer, rank = layers[place], adapter.settings.get("r", 8)
+    if adapter.settings.get("rank_pattern") and tensor.dim() == 2:  # which PEFT looks at
+        rank = min(tensor.shape)
+    valid = {"lora_A.weight": (rank, layer.in_features), "lora_B.weight": (layer.out_features, rank)}
+    if part in valid and tuple(tensor.shape) != valid[part]:
+        raise ValueError(
+            f"{adapter.folder}: the tensor {name} has shape {list(tensor.shape)}; the layer and the settings need "
+            f"{list(valid[part])}."
+        )
 
 
 def replaced(adapter: Adapter | None, name: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -197,7 +219,8 @@ def check_whole(adapter: Adapter, is_known: Callable[[str], bool]) -> None:
 def _check_kind(entries: Mapping[str, Any], file: Path) -> None:
     for key, allowed in _ONLY.items():
         if entries.get(key, allowed[0]) not in allowed:
-            raise ValueError(f"{file}: {key} is {entries[key]!r}; this loader knows {allowed[0]!r} only.")
+            given, valid = json.dumps(entries[key]), " or ".join(map(json.dumps, allowed))
+            raise ValueError(f"{file}: {key} is {given}; only adapters with {valid} there can be used.")
 
 
 def _check_settings(settings: Mapping[str, Any], file: Path) -> None:

@@ -154,11 +154,18 @@ def test_the_names_of_llavas_builder_load_the_same(bases, adapters, options):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (lambda folder: edit(folder, peft_type="LOHA"), "peft_type is 'LOHA'; this loader knows 'LORA' only"),
-        (lambda folder: edit(folder, modules_to_save=["lm_head"]), "modules_to_save is"),
+        (lambda folder: edit(folder, peft_type="LOHA"), 'peft_type is "LOHA"; only adapters with "LORA" there'),
+        (
+            lambda folder: edit(folder, modules_to_save=["lm_head"]),
+            r'modules_to_save is \["lm_head"\]; only adapters with null or \[\] there',
+        ),
         (lambda folder: edit(folder, r=0), "r must be a number above 0, got 0"),
         (lambda folder: edit(folder, rank_pattern={"(a+)+$": 4}), "rank_pattern must name modules"),
-        (lambda folder: edit(folder, r=8), "the adapter does not fit the model"),
+        (lambda folder: edit(folder, r=8), r"has shape \[4, \d+\]; the layer and the settings need \[8, \d+\]"),
+        (
+            lambda folder: edit(folder, use_dora=True),
+            "its files lack .*lora_magnitude_vector.*, which use_dora needs",
+        ),
         (
             lambda folder: (folder / "adapter_config.json").unlink(),
             "is not a LoRA adapter: it has no adapter_config.json",
@@ -172,7 +179,7 @@ def test_the_names_of_llavas_builder_load_the_same(bases, adapters, options):
             lambda folder: rename(folder, "q_proj.lora_A", "r_proj.lora_A"),
             "no linear layer of the model|no place for it",
         ),
-        (lambda folder: rename(folder, "lora_A", "lora_C"), "does not fit the model"),
+        (lambda folder: rename(folder, "lora_A", "lora_C"), "incomplete or of another kind: its files lack .*lora_A"),
         (lambda folder: rename(folder, "base_model.model", "elsewhere"), "the model no place for it"),
         (lambda folder: rename(folder, "", "", scale=torch.inf), "values that are not finite"),
         (lambda folder: torch.save({"a": 1}, folder / "non_lora_trainables.bin"), "it has a int for 'a'"),
@@ -243,7 +250,9 @@ def test_an_adapter_of_prompts_is_not_taken_for_one_of_weights(bases, adapters, 
     folder = shutil.copytree(adapters[name][0], tmp_path / "adapter")
     edit(folder, peft_type="PROMPT_TUNING")
     for base in ({}, {"model_base": bases[name]}):
-        with pytest.raises(ValueError, match="peft_type is 'PROMPT_TUNING'; this loader knows 'LORA' only"):
+        with pytest.raises(
+            ValueError, match='peft_type is "PROMPT_TUNING"; only adapters with "LORA" there'
+        ):
             load(name, folder, **base)
 
 

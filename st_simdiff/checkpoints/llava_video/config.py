@@ -132,7 +132,7 @@ def parse_config(
     check_entries(raw, file)
     if raw.get("quantization_config"):
         raise ValueError(f"{file}: quantization_config describes weights that this loader does not read.")
-    _check_architecture(raw, "This")
+    _check_architecture(raw, "This" if folder is None else str(folder))
     for key, allowed in _ONLY.items():
         if raw.get(key, allowed[0]) not in allowed:
             raise unknown(key, raw[key], map(str, allowed))
