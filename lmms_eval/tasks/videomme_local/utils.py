@@ -78,7 +78,7 @@ def keep_local_with_subtitles(dataset):
 def tell_what_is_not_shown(files: dict[str, Subtitles]) -> None:
     """Logs the files of which a prompt cannot show everything, and the lines with text that stands for an image."""
     lossy = [f"{name} ({found.loss})" for name, found in files.items() if found.loss]
-    warn("videomme", "entries that a prompt can show whole, in the tags of VideoMME's files", lossy)
+    warn("videomme", "a prompt shows entries in the tags of VideoMME's files alone; whole ones it shows of", lossy)
     lines = [
         f"{name} line {entry.line}"
         for name, found in files.items()
