@@ -74,15 +74,15 @@ class Bench:
                     continue
                 place = (frames, batch, configuration.method, configuration.retention)
                 if round_number < 0:
-                    logger.info("%d frames, batch %d, %s at %g: warming up", *place)
+                    logger.info("%s, batch %d, %s at %g: warming up", counted(frames), *place[1:])
                 sample = self._run_if_it_fits(configuration, warm if round_number < 0 else videos)
                 if sample is None:
                     without_memory.add(configuration)
                     torch.cuda.empty_cache()
                 elif round_number >= 0:
                     samples[configuration].append(sample)
-                    told = "%d frames, batch %d, %s at %g, round %d of %d: %.0f ms"
-                    logger.info(told, *place, round_number + 1, repeats, sample.total)
+                    told = "%s, batch %d, %s at %g, round %d of %d: %.0f ms"
+                    logger.info(told, counted(frames), *place[1:], round_number + 1, repeats, sample.total)
         for configuration in configurations:
             place = (frames, batch, configuration.method, configuration.retention)
             if configuration in without_memory:
@@ -164,6 +164,11 @@ def _peak(clock: StageClock) -> int | None:
         return memory.device_bytes() - memory.device_start
     peak = memory.host_bytes()
     return None if peak is None else max(0, peak - memory.host_start)
+
+
+def counted(frames: int) -> str:
+    """`1 frame`, `8 frames`."""
+    return f"{frames} frame{'s' * (frames != 1)}"
 
 
 def return_freed_memory() -> None:

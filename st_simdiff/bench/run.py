@@ -17,7 +17,7 @@ import torch
 
 from st_simdiff.bench.measure import TEXT, Bench, Configuration
 from st_simdiff.bench.measure import logger as measuring
-from st_simdiff.bench.options import CLOCKS, MODELS, MOST_BATCH, choice, number, numbers, share
+from st_simdiff.bench.options import CLOCKS, MODELS, MOST_BATCH, choice, number, numbers, share, shares
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results_file import Conditions, add_rows, hardware, read_entries, what_follows
 from st_simdiff.bench.rows import Row, entering_share
@@ -33,6 +33,8 @@ from st_simdiff.vocabulary import FULL
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
 LEAST_CANDIDATES = 0.3
 """Of which share of the tokens the planted features can be made."""
+ALL = "all"
+"""In place of the names of all methods."""
 NO_RETENTION_1 = "Compression keeps less than all tokens: --match_budget needs a retention below 1."
 
 
@@ -44,14 +46,14 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
     device = _device(options.device)
     name = _model(options.model, device, options.match_budget)
     dtype = _dtype(options.dtype, device)
-    frames = numbers(options.frames, "frames", int, MOST_FRAMES)
-    batches = numbers(options.batch, "batch", int, MOST_BATCH)
-    retentions = numbers(options.retention, "retention", float, 1)
+    frames = numbers(options.frames, "frames", MOST_FRAMES)
+    batches = numbers(options.batch, "batch", MOST_BATCH)
+    retentions = shares(options.retention, "retention")
     candidates = share(options.candidates, "candidates", LEAST_CANDIDATES)
     if options.match_budget:
         _print_matches(name, frames, retentions, candidates, out)
         return
-    configurations = _configurations(options.methods, retentions)
+    configurations = _configurations(_methods(options.methods), retentions)
     repeats = number(options.repeats, "repeats", MOST_REPEATS)
     chunk = number(options.frames_per_chunk, "frames_per_chunk", MOST_FRAMES)
     clock = choice(options.clock, "clock", CLOCKS)
@@ -111,12 +113,21 @@ def _print_matches(name: str, frames: list[int], retentions: list[float], candid
             )
 
 
-def _configurations(methods: str, retentions: list[float]) -> list[Configuration]:
-    """Every method at every retention; with several methods the lower ones of `all` at 30 % only as asked."""
-    names = list(METHODS) if methods == "all" else methods.split(",")
-    for name in names:
-        METHODS.find(name)
-    configurations = [Configuration(name, retention) for name in names if name != FULL for retention in retentions]
+def _methods(text: str) -> list[str]:
+    """The methods of a comma-separated list, or all of them, each once. Raises `InputError`."""
+    given = [name.strip() for name in text.split(",")]
+    if not all(given):
+        raise InputError(f"--methods takes comma-separated methods, or {ALL}, got {text!r}.")
+    for name in given:
+        if name != ALL and name not in METHODS and METHODS.package(name) is None:
+            raise unknown("method", name, (*METHODS, ALL))
+    named = [METHODS.find(name).name for name in given if name != ALL]
+    return list(dict.fromkeys([*named, *(METHODS if ALL in given else ())]))
+
+
+def _configurations(methods: list[str], retentions: list[float]) -> list[Configuration]:
+    """Every method at every retention."""
+    configurations = [Configuration(name, retention) for name in methods if name != FULL for retention in retentions]
     for configuration in configurations:
         configuration.make()  # bad settings are refused before anything is measured
     return configurations
@@ -159,6 +170,8 @@ def _check_results(path: Path | None) -> None:
     if path is None:
         return
     check_folder(path.parent, "--json")
+    if path.is_dir():
+        raise InputError(f"--json {path} is a folder: name a file in it.")
     try:
         read_entries(path)
     except OSError as error:

@@ -125,18 +125,28 @@ def _notes(entry: Mapping[str, Any]) -> tuple[str, ...]:
     conditions = entry["conditions"]
     machine = conditions["hardware"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    candidates = percent(conditions["candidates"])
     notes = [
         f"{where}, torch {machine['torch']}, {conditions['dtype']}; {conditions['clock']} time from pixels to the "
-        f"first token, medians; {conditions['candidates']:.0%} of the tokens are candidates at 30 %. Limit: the ratio "
-        f"of FLOPs. {CAVEATS} Lost: milliseconds beyond the full model's time divided by the limit, by cause. "
-        "Estimates follow from the speed of the full model's prefill and the overhead of selection and scoring."
+        f"first token, medians; {candidates} of the tokens are candidates at 30 %. Limit: the ratio of FLOPs. "
+        f"{CAVEATS} Lost: milliseconds beyond the full model's time divided by the limit, by cause."
     ]
-    for found in entry.get("break_even_frames", ()):
+    estimates = entry.get("break_even_frames", ())
+    if estimates:
+        notes[0] += (
+            " Estimates follow from the speed of the full model's prefill and the overhead of selection and scoring."
+        )
+    for found in estimates:
         count = found["frames"]
         frames = f"from {count} frame{'s' * (count > 1)} on" if count else "at no number of frames"
         basis = {"": "", "noisy": ", from noisy rows", ONE_ROUND: ", from one round"}[found.get("caveat", "")]
         notes.append(
-            f"At {found['retention']:.0%}, batch {found['batch']}, ST-SimDiff would save time {frames} "
+            f"At {percent(found['retention'])}, batch {found['batch']}, ST-SimDiff would save time {frames} "
             f"(estimated{basis}, not measured)."
         )
     return tuple(notes)
+
+
+def percent(share: float) -> str:
+    """A share as it was given: 0.3 is 30%, and 0.001 is 0.1%."""
+    return f"{100 * share:.10g}%"

@@ -17,8 +17,8 @@ from st_simdiff.bench.planted import plant, planted
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results_file import Conditions, add_rows, read_entries, what_follows
 from st_simdiff.bench.rows import Row, Sample, Spread, entering_share, losses, machine_speed, summarise, telling_rows
-from st_simdiff.bench.run import run
-from st_simdiff.bench.tables import entry_markdown, rows_table, with_summary
+from st_simdiff.bench.run import _methods, run
+from st_simdiff.bench.tables import entry_markdown, percent, rows_table, with_summary
 from st_simdiff.cli import build_parser, carry_out
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.clock import STAGES
@@ -309,19 +309,24 @@ def test_frames_that_cost_the_same():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--frames", "64,x"], "--frames takes comma-separated whole numbers from 1 on, got '64,x'; at"),
+        (["--frames", "64,x"], "--frames takes comma-separated whole numbers from 1 to 100,000, got '64,x'."),
         (["--batch", "0"], "--batch takes comma-separated whole numbers"),
-        (["--methods", "fastw"], "fastv"),
-        (["--retention", "1.5"], "retention"),
+        (["--batch", ",".join(map(str, range(1, 102)))], "--batch takes at most 100 values, got 101."),
+        (["--methods", "fastw"], "Did you mean 'fastv'? Valid: all, "),
+        (["--methods", ""], "--methods takes comma-separated methods, or all, got ''."),
+        (["--retention", "1.5"], "takes comma-separated shares of the tokens, above 0 and at most 1, got '1.5'."),
         (["--repeats", "2,3"], "--repeats takes one whole number from 1 to 1,000, got '2,3'."),
         (["--frames_per_chunk", "0"], "--frames_per_chunk takes one whole number from 1 to 100,000, got '0'."),
         (["--candidates", "0.1"], "--candidates is one share of the tokens, in [0.3, 1], got '0.1'."),
         (["--candidates", "0,6"], "got '0,6': a decimal has a point, 0.3 and not 0,3."),
         (["--device", "gpu"], "Unknown device 'gpu'. Did you mean 'cuda'? Valid: auto, cpu, cuda."),
+        (["--device", "GPU"], "Did you mean 'cuda'?"),
+        (["--device", "CPU"], "Did you mean 'cpu'?"),
         (["--model", "8b"], "7b"),
         (["--clock", "sun"], "cpu, wall"),
         (["--figure", "a.bmp"], ".png"),
         (["--json", "pyproject.toml"], "pyproject.toml is not a results file of `st-simdiff bench`."),
+        (["--json", "docs"], "--json docs is a folder: name a file in it."),
         (["--json", "pyproject.toml/results.json"], "pyproject.toml can be no folder"),
         (["--figure", "pyproject.toml/a.png"], "name another with --figure"),
         (["--json", "not_there/x.json", "--clock", "sun"], "cpu, wall"),
@@ -337,6 +342,31 @@ def test_bad_options_are_one_sentence_and_nothing_is_measured(arguments, sentenc
     assert sentence in error
     assert error.count("\n") == 1
     assert not Path("not_there").exists()
+
+
+def test_the_path_of_a_file_is_not_empty():
+    with pytest.raises(InputError, match="--json: the path of a file is needed, got ''"):
+        options("--json", "")
+
+
+@pytest.mark.parametrize("given", ["--methods=fastv,fastv,full", "--retention=0.3,0.30", "--frames=1,1", "--batch=1,1"])
+def test_a_value_given_twice_counts_once(given, capsys):
+    assert run_bench(options("--device=cpu", "--frames=1", "--repeats=1", "--methods=fastv", given)) == 0
+    said = capsys.readouterr()
+    assert [line for line in said.err.splitlines() if "warming" in line] == [
+        "1 frame, batch 1, full at 1: warming up",
+        "1 frame, batch 1, fastv at 0.3: warming up",
+    ]
+    assert "Estimates follow" not in said.out  # there are none, of fastv
+
+
+def test_all_may_stand_beside_other_methods():
+    assert sorted(_methods("fastv,all")) == sorted(METHODS) == sorted(_methods("all"))
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.3, "30%"), (0.001, "0.1%"), (0.07, "7%"), (1.0, "100%")])
+def test_a_share_is_told_as_it_was_given(share, text):
+    assert percent(share) == text
 
 
 def test_the_documentation_shows_the_results_file():
