@@ -24,6 +24,7 @@ from st_simdiff.lmms.subtitles import (
     SUBTITLE_FRAMES,
     budget_of,
     check_has_effect,
+    digests,
     refuse_without_subtitles,
 )
 from st_simdiff.lmms.task_names import refuse_unknown_tasks
@@ -124,7 +125,7 @@ def _plan(
         for index in order
     }
     read = [by_index[index] for index in range(len(combinations))]
-    runs = make_runs(read, request, Path(options.output_path), extra, drawn)
+    runs = make_runs(read, request, Path(options.output_path), extra, drawn, digests(tasks, hf_home(environment)))
     for run in runs:
         run.refuse_other_protocol()
     refuse_empty(tasks, hf_home(environment))
@@ -146,11 +147,12 @@ def make_runs(
     output: Path,
     extra: Sequence[str],
     drawn: Sequence[str],
+    subtitles: Mapping[str, str],
 ) -> list[Run]:
     """Every evaluation once. The folder's name follows from what is run: the same again is the same folder.
 
     output: folder of all results. extra: arguments of lmms-eval. drawn: names of the data that are drawn, not
-    downloaded.
+    downloaded. subtitles: by subtitled task, what identifies its subtitle files.
     """
     runs: dict[str, Run] = {}
     protocols: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -163,6 +165,7 @@ def make_runs(
             data = next((name for name in drawn if name.startswith(f"{one.task}-")), None)
             planned = plan_protocol(one.model, one.settings, arguments, has_gpu)
             asked = {"task": one.task, "data": data, "limit": request.limit, "lmms_eval": " ".join(extra)}
+            asked["subtitles"] = subtitles.get(one.task)
             asked[SUBTITLE_FRAMES] = budget_of(one.task, one.model, one.subtitle_frames)
             protocols[key] = planned | {name: value for name, value in asked.items() if value}
         code = run_code(protocols[key], one.method)

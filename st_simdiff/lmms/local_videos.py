@@ -70,7 +70,7 @@ class LocalVideos:
                 raise SystemExit(f"{self.benchmark}: no question can be asked; of the first one, {left_out[0].reason}.")
             raise SystemExit(
                 f"{self.benchmark}: no video of its {len(dataset):,} questions is in {folder}, "
-                f"where {FOLDERS[self.benchmark].videos} should be."
+                f"where {FOLDERS[self.benchmark].videos_here} should be."
             )
         if left_out and not (distributed.is_initialized() and distributed.get_rank()):
             logger.warning(describe(self.benchmark, len(kept), left_out))
@@ -166,6 +166,12 @@ def describe(benchmark: str, kept: int, left_out: Sequence[LeftOut]) -> str:
         f"{benchmark}: {kept:,} of {kept + len(left_out):,} questions are asked; "
         f"left out are those about {len(videos):,} videos: {', '.join(named)}{rest}."
     )
+
+
+def warn(benchmark: str, what: str, places: Sequence[str]) -> None:
+    """One sentence in the log of one process: `what` holds of the files in `places`. Nothing without any."""
+    if places and not (distributed.is_initialized() and distributed.get_rank()):
+        logger.warning(f"{benchmark}: {what}: {', '.join(places)}.")
 
 
 def coverage_percent(rows: Sequence[Mapping[str, Any]]) -> float:
