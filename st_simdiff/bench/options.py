@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from st_simdiff.errors import InputError, unknown
@@ -48,6 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure nothing: print how many frames, compressed, cost what the full model costs at --frames",
     )
+
+
+MEASURING = ("batch", "repeats", "dtype", "clock", "frames_per_chunk", "json", "figure")
+"""Options that have no effect where nothing is measured."""
+
+
+def changed(options: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """Those of the options `names` that are not at their defaults, as they are written."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return [f"--{name}" for name in names if getattr(options, name) != parser.get_default(name)]
 
 
 def numbers(text: str, name: str, most: int) -> list[int]:

@@ -20,6 +20,7 @@ from st_simdiff.bench.rows import Row, Sample, Spread, entering_share, losses, m
 from st_simdiff.bench.run import _methods, run
 from st_simdiff.bench.tables import entry_markdown, percent, rows_table, with_summary
 from st_simdiff.cli import build_parser, carry_out
+from st_simdiff.files import check_writable
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.costs import model_cost
@@ -46,7 +47,7 @@ class Counter:
 
 
 def sample(per_layer, **milliseconds):
-    return Sample(dict.fromkeys(STAGES, 0.0) | milliseconds, (per_layer,), 1000)
+    return Sample(dict.fromkeys(STAGES, 0.0) | milliseconds, (per_layer,), (per_layer[-1],), 1000)
 
 
 def options(*arguments):
@@ -93,7 +94,7 @@ def test_every_method_has_its_row_and_every_round_its_ratio(model):
         assert row.flops < rows[0].flops
         assert Row.from_json(json.loads(json.dumps(row.as_json()))) == row
     exact = {row.method: row.kept for row in rows[1:] if METHODS[row.method].exact}
-    assert exact.pop("st_simdiff_two_steps") == 66  # its second step comes after the last of the four layers
+    assert "st_simdiff_two_steps" in exact  # its second step comes after the last of the four layers
     assert set(exact.values()) == {44}
 
 
@@ -115,6 +116,70 @@ def test_a_model_that_does_not_fit_leaves_rows_that_say_so(model, monkeypatch):
     assert (ours.speedup, ours.reached) == (None, None)
     assert ours.milliseconds is not None
     assert ours.limit > 1
+
+
+def unreachable(*names, with_frames=None):
+    """`Bench.run` as if the methods `names` could not reach any retention."""
+    usual = Bench.run
+
+    def run(self, configuration, videos):
+        if configuration.method in names and with_frames in (None, len(videos[0].pixels)):
+            raise InputError("It is out of reach.")
+        return usual(self, configuration, videos)
+
+    return run
+
+
+def test_a_retention_that_a_method_cannot_reach_ends_no_other_row(capsys, monkeypatch):
+    monkeypatch.setattr(Bench, "run", unreachable("fastv"))
+    arguments = ["--device", "cpu", "--frames", "5", "--batch", "1,2", "--repeats", "2", "--methods"]
+    assert run_bench(options(*arguments, "fastv,random")) == 0
+    said = capsys.readouterr()
+    sentence = "fastv at retention 0.3 is left out with 5 frames: It is out of reach."
+    assert said.err.splitlines().count(sentence) == said.out.splitlines().count(sentence) == 1
+    rows = [line.split(" | ")[1:3] for line in said.out.splitlines() if line.startswith("| 5 | ")]
+    assert rows == [["1", "full"], ["1", "random"], ["2", "full"], ["2", "random"]] * 2
+    assert run_bench(options(*arguments, "fastv")) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()[-1].split(": ", 1)[1]) == (
+        "",
+        f"No method is left to be measured: {sentence}",
+    )
+
+
+def test_what_cannot_be_reached_in_the_few_frames_of_a_warm_up_is_measured(model, monkeypatch):
+    monkeypatch.setattr(Bench, "run", unreachable("fastv", with_frames=4))
+    bench = Bench(model)
+    assert [row.method for row in bench.case(5, 1, [Configuration("fastv", 0.3)], repeats=1)] == [FULL, "fastv"]
+    assert bench.left_out == []
+
+
+def test_tables_are_printed_where_the_file_can_no_longer_be_written(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "new" / "results.json"
+    usual = Bench.run
+
+    def run(self, *arguments):
+        path.mkdir(parents=True, exist_ok=True)
+        return usual(self, *arguments)
+
+    monkeypatch.setattr(Bench, "run", run)
+    figure = tmp_path / "figure.svg"
+    arguments = ["--device", "cpu", "--frames", "4", "--repeats", "1", "--json", str(path), "--figure", str(figure)]
+    assert run_bench(options(*arguments)) == 2
+    said = capsys.readouterr()
+    assert "| 4 | 1 | st\\_simdiff | 0.30 |" in said.out
+    assert figure.exists()
+    assert f"--json {path} could not be written: " in said.err.splitlines()[-1]
+
+
+def test_whether_a_file_can_be_written_is_found_out_without_a_trace(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text("mine")
+    check_writable(path, "--json")
+    check_writable(tmp_path / "a" / "b" / "results.json", "--json")
+    assert (list(tmp_path.iterdir()), path.read_text()) == ([path], "mine")
+    with pytest.raises(InputError, match=r"--json .* cannot be written: File name too long"):
+        check_writable(tmp_path / ("a" * 250), "--json")
 
 
 def test_losses_add_up_to_the_time_beyond_the_limit():
@@ -303,7 +368,7 @@ def test_the_figure_sets_ours_beside_the_published_and_the_limit(tmp_path):
 def test_frames_that_cost_the_same():
     out = io.StringIO()
     run(options("--model", "7b", "--match_budget", "--frames", "64", "--retention", "0.3,0.5"), [], out)
-    assert "150 frames at retention 0.3 cost what 64 frames cost" in out.getvalue()
+    assert "with st_simdiff, 150 frames at retention 0.3 cost what 64 frames cost" in out.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -332,6 +397,14 @@ def test_frames_that_cost_the_same():
         (["--json", "not_there/x.json", "--clock", "sun"], "cpu, wall"),
         (["--model", "7b"], "--model 7b is measured on a CUDA GPU"),
         (["--match_budget", "--retention", "1"], "below 1"),
+        (["--match_budget", "--methods", "nosuch"], "Unknown method 'nosuch'."),
+        (["--match_budget", "--methods", "fastv"], "for st_simdiff alone, got --methods fastv."),
+        (["--match_budget", "--json", "a", "--repeats", "9"], "so that --repeats, --json would have no effect."),
+        pytest.param(
+            ["--json", "/proc/a.json"],
+            "--json /proc/a.json cannot be written: ",
+            marks=pytest.mark.skipif(not Path("/proc").is_dir(), reason="a folder in which no file can be made"),
+        ),
     ],
 )
 def test_bad_options_are_one_sentence_and_nothing_is_measured(arguments, sentence, capsys, monkeypatch):
