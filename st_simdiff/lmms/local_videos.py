@@ -34,6 +34,7 @@ LEFT_OUT_COLUMN = "questions_left_out"
 """Columns that `LocalVideos.keep` adds to the questions; the second one is filled in the first question only."""
 
 MOST_NAMED = 10
+MOST_PLACES = 200
 
 _guessing = threading.Lock()
 """lmms-eval scores in several threads, and the stock functions guess with the one global generator."""
@@ -169,9 +170,11 @@ def describe(benchmark: str, kept: int, left_out: Sequence[LeftOut]) -> str:
 
 
 def warn(benchmark: str, what: str, places: Sequence[str]) -> None:
-    """One sentence in the log of one process: `what` holds of the files in `places`. Nothing without any."""
+    """One sentence in the log of one process: `what` holds of `places`, of which `MOST_PLACES` are named. Nothing
+    without any."""
     if places and not (distributed.is_initialized() and distributed.get_rank()):
-        logger.warning(f"{benchmark}: {what}: {', '.join(places)}.")
+        rest = f" and {len(places) - MOST_PLACES:,} more" if len(places) > MOST_PLACES else ""
+        logger.warning(f"{benchmark}: {what}: {', '.join(places[:MOST_PLACES])}{rest}.")
 
 
 def coverage_percent(rows: Sequence[Mapping[str, Any]]) -> float:
