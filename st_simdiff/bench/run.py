@@ -77,6 +77,8 @@ def run(options: argparse.Namespace, extra: Sequence[str], out: TextIO) -> None:
     precision = str(dtype).removeprefix("torch.")
     conditions = Conditions(name, hardware(device), precision, candidates, clock, TEXT, chunk)
     results = Results(options.json, conditions)
+    if options.figure:
+        _check_drawable(results.entries, batches)
     with progress_told(sys.stderr):
         if options.json:
             made = "" if options.json.parent.is_dir() else ", whose folder is made"
@@ -201,6 +203,12 @@ def _check_figure(path: Path | None) -> None:
     if find_spec("matplotlib") is None:
         raise InputError("Figures need the package matplotlib: pip install 'st-simdiff[report]'.")
     check_writable(path, "--figure")
+
+
+def _check_drawable(entries: Sequence[Mapping[str, Any]], batches: Sequence[int]) -> None:
+    if 1 not in batches and not any(row["batch"] == 1 for entry in entries for row in entry["rows"]):
+        given = ",".join(map(str, batches))
+        raise InputError(f"--figure shows what was measured at batch 1: add it to --batch, got {given}.")
 
 
 def _check_results(path: Path | None) -> None:

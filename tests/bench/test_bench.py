@@ -18,13 +18,14 @@ from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results_file import Conditions, add_rows, read_entries, what_follows
 from st_simdiff.bench.rows import Row, Sample, Spread, entering_share, losses, machine_speed, summarise, telling_rows
 from st_simdiff.bench.run import _methods, run
-from st_simdiff.bench.tables import entry_markdown, percent, rows_table, with_summary
+from st_simdiff.bench.tables import entry_markdown, rows_table, with_summary
 from st_simdiff.cli import build_parser, carry_out
 from st_simdiff.files import check_writable
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.costs import model_cost
 from st_simdiff.report.end_to_end import figure_3, read_points
+from st_simdiff.report.render import percent
 from st_simdiff.vocabulary import FULL, OURS
 
 CPU = torch.device("cpu")
@@ -390,6 +391,7 @@ def test_frames_that_cost_the_same():
         (["--model", "8b"], "7b"),
         (["--clock", "sun"], "cpu, wall"),
         (["--figure", "a.bmp"], ".png"),
+        (["--figure", "a.png", "--batch", "2,4"], "measured at batch 1: add it to --batch, got 2,4."),
         (["--json", "pyproject.toml"], "pyproject.toml is not a results file of `st-simdiff bench`."),
         (["--json", "docs"], "--json docs is a folder: name a file in it."),
         (["--json", "pyproject.toml/results.json"], "pyproject.toml can be no folder"),
@@ -440,6 +442,8 @@ def test_all_may_stand_beside_other_methods():
 @pytest.mark.parametrize(("share", "text"), [(0.3, "30%"), (0.001, "0.1%"), (0.07, "7%"), (1.0, "100%")])
 def test_a_share_is_told_as_it_was_given(share, text):
     assert percent(share) == text
+    cells = rows_table([Row(8, 1, OURS, share, 10)], "rows").rows[0]
+    assert float(cells[3]) == share if isinstance(cells[3], str) else round(cells[3], 2) == share
 
 
 def test_the_documentation_shows_the_results_file():
