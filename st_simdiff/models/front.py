@@ -12,7 +12,13 @@ from st_simdiff.models.families.encoder_call import EncoderCall
 from st_simdiff.models.loss import Labels
 from st_simdiff.models.masks import check_mask
 from st_simdiff.models.resume import check_first, chooses_anew
-from st_simdiff.models.transformers_api import TransformersModule, cache_of, decoder_layers, named_arguments
+from st_simdiff.models.transformers_api import (
+    TransformersModule,
+    cache_of,
+    check_not_assisted,
+    decoder_layers,
+    named_arguments,
+)
 
 _CACHES = frozenset({None, "dynamic", "hybrid"})
 """Values of `cache_implementation` that mean a `DynamicCache` for a decoder with full attention."""
@@ -52,6 +58,7 @@ class Front:
             return
         if not brings_video:
             assert setting is not None
+            check_not_assisted(setting)
             compression.family.check_behind(arguments, past.get_seq_length())
             if compression.share_prefix and chooses_anew(past, compression.method):
                 check_whole(setting("prefill_chunk_size"))

@@ -27,14 +27,19 @@ def shared_prefill(cache: Cache | None) -> SharedPrefill | None:
 
 
 def chooses_anew(cache: Cache | None, method: Method) -> bool:
-    """Whether new text behind `cache` is another question: if the cache no longer holds the query that chose."""
+    """Whether new text behind `cache` is another question: if the cache no longer holds the query that chose.
+
+    Raises `InputError` if another method chose: what it left is not where `method` would go on from.
+    """
     shared = shared_prefill(cache)
-    return (
-        cache is not None
-        and shared is not None
-        and shared.method == method
-        and cache.get_seq_length() < shared.valid_from
-    )
+    if cache is None or shared is None or cache.get_seq_length() >= shared.valid_from:
+        return False
+    if shared.method != method:
+        raise InputError(
+            f"The cache was cut back to a video that {shared.method.name} compressed: ask {method.name} with the whole "
+            "prompt and without that cache."
+        )
+    return True
 
 
 def check_first(held: int) -> None:
@@ -94,7 +99,8 @@ def keep(forward: ForwardPass, before: SharedPrefill | None) -> None:
 def begin(forward: ForwardPass, logits_to_keep: int) -> bool:
     """Whether `forward`, of new text alone, is another question (`chooses_anew`). All its text is the question.
 
-    logits_to_keep: as for `ForwardPass.add_videos`. Raises `InputError` for several rows, before anything changes.
+    logits_to_keep: as for `ForwardPass.add_videos`. Raises `InputError` for several rows and for another method, before
+    anything changes.
     """
     cache, shared = forward.cache, shared_prefill(forward.cache)
     if cache is None or shared is None or not chooses_anew(cache, forward.method):

@@ -123,6 +123,8 @@ def test_refused_questions_leave_the_cache_as_it_was(name, method):
         if asks:
             with pytest.raises(InputError, match="whole prompt at once, got prefill_chunk_size=2"):
                 follow_up(zoo, QUESTIONS[1], cache, prefill_chunk_size=2)
+        with pytest.raises(InputError, match="leave out prompt_lookup_num_tokens behind a cache"):
+            follow_up(zoo, QUESTIONS[1], cache, prompt_lookup_num_tokens=2)
         assert cache.get_seq_length() == shared_length(zoo)
         close(logits_of(follow_up(zoo, QUESTIONS[1], cache)), logits_of(alone))
 
@@ -173,3 +175,20 @@ def test_ids_without_the_video_and_a_positive_crop_are_refused_in_a_sentence():
         cache.crop(shared_length(zoo) - cache.get_seq_length())
         with pytest.raises(InputError, match=f"holds {shared_length(zoo)} positions, .* whole prompt .* got 3"):
             generate(zoo, {"input_ids": torch.tensor([[11, 12, 13]])}, steps=2, past_key_values=cache)
+
+
+def test_another_method_does_not_answer_from_what_the_first_one_kept():
+    zoo = ZOO["LLaVA-OneVision"]
+    with compress(zoo.model, METHOD, share_prefix=True):
+        cache = first_question(zoo)
+    with (
+        compress(zoo.model, make_method("fastv", retention=0.3), share_prefix=True),
+        pytest.raises(InputError, match="that st_simdiff compressed: ask fastv with the whole prompt"),
+    ):
+        follow_up(zoo, QUESTIONS[1], cache)
+
+
+def test_assisted_generation_behind_a_cache_is_refused_without_compression_too():
+    zoo = ZOO["LLaVA-Video"]
+    with pytest.raises(InputError, match="leave out prompt_lookup_num_tokens behind a cache"):
+        follow_up(zoo, QUESTIONS[1], first_question(zoo), prompt_lookup_num_tokens=2)
