@@ -27,7 +27,7 @@ def move_whole(source: Path, target: Path) -> None:
 def write_whole(target: Path, content: str | bytes) -> None:
     """Writes a file (text as UTF-8) beside `target`, then moves it there. A link is replaced, not followed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    unfinished = _unfinished(target)
     try:
         unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
         move_whole(unfinished, target)
@@ -45,6 +45,29 @@ def check_folder(folder: Path, option: str) -> None:
         raise InputError(f"{folder} can be no folder, as {there} is none: name another with {option}.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"Nothing can be written to {there}: name another folder with {option}.")
+
+
+def check_writable(target: Path, option: str) -> None:
+    """Raises `InputError` where `write_whole` could not write `target`: a file beside it is made and removed again.
+
+    option: with which it was given. Where its folder is not there yet, the file is made in the one above.
+    """
+    if target.is_dir():
+        raise InputError(f"{option} {target} is a folder: name a file in it.")
+    check_folder(target.parent, option)
+    there = next(place for place in target.absolute().parents if place.exists())
+    trial = there / _unfinished(target).name
+    try:
+        with trial.open("xb") as file:
+            file.write(b"\n")
+        trial.unlink()
+    except OSError as error:
+        raise InputError(f"{option} {target} cannot be written: {error.strerror or error}.") from error
+
+
+def _unfinished(target: Path) -> Path:
+    """A new name beside `target`."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}")
 
 
 def read_regular(path: Path) -> str:

@@ -78,6 +78,7 @@ def test_questions_and_a_further_turn_on_one_cache_of_a_llava_video_model(drawn,
     words = {"video.mp4": drawn, "STSimDiff(retention=0.3)": "METHOD", **FEWER}
     left = run(programs("caching.md")[1], words, METHOD=method)
     model, prompts, settings = (left[name] for name in ("model", "prompts", "settings"))
+    assert len({tuple(ids[0].tolist()) for ids in prompts}) == len(prompts)
     for ids, answer in zip(prompts, left["answers"], strict=True):
         with compress(model, method) as trace:
             alone = model.generate(inputs=ids, images=[left["pixels"]], **settings)

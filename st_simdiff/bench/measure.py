@@ -15,6 +15,7 @@ from st_simdiff.bench.planted import PlantedVideo, plant, planted
 from st_simdiff.bench.rows import Row, Sample, sample_flops, summarise
 from st_simdiff.checkpoints.llava_video.constants import IMAGE_TOKEN_INDEX
 from st_simdiff.checkpoints.llava_video.modeling import LlavaVideo
+from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
 from st_simdiff.methods.registry import make_method
 from st_simdiff.models.attach import compress
@@ -53,12 +54,15 @@ class Bench:
     ) -> None:
         self.model, self.candidates, self.now = model, candidates, now
         self.cost: ModelCost = model_cost(model, text=TEXT)
+        self.left_out: list[str] = []
+        """A sentence for every configuration that could not be run."""
 
     def case(self, frames: int, batch: int, configurations: Sequence[Configuration], repeats: int) -> Iterator[Row]:
         """Every configuration with so many frames, and the full model first. Each repeat runs all of them in turn.
 
         Before them each runs once to warm up: with these frames on a GPU, with a few on a CPU. One that does
-        not fit into memory, and where the full model does not all others too, gets a row that says so.
+        not fit into memory, and where the full model does not all others too, gets a row that says so. One whose
+        method cannot reach the retention gets none; where that is so of all, there are no rows.
         """
         configurations = [
             Configuration(FULL, 1.0),
@@ -68,22 +72,35 @@ class Bench:
         warm = videos if self.model.device.type == "cuda" else self._videos(WARM_UP_FRAMES, 1)
         samples: dict[Configuration, list[Sample]] = {configuration: [] for configuration in configurations}
         without_memory: set[Configuration] = set()
+        out_of_reach: set[Configuration] = set()
         for round_number in range(-1, repeats):
             for configuration in configurations:
-                if configuration in without_memory:
+                if configuration in without_memory | out_of_reach:
                     continue
                 place = (frames, batch, configuration.method, configuration.retention)
                 if round_number < 0:
-                    logger.info("%d frames, batch %d, %s at %g: warming up", *place)
-                sample = self._run_if_it_fits(configuration, warm if round_number < 0 else videos)
+                    logger.info("%s, batch %d, %s at %g: warming up", counted(frames), *place[1:])
+                try:
+                    sample = self._run_if_it_fits(configuration, warm if round_number < 0 else videos)
+                except InputError as error:
+                    if configuration.method == FULL:
+                        raise
+                    if round_number >= 0 or warm is videos:  # fewer frames to warm up with say nothing of the others
+                        out_of_reach.add(configuration)
+                        self._leave_out(configuration, frames, error)
+                    continue
                 if sample is None:
                     without_memory.add(configuration)
                     torch.cuda.empty_cache()
                 elif round_number >= 0:
                     samples[configuration].append(sample)
-                    told = "%d frames, batch %d, %s at %g, round %d of %d: %.0f ms"
-                    logger.info(told, *place, round_number + 1, repeats, sample.total)
+                    told = "%s, batch %d, %s at %g, round %d of %d: %.0f ms"
+                    logger.info(told, counted(frames), *place[1:], round_number + 1, repeats, sample.total)
+            if out_of_reach and out_of_reach.issuperset(configurations[1:]):
+                return
         for configuration in configurations:
+            if configuration in out_of_reach:
+                continue
             place = (frames, batch, configuration.method, configuration.retention)
             if configuration in without_memory:
                 yield Row(*place, self.cost.tokens(frames), note="out of memory")
@@ -91,6 +108,13 @@ class Bench:
                 yield self._alone(place, samples[configuration])
             else:
                 yield summarise(self.cost, *place, samples[configuration], samples[configurations[0]])
+
+    def _leave_out(self, configuration: Configuration, frames: int, error: InputError) -> None:
+        where = f"{configuration.method} at retention {configuration.retention:g}"
+        told = f"{where} is left out with {counted(frames)}: {error}"
+        if told not in self.left_out:  # as with another batch size
+            self.left_out.append(told)
+            logger.warning(told)
 
     def _run_if_it_fits(self, configuration: Configuration, videos: Sequence[PlantedVideo]) -> Sample | None:
         try:
@@ -114,10 +138,12 @@ class Bench:
         counts, layers = clock.counts(), self.cost.decoder.layers
         frames = len(videos[0].pixels)
         if trace is None:
-            per_layer = ((self.cost.tokens(frames),) * layers,) * len(videos)
+            kept = (self.cost.tokens(frames),) * len(videos)
+            per_layer = tuple((count,) * layers for count in kept)
         else:
+            kept = tuple(video.kept for video in trace.videos)
             per_layer = tuple(tuple(video.tokens_per_layer) for video in trace.videos)
-        return Sample({stage: counts[f"{stage}_ms"] for stage in STAGES}, per_layer, _peak(clock))
+        return Sample({stage: counts[f"{stage}_ms"] for stage in STAGES}, per_layer, kept, _peak(clock))
 
     def floor_seconds(self, repeats: int = 5) -> float:
         """What the decoder takes for a prompt without a video: the least of the repeats."""
@@ -164,6 +190,11 @@ def _peak(clock: StageClock) -> int | None:
         return memory.device_bytes() - memory.device_start
     peak = memory.host_bytes()
     return None if peak is None else max(0, peak - memory.host_start)
+
+
+def counted(frames: int) -> str:
+    """`1 frame`, `8 frames`."""
+    return f"{frames} frame{'s' * (frames != 1)}"
 
 
 def return_freed_memory() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from st_simdiff.errors import InputError, unknown
@@ -39,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frames_per_chunk", default="16", help="frames that go through the vision tower at once; default: 16")
     add(
         "--json",
-        type=Path,
+        type=path,
         help="results file, made with its folder if need be; rows of the same model and conditions stay in it",
     )
-    add("--figure", type=Path, help="draw the cost figure of the results file to this .png, .svg or .pdf")
+    add("--figure", type=path, help="draw the cost figure of the results file to this .png, .svg or .pdf")
     add(
         "--match_budget",
         action="store_true",
@@ -50,20 +50,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def numbers(text: str, name: str, kind: type, most: float) -> list:
-    """A comma-separated list of positive numbers, each at most `most`. Raises `InputError`."""
+MEASURING = ("batch", "repeats", "dtype", "clock", "frames_per_chunk", "json", "figure")
+"""Options that have no effect where nothing is measured."""
+
+
+def changed(options: argparse.Namespace, names: Sequence[str]) -> list[str]:
+    """Those of the options `names` that are not at their defaults, as they are written."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_arguments(parser)
+    return [f"--{name}" for name in names if getattr(options, name) != parser.get_default(name)]
+
+
+def numbers(text: str, name: str, most: int) -> list[int]:
+    """A comma-separated list of whole numbers from 1 to `most`, each once. Raises `InputError`."""
+    return _values(text, name, int, most, f"whole numbers from 1 to {most:,}")
+
+
+def shares(text: str, name: str) -> list[float]:
+    """A comma-separated list of shares of the tokens in (0, 1], each once. Raises `InputError`."""
+    return _values(text, name, float, 1, "shares of the tokens, above 0 and at most 1")
+
+
+def _values(text: str, name: str, kind: type, most: float, what: str) -> list:
+    given = text if len(text) < 100 else f"{text[:100]}..."
     try:
         values = [kind(part) for part in text.split(",")]
     except ValueError:
         values = []
-    if not 1 <= len(values) <= MOST_VALUES or not all(0 < value <= most for value in values):
-        what = "whole numbers from 1 on" if kind is int else "numbers above 0"
-        given = text if len(text) < 100 else f"{text[:100]}..."
-        raise InputError(
-            f"--{name} takes comma-separated {what}, got {given!r}; at most {MOST_VALUES} of them, each up to {most:,}"
-            f"{decimal_comma(text)}."
-        )
+    if not values or not all(0 < value <= most for value in values):
+        raise InputError(f"--{name} takes comma-separated {what}, got {given!r}{decimal_comma(text)}.")
+    values = list(dict.fromkeys(values))
+    if len(values) > MOST_VALUES:
+        raise InputError(f"--{name} takes at most {MOST_VALUES} values, got {len(values):,}.")
     return values
+
+
+def path(text: str) -> Path:
+    """A type of options: the path of a file."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path of a file is needed, got ''")
+    return Path(text)
 
 
 def number(text: str, name: str, most: int) -> int:
@@ -93,5 +119,6 @@ def share(text: str, name: str, least: float) -> float:
 def choice(text: str, name: str, valid: tuple[str, ...], synonyms: Mapping[str, str] | None = None) -> str:
     """One of the words `valid`. synonyms: others, and the valid one that is meant. Raises `InputError`."""
     if text not in valid:
-        raise unknown(name, text, valid, meant=(synonyms or {}).get(text))
+        meant = {**{word: word for word in valid}, **(synonyms or {})}
+        raise unknown(name, text, valid, meant=meant.get(text.lower()))
     return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +67,29 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
 
 
 def add_rows(path: Path, conditions: Conditions, rows: Iterable[Row], extra: Mapping[str, Any] | None = None) -> None:
-    """Writes `rows` into the entry of their conditions, in place of earlier ones at the same place.
+    """Writes `rows` into the results file, see `with_rows`. Raises OSError, and `InputError` as `read_entries`."""
+    write_entries(path, with_rows(read_entries(path), conditions, rows, extra))
+
+
+def write_entries(path: Path, entries: Sequence[Mapping[str, Any]]) -> None:
+    """The file is there whole: a run that ends while it is written loses nothing. Raises OSError."""
+    write_whole(path, json.dumps({"entries": list(entries)}, indent=1) + "\n")
+
+
+def with_rows(
+    entries: Iterable[dict[str, Any]],
+    conditions: Conditions,
+    rows: Iterable[Row],
+    extra: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """`entries` with `rows` in the entry of their conditions, in place of earlier ones at the same place.
 
     Rows of the same model measured under other conditions are left out from then on: ratios of two machines say
     nothing. extra: other keys of the entry.
     """
-    shared = asdict(conditions)
-    others = [entry for entry in read_entries(path) if entry["conditions"]["model"] != conditions.model]
-    same = next((entry for entry in read_entries(path) if entry["conditions"] == shared), None)
+    shared, entries = asdict(conditions), list(entries)
+    others = [entry for entry in entries if entry["conditions"]["model"] != conditions.model]
+    same = next((entry for entry in entries if entry["conditions"] == shared), None)
     kept = {row.place: row for row in map(Row.from_json, same["rows"])} if same else {}
     kept |= {row.place: row for row in rows}
     entry = {"conditions": shared, **({key: same[key] for key in same if key not in ("rows",)} if same else {})}
@@ -83,9 +98,43 @@ def add_rows(path: Path, conditions: Conditions, rows: Iterable[Row], extra: Map
         kept.values(), key=lambda row: (row.batch, row.frames, row.method != FULL, row.method, -row.retention)
     )
     entry["rows"] = [row.as_json() for row in order]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    entries = sorted([*others, entry], key=lambda one: list(RANDOM_MODELS).index(one["conditions"]["model"]))
-    write_whole(path, json.dumps({"entries": entries}, indent=1) + "\n")  # a run that ends here loses nothing
+    return sorted([*others, entry], key=lambda one: list(RANDOM_MODELS).index(one["conditions"]["model"]))
+
+
+@dataclass
+class Results:
+    """What one call measures, beside what the file at `path` had: in memory, and in the file as it grows.
+
+    entries: of the file, with those of this call. rows: of this call. failure: why the file lacks some of them, which
+    stops no measurement; empty where it has all, or there is no file.
+    """
+
+    path: Path | None
+    conditions: Conditions
+    entries: list[dict[str, Any]] = field(init=False)
+    rows: list[Row] = field(default_factory=list, init=False)
+    failure: str = field(default="", init=False)
+
+    def __post_init__(self) -> None:
+        self.entries = [] if self.path is None else read_entries(self.path)
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """Of the conditions, once there are rows."""
+        return next(one for one in self.entries if one["conditions"]["model"] == self.conditions.model)
+
+    def add(self, rows: Sequence[Row], extra: Mapping[str, Any] | None = None) -> None:
+        self.rows += rows
+        self.entries = with_rows(self.entries, self.conditions, rows, extra)
+        if self.path is None:
+            return
+        try:
+            add_rows(self.path, self.conditions, self.rows, extra)
+            self.failure = ""
+        except OSError as error:
+            self.failure = str(error.strerror or error)
+        except InputError as error:
+            self.failure = str(error).removesuffix(".")
 
 
 def what_follows(cost: ModelCost, rows: Sequence[Row], floor_seconds: float, candidates: float) -> dict[str, Any]:

@@ -33,11 +33,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Sample:
-    """One run. milliseconds: by stage. visual_per_layer: of every video of the batch. peak_bytes: above what was held
-    before; None where it is not known."""
+    """One run. milliseconds: by stage. visual_per_layer, kept: of every video of the batch, the tokens that each layer
+    processes, and those that are left at the end. peak_bytes: above what was held before; None where it is not known.
+    """
 
     milliseconds: Mapping[str, float]
     visual_per_layer: tuple[tuple[int, ...], ...]
+    kept: tuple[int, ...]
     peak_bytes: int | None
 
     @property
@@ -49,7 +51,8 @@ class Sample:
 class Row:
     """One method at one place, from pixels on the device to the logits of the first token.
 
-    tokens: N of one video. entering, kept: of them, in the decoder's first and last layer (means over the batch).
+    tokens: N of one video. entering, kept: of them, in the decoder's first layer and after the last reduction, which
+    may come behind the last layer (means over the batch).
     milliseconds: from pixels to the first token, of the whole batch. stages: their medians. speedup: full over this,
     round by round. flops: of the whole batch. limit: full's FLOPs over this method's. reached: median speed-up over
     limit. losses: milliseconds beyond the limit, by cause; they add up to what the medians of the stages take beyond
@@ -127,7 +130,7 @@ def summarise(
         retention=retention,
         tokens=cost.tokens(frames),
         entering=sum(video[0] for video in layers) / batch,
-        kept=sum(video[-1] for video in layers) / batch,
+        kept=sum(samples[0].kept) / batch,
         milliseconds=_rounded(Spread.of([sample.total for sample in samples])),
         stages={stage: round(stages[stage], 3) for stage in STAGES},
         speedup=_rounded(speedup, 4),

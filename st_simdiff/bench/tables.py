@@ -9,7 +9,7 @@ from st_simdiff.bench.random_models import RANDOM_MODELS
 from st_simdiff.bench.rows import NOISY, ONE_ROUND, Row
 from st_simdiff.errors import InputError
 from st_simdiff.models.clock import STAGES
-from st_simdiff.report.render import Column, Sheet, Table, to_markdown
+from st_simdiff.report.render import Cell, Column, Sheet, Table, percent, to_markdown
 from st_simdiff.vocabulary import FULL, OURS
 
 CAVEATS = (
@@ -39,7 +39,7 @@ def rows_table(rows: Sequence[Row], title: str) -> Table:
         speedup = None if is_full else row.speedup
         table_rows.append(
             (
-                *(row.frames, row.batch, row.method, row.retention, row.entering, row.kept),
+                *(row.frames, row.batch, row.method, _retention(row), row.entering, row.kept),
                 None if row.milliseconds is None else row.milliseconds.median,
                 None if speedup is None else speedup.median,
                 None if speedup is None or speedup.count == 1 else (speedup.low, speedup.high),
@@ -65,7 +65,7 @@ def split_table(rows: Sequence[Row], title: str) -> Table:
     )
     table_rows = tuple(
         (
-            *(row.frames, row.batch, row.method, row.retention),
+            *(row.frames, row.batch, row.method, _retention(row)),
             *(row.stages[stage] for stage in SHOWN),
             *(None if row.method == FULL or row.losses is None else row.losses[cause] for cause in causes),
             row.caveat,
@@ -73,6 +73,11 @@ def split_table(rows: Sequence[Row], title: str) -> Table:
         for row in measured
     )
     return Table("split", title, columns, table_rows)
+
+
+def _retention(row: Row) -> Cell:
+    """With more than the column's two digits where it has more."""
+    return row.retention if round(row.retention, 2) == row.retention else f"{row.retention:g}"
 
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -125,18 +130,23 @@ def _notes(entry: Mapping[str, Any]) -> tuple[str, ...]:
     conditions = entry["conditions"]
     machine = conditions["hardware"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['threads']} thread{'s' * (machine['threads'] > 1)}"
+    candidates = percent(conditions["candidates"])
     notes = [
         f"{where}, torch {machine['torch']}, {conditions['dtype']}; {conditions['clock']} time from pixels to the "
-        f"first token, medians; {conditions['candidates']:.0%} of the tokens are candidates at 30 %. Limit: the ratio "
-        f"of FLOPs. {CAVEATS} Lost: milliseconds beyond the full model's time divided by the limit, by cause. "
-        "Estimates follow from the speed of the full model's prefill and the overhead of selection and scoring."
+        f"first token, medians; {candidates} of the tokens are candidates at 30 %. Limit: the ratio of FLOPs. "
+        f"{CAVEATS} Lost: milliseconds beyond the full model's time divided by the limit, by cause."
     ]
-    for found in entry.get("break_even_frames", ()):
+    estimates = entry.get("break_even_frames", ())
+    if estimates:
+        notes[0] += (
+            " Estimates follow from the speed of the full model's prefill and the overhead of selection and scoring."
+        )
+    for found in estimates:
         count = found["frames"]
         frames = f"from {count} frame{'s' * (count > 1)} on" if count else "at no number of frames"
         basis = {"": "", "noisy": ", from noisy rows", ONE_ROUND: ", from one round"}[found.get("caveat", "")]
         notes.append(
-            f"At {found['retention']:.0%}, batch {found['batch']}, ST-SimDiff would save time {frames} "
+            f"At {percent(found['retention'])}, batch {found['batch']}, ST-SimDiff would save time {frames} "
             f"(estimated{basis}, not measured)."
         )
     return tuple(notes)

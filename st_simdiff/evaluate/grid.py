@@ -12,7 +12,7 @@ from st_simdiff.checks import MOST_RUNS, check_retention
 from st_simdiff.errors import InputError
 from st_simdiff.methods.settings import method_keys, resolve_names
 from st_simdiff.model_args import read_value
-from st_simdiff.vocabulary import DEFAULT_METHOD, DEFAULT_RETENTION, FULL
+from st_simdiff.vocabulary import DEFAULT_METHOD, DEFAULT_RETENTION, FULL, WITHOUT_EFFECT
 
 NOT_SWEPT = {"method": "--method", "retention": "--retention", "pretrained": "--model_path"}
 """Settings that have a list of their own, and the flag for it."""
@@ -73,6 +73,12 @@ def _settings(grid: Grid) -> Iterator[Settings]:
     for key, flag in NOT_SWEPT.items():
         if key in grid.sweep:
             raise InputError(f"{key} is not swept by name: give its values with {flag}.")
+    for key in grid.sweep:
+        if key in WITHOUT_EFFECT:
+            raise InputError(
+                f"{key} cannot be swept, as it does not change what is computed: all of its values are one run. "
+                f"Give one with --model_args {key}=<value>."
+            )
     combinations = itertools.product(*([(key, value) for value in values] for key, values in grid.sweep.items()))
     swept = [dict(combination) for combination in combinations]
     for method, values in itertools.product(grid.methods, swept):

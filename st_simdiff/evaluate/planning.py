@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from st_simdiff.answering.checkpoints import earlier_fingerprint, given_checkpoint, is_here, locate_checkpoint
+from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.estimate import Entry
 from st_simdiff.evaluate.evaluations import Read, read_evaluation
@@ -24,12 +25,13 @@ from st_simdiff.lmms.subtitles import (
     SUBTITLE_FRAMES,
     budget_of,
     check_has_effect,
+    digests,
     refuse_without_subtitles,
 )
 from st_simdiff.lmms.task_names import refuse_unknown_tasks
 from st_simdiff.lmms.video_folders import hf_home, refuse_empty
 from st_simdiff.methods.settings import describe_method
-from st_simdiff.model_args import join_model_args
+from st_simdiff.model_args import join_model_args, read_value
 from st_simdiff.runs.batch import Batch
 from st_simdiff.runs.protocol import MODEL_BASE, as_earlier, plan_protocol, run_code, short_hash
 from st_simdiff.runs.run import Evaluation, Run, Standing
@@ -124,7 +126,7 @@ def _plan(
         for index in order
     }
     read = [by_index[index] for index in range(len(combinations))]
-    runs = make_runs(read, request, Path(options.output_path), extra, drawn)
+    runs = make_runs(read, request, Path(options.output_path), extra, drawn, digests(tasks, hf_home(environment)))
     for run in runs:
         run.refuse_other_protocol()
     refuse_empty(tasks, hf_home(environment))
@@ -146,11 +148,13 @@ def make_runs(
     output: Path,
     extra: Sequence[str],
     drawn: Sequence[str],
+    subtitles: Mapping[str, str],
 ) -> list[Run]:
-    """Every evaluation once. The folder's name follows from what is run: the same again is the same folder.
+    """Every evaluation once. The folder's name follows from what is run: the same again is the same folder. Raises
+    `InputError` where values that are swept make no different runs.
 
     output: folder of all results. extra: arguments of lmms-eval. drawn: names of the data that are drawn, not
-    downloaded.
+    downloaded. subtitles: by subtitled task, what identifies its subtitle files.
     """
     runs: dict[str, Run] = {}
     protocols: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -163,15 +167,31 @@ def make_runs(
             data = next((name for name in drawn if name.startswith(f"{one.task}-")), None)
             planned = plan_protocol(one.model, one.settings, arguments, has_gpu)
             asked = {"task": one.task, "data": data, "limit": request.limit, "lmms_eval": " ".join(extra)}
+            asked["subtitles"] = subtitles.get(one.task)
             asked[SUBTITLE_FRAMES] = budget_of(one.task, one.model, one.subtitle_frames)
             protocols[key] = planned | {name: value for name, value in asked.items() if value}
         code = run_code(protocols[key], one.method)
-        if code not in runs:
+        if code in runs:
+            _refuse_one_run_twice(runs[code], one)
+        else:
             place = output.joinpath(checkpoint.name, Path(one.task).stem)
             folder = next(place.glob(f"*-{code}"), place / f"{_file_name(one.label)}-{code}")
             run = Run(**vars(one), number=len(runs) + 1, folder=folder, protocol=protocols[key])
             runs[code] = run if folder.is_dir() else _begun_earlier(run) or run
     return list(runs.values())
+
+
+def _refuse_one_run_twice(run: Run, again: Evaluation) -> None:
+    """Raises `InputError` for values that are swept and stand for the same here, as dtype=auto and float32 on a CPU."""
+    if run.label == again.label:
+        return
+    for key in run.settings.keys() & again.settings.keys():
+        values = run.settings[key], again.settings[key]
+        if read_value(values[0]) != read_value(values[1]):
+            raise InputError(
+                f"{key}={values[0]} and {key}={values[1]} are one run here: sweep values of {key} that make different "
+                "ones."
+            )
 
 
 def _begun_earlier(run: Run) -> Run | None:

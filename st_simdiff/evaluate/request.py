@@ -98,7 +98,7 @@ def _embedded_request(
     flags = {key: value for key, value in flags.items() if key not in ("model", "tasks")}
     if not options.config:
         flags = _comparison(flags)
-    grids = tuple(_grid(join(_on_embedded(block, known), flags)) for block in config.blocks)
+    grids = tuple(_grid(join(_on_embedded(block, known, flags.get("sweep", {})), flags)) for block in config.blocks)
     checkpoints = {DEFAULT_MODEL: Checkpoint(str(known.checkpoint), EMBEDDED)}
     return Request(grids, checkpoints, limit, known.trained, bool(options.config))
 
@@ -183,10 +183,14 @@ def _paths(
     return paths
 
 
-def _on_embedded(block: Block, known: embedded.Embedded) -> Block:
-    """`block` for the embedded model: its own tasks and sampling; methods, retentions and their settings stay."""
+def _on_embedded(block: Block, known: embedded.Embedded, swept: Iterable[str]) -> Block:
+    """`block` for the embedded model: its own tasks and sampling; methods, retentions and their settings stay.
+
+    swept: settings that the command line gives values of, in place of the embedded model's own.
+    """
+    model_args = {key: value for key, value in known.model_args.items() if key not in swept}
     sweep = {key: values for key, values in block.get("sweep", {}).items() if key in method_keys()}
-    own = {"model": (DEFAULT_MODEL,), "tasks": tuple(known.tasks.split(",")), "model_args": dict(known.model_args)}
+    own = {"model": (DEFAULT_MODEL,), "tasks": tuple(known.tasks.split(",")), "model_args": model_args}
     return {**block, **own, "sweep": sweep}
 
 

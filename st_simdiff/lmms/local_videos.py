@@ -34,6 +34,7 @@ LEFT_OUT_COLUMN = "questions_left_out"
 """Columns that `LocalVideos.keep` adds to the questions; the second one is filled in the first question only."""
 
 MOST_NAMED = 10
+MOST_PLACES = 200
 
 _guessing = threading.Lock()
 """lmms-eval scores in several threads, and the stock functions guess with the one global generator."""
@@ -70,7 +71,7 @@ class LocalVideos:
                 raise SystemExit(f"{self.benchmark}: no question can be asked; of the first one, {left_out[0].reason}.")
             raise SystemExit(
                 f"{self.benchmark}: no video of its {len(dataset):,} questions is in {folder}, "
-                f"where {FOLDERS[self.benchmark].videos} should be."
+                f"where {FOLDERS[self.benchmark].videos_here} should be."
             )
         if left_out and not (distributed.is_initialized() and distributed.get_rank()):
             logger.warning(describe(self.benchmark, len(kept), left_out))
@@ -166,6 +167,14 @@ def describe(benchmark: str, kept: int, left_out: Sequence[LeftOut]) -> str:
         f"{benchmark}: {kept:,} of {kept + len(left_out):,} questions are asked; "
         f"left out are those about {len(videos):,} videos: {', '.join(named)}{rest}."
     )
+
+
+def warn(benchmark: str, what: str, places: Sequence[str]) -> None:
+    """One sentence in the log of one process: `what` holds of `places`, of which `MOST_PLACES` are named. Nothing
+    without any."""
+    if places and not (distributed.is_initialized() and distributed.get_rank()):
+        rest = f" and {len(places) - MOST_PLACES:,} more" if len(places) > MOST_PLACES else ""
+        logger.warning(f"{benchmark}: {what}: {', '.join(places[:MOST_PLACES])}{rest}.")
 
 
 def coverage_percent(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 from st_simdiff.checks import read_frame_budget
 from st_simdiff.errors import InputError
+from st_simdiff.lmms.subtitle_files import digest_of_folder
 from st_simdiff.lmms.task_names import load_task_file
 from st_simdiff.lmms.video_folders import FOLDERS
 from st_simdiff.vocabulary import ALL_FRAMES, TASKS, WRAPPER
@@ -75,14 +76,28 @@ def task_with_budget(task: str, frames: Frames | None) -> str | dict[str, Any]:
 
 def refuse_without_subtitles(tasks: Iterable[str], home: Path) -> None:
     """Raises `InputError` for a subtitled task without a single subtitle file. home: where lmms-eval keeps videos."""
-    for task in (SUBTITLED[name] for name in tasks if name in SUBTITLED):
-        folder = FOLDERS[task.stock.split("_")[0]]
-        place = home / folder.cache / folder.subtitles
-        if not any(place.parent.glob(f"*{place.suffix}")):
+    for task in (name for name in tasks if name in SUBTITLED):
+        place, suffix = _place(task, home)
+        if not any(place.parent.glob(f"*{suffix}")):
             raise InputError(
-                f"No subtitles of task {task.name} are present: it takes those in {place}; put them there, or name "
+                f"No subtitles of task {task} are present: it takes those in {place}; put them there, or name "
                 f"another folder than {home} in HF_HOME."
             )
+
+
+def digests(tasks: Iterable[str], home: Path) -> dict[str, str]:
+    """What the subtitle files of every subtitled task say, for the protocols of its runs: other files are other runs.
+
+    home: where lmms-eval keeps videos.
+    """
+    places = {task: _place(task, home) for task in tasks if task in SUBTITLED}
+    return {task: digest_of_folder(place.parent, suffix) for task, (place, suffix) in places.items()}
+
+
+def _place(task: str, home: Path) -> tuple[Path, str]:
+    """Where the subtitle files of a task are, and how their names end."""
+    folder = FOLDERS[SUBTITLED[task].stock.split("_")[0]]
+    return home / folder.cache / folder.subtitles, folder.subtitle_suffix
 
 
 def _blocks(task: str) -> Mapping[str, Mapping[str, Any]]:

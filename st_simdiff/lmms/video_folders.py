@@ -9,22 +9,38 @@ from pathlib import Path
 from st_simdiff.errors import InputError
 from st_simdiff.vocabulary import LOCAL
 
-SUFFIXES = frozenset({".mp4", ".mkv", ".webm", ".avi", ".mov", ".gif"})
+SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif")
+"""Of video files, in small letters; also in capitals. Where a benchmark tells a video's name alone, the first that is
+there counts."""
+
+
+def names(stem: str) -> list[str]:
+    """The file names under which a video called `stem` is looked for."""
+    return [stem + suffix for small in SUFFIXES for suffix in (small, small.upper())]
 
 
 @dataclass(frozen=True)
 class VideoFolder:
     """cache: the folder under $HF_HOME whose existence makes lmms-eval skip its download. videos, subtitles: what is in
-    it; no subtitles where the benchmark has none."""
+    it; no subtitles where the benchmark has none. subtitle_suffix: with which their names end."""
 
     cache: str
     videos: str
     subtitles: str = ""
+    subtitle_suffix: str = ""
+
+    @property
+    def videos_here(self) -> str:
+        """`videos` as this project's tasks look for them."""
+        name, found, _ = self.videos.partition(SUFFIXES[0])
+        return f"{name}{SUFFIXES[0]} (or {', '.join(SUFFIXES[1:])})" if found else name
 
 
 FOLDERS = {
-    "videomme": VideoFolder("videomme", "data/<videoID>.mp4", "subtitle/<videoID>.srt"),
-    "longvideobench": VideoFolder("datasets/longvideobench", "videos/<video_path>", "subtitles/<subtitle_path>.json"),
+    "videomme": VideoFolder("videomme", "data/<videoID>.mp4", "subtitle/<videoID>.srt", ".srt"),
+    "longvideobench": VideoFolder(
+        "datasets/longvideobench", "videos/<video_path>", "subtitles/<subtitle_path>", ".json"
+    ),
     "egoschema": VideoFolder("egoschema", "videos/<video_idx>.mp4"),
     "mlvu": VideoFolder("mlvu", "<video_name>"),
     "mvbench": VideoFolder("mvbench_video", "<folder>/<video>"),
@@ -46,8 +62,8 @@ def refuse_empty(tasks: Iterable[str], home: Path) -> None:
         root = home / folder.cache
         if task.endswith(LOCAL):
             raise InputError(
-                f"No video of task {task} is present: it asks about those in {root / folder.videos} only; put them "
-                f"there, or name another folder than {home} in HF_HOME."
+                f"No video of task {task} is present: it asks about those in {root / folder.videos_here} only; put "
+                f"them there, or name another folder than {home} in HF_HOME."
             )
         if root.is_dir():
             raise InputError(

@@ -101,6 +101,10 @@ class PrunedLayer(_RowsFollow):
         return extended
 
     def crop(self, tokens_to_remove: int) -> None:
+        if tokens_to_remove > 0:
+            raise InputError(
+                f"crop takes a negative number, how many tokens are taken off the cache's end, got {tokens_to_remove}."
+            )
         if abs(tokens_to_remove) > self.held - self.fixed:
             raise InputError(
                 f"Only the {self.held - self.fixed} tokens after the compressed video can be cropped off the cache, "
@@ -116,7 +120,6 @@ class PrunedLayer(_RowsFollow):
     def _select_rows(self, select: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.valid = None if self.valid is None else select(self.valid)
         self.shift = None if self.shift is None else select(self.shift)
-        self.shared = None
 
 
 class PrunedSlidingLayer(_RowsFollow, DynamicSlidingWindowLayer):
@@ -188,6 +191,17 @@ def held_in(cache: Cache, index: int) -> int:
         return 0
     keys: Any = getattr(cache.layers[index], "keys", None)
     return 0 if keys is None or not keys.numel() else keys.shape[-2]
+
+
+def check_rows(cache: Cache | None, rows: int) -> None:
+    """Raises `InputError` if a pruned cache is of another number of rows than the `rows` that go on from it."""
+    layers: list[Any] = cache.layers if isinstance(cache, Cache) else []
+    held = next((len(layer.keys) for layer in layers if isinstance(layer, PRUNED) and layer.held), rows)
+    if held != rows:
+        raise InputError(
+            f"The cache is of {held} row{'s' * (held > 1)}, but {rows} reach the decoder (beams and return sequences "
+            "count): its batch_repeat_interleave repeats the rows of a cache."
+        )
 
 
 def check_cache(cache: Cache | None) -> None:

@@ -6,19 +6,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from st_simdiff.errors import InputError
-from st_simdiff.models.cache import check_cache
+from st_simdiff.models.cache import check_cache, is_pruned
 from st_simdiff.models.families.base import Compression, Family
 from st_simdiff.models.families.encoder_call import EncoderCall
 from st_simdiff.models.loss import Labels
 from st_simdiff.models.masks import check_mask
-from st_simdiff.models.transformers_api import TransformersModule, cache_of, decoder_layers, named_arguments
+from st_simdiff.models.resume import check_first, chooses_anew
+from st_simdiff.models.transformers_api import (
+    TransformersModule,
+    cache_of,
+    check_not_assisted,
+    decoder_layers,
+    named_arguments,
+)
 
 _CACHES = frozenset({None, "dynamic", "hybrid"})
 """Values of `cache_implementation` that mean a `DynamicCache` for a decoder with full attention."""
 
 
 class Front:
-    """Refuses calls of `model` and of its `generate` that bring a video and that compression cannot serve.
+    """Refuses calls of `model` and of its `generate` that compression cannot serve: with a video, or behind one.
 
     active: what compresses the prompts of this thread, or None. Stays until `remove`.
     """
@@ -43,12 +50,22 @@ class Front:
         self._check(arguments, lambda name: _or_else(arguments.get(name), getattr(settings, name, None)))
 
     def _check(self, arguments: Mapping[str, Any], setting: Callable[[str], Any] | None = None) -> None:
-        if not self._family.brings_video(arguments):
+        past, brings_video = cache_of(arguments), self._family.brings_video(arguments)
+        if not brings_video and (setting is None or not is_pruned(past)):
             return
         compression = self._active()
         if compression is None:
             return
-        check_cache(cache_of(arguments))
+        if not brings_video:
+            assert setting is not None
+            check_not_assisted(setting)
+            compression.family.check_behind(arguments, past.get_seq_length())
+            if compression.share_prefix and chooses_anew(past, compression.method):
+                check_whole(setting("prefill_chunk_size"))
+            return
+        check_cache(past)
+        if compression.share_prefix and past is not None:
+            check_first(past.get_seq_length())
         mask, labels = arguments.get("attention_mask"), arguments.get("labels")
         check_mask(mask)
         if labels is not None:
@@ -68,13 +85,18 @@ def check_generation(setting: Callable[[str], Any]) -> None:
         raise InputError("Continuous batching takes token ids alone, and no video: leave out cache_implementation.")
     if cache not in _CACHES:
         raise InputError(f"Compression works with a DynamicCache or with no cache, got cache_implementation={cache!r}.")
-    if chunk is not None:
-        raise InputError(f"Compression needs the whole prompt at once, got prefill_chunk_size={chunk!r}.")
+    check_whole(chunk)
     if penalty:
         raise InputError(
             "Contrastive search compares with the hidden states of the whole prompt, which compression takes tokens "
             f"out of: leave out penalty_alpha, got {penalty!r}."
         )
+
+
+def check_whole(chunk: Any) -> None:
+    """Raises `InputError` for a prompt, or another question behind a cache, that is to come in chunks."""
+    if chunk is not None:
+        raise InputError(f"Compression needs the whole prompt at once, got prefill_chunk_size={chunk!r}.")
 
 
 def _is_zero(count: Any) -> bool:

@@ -23,7 +23,7 @@ import torch
 from st_simdiff.errors import InputError
 from st_simdiff.methods.base import Method
 from st_simdiff.models.attention import KeyTap, last_query_attention, last_token_attention, rotary_at
-from st_simdiff.models.cache import is_pruned
+from st_simdiff.models.cache import check_rows, is_pruned
 from st_simdiff.models.clock import stage_of
 from st_simdiff.models.compiled import Uncompiled, check_not_replaced
 from st_simdiff.models.decoder_shape import model_shape
@@ -33,7 +33,7 @@ from st_simdiff.models.forward import ForwardPass
 from st_simdiff.models.front import Front
 from st_simdiff.models.layer_kinds import FULL, decoder_kinds
 from st_simdiff.models.loss import Labels
-from st_simdiff.models.resume import begin, join, keep, new_positions, note
+from st_simdiff.models.resume import begin, check_first, join, keep, new_positions, note
 from st_simdiff.models.trace import Trace
 from st_simdiff.models.transformers_api import (
     TransformersModule,
@@ -247,6 +247,8 @@ class ModelHooks:
         )
         forward.sharing = compression.share_prefix
         if videos:
+            if compression.share_prefix:
+                check_first(forward.past_length)
             forward.add_videos(videos, self.shape, embeds.device, call.logits_to_keep + call.answered)
             features, mask = kwargs.pop("deepstack_visual_embeds", None), kwargs.pop("visual_pos_masks", None)
             if features is not None:
@@ -258,6 +260,7 @@ class ModelHooks:
             assert forward.resumed is not None
             compression.trace.videos = [video.trace for video in forward.resumed.videos]
         if forward.active:
+            check_rows(past, forward.batch)
             check_gathered(kwargs, embeds.shape[:2], self.family.decoder_arguments)
             if kwargs.get("per_layer_inputs") is not None:
                 kwargs["per_layer_inputs"] = forward.take(kwargs["per_layer_inputs"], 1)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from st_simdiff.errors import InputError
+from st_simdiff.methods.base import Method
 from st_simdiff.models.cache import PrunedLayer
 from st_simdiff.models.deepstack import Deepstack
 from st_simdiff.models.forward import ForwardPass
@@ -21,8 +22,39 @@ from st_simdiff.models.transformers_api import Cache, DynamicLayer
 
 def shared_prefill(cache: Cache | None) -> SharedPrefill | None:
     """What a cache brings for further questions, or None."""
-    first = cache.layers[0] if cache is not None and cache.layers else None
+    first = cache.layers[0] if isinstance(cache, Cache) and cache.layers else None
     return first.shared if isinstance(first, PrunedLayer) else None
+
+
+def chooses_anew(cache: Cache | None, method: Method) -> bool:
+    """Whether new text behind `cache` is another question: if the cache no longer holds the query that chose.
+
+    Raises `InputError` if another method chose: what it left is not where `method` would go on from.
+    """
+    shared = shared_prefill(cache)
+    if cache is None or shared is None or cache.get_seq_length() >= shared.valid_from:
+        return False
+    if shared.method != method:
+        raise InputError(
+            f"The cache was cut back to a video that {shared.method.name} compressed: ask {method.name} with the whole "
+            "prompt and without that cache."
+        )
+    return True
+
+
+def check_first(held: int) -> None:
+    """Raises `InputError` for a prompt with a video behind the `held` positions of a cache, unless that is empty."""
+    if held:
+        raise InputError(
+            "share_prefix=True needs all that comes before the question in the first prompt; "
+            f"the cache held {held} positions before the video. Another question about a video that the cache holds "
+            "comes without its pixels."
+        )
+
+
+def _check_one_row(rows: int, padded: bool = False) -> None:
+    if rows > 1 or padded:
+        raise InputError(f"share_prefix=True takes one prompt at a time, without padding or beams; got {rows} rows.")
 
 
 # --- a prompt that others may go on from ---
@@ -53,19 +85,11 @@ def note(forward: ForwardPass, index: int, hidden: torch.Tensor) -> SharedPrefil
 def keep(forward: ForwardPass, before: SharedPrefill | None) -> None:
     """Has the cache keep `before` if the method has asked the question since.
 
-    Raises `InputError` for several rows, for padding, and for a prompt that came in pieces.
+    Raises `InputError` for several rows and for padding.
     """
     if before is None or not forward.asked:
         return
-    if forward.batch > 1 or forward.account.seen[before.layer][1].valid is not None:
-        raise InputError(
-            f"share_prefix=True takes one prompt at a time, without padding or beams; got {forward.batch} rows."
-        )
-    if forward.past_length and forward.resumed is None:
-        raise InputError(
-            "share_prefix=True needs all that comes before the question in the first prompt; "
-            f"the cache held {forward.past_length} positions before the video."
-        )
+    _check_one_row(forward.batch, padded=forward.account.seen[before.layer][1].valid is not None)
     forward.shared = before
 
 
@@ -73,13 +97,15 @@ def keep(forward: ForwardPass, before: SharedPrefill | None) -> None:
 
 
 def begin(forward: ForwardPass, logits_to_keep: int) -> bool:
-    """Whether `forward`, of new text alone, is to choose anew: if its cache no longer holds the query that chose.
+    """Whether `forward`, of new text alone, is another question (`chooses_anew`). All its text is the question.
 
-    logits_to_keep: as for `ForwardPass.add_videos`.
+    logits_to_keep: as for `ForwardPass.add_videos`. Raises `InputError` for several rows and for another method, before
+    anything changes.
     """
     cache, shared = forward.cache, shared_prefill(forward.cache)
-    if cache is None or shared is None or shared.method != forward.method or forward.past_length >= shared.valid_from:
+    if cache is None or shared is None or not chooses_anew(cache, forward.method):
         return False
+    _check_one_row(forward.batch)
     layer: Any = cache.layers[shared.layer]
     forward.resumed = shared.until(layer.held)
     forward.query = logits_to_keep if logits_to_keep <= forward.input_length else 1
@@ -100,8 +126,7 @@ def join(forward: ForwardPass, hidden: torch.Tensor) -> torch.Tensor:
         new_rotary = forward.text_model.rotary_emb(hidden, new_ids)
     cosines, sines = (torch.cat([old, new], -2) for old, new in zip(shared.rotary, new_rotary, strict=True))
     joined = torch.cat([shared.hidden, hidden], dim=1)
-    new_ids = new_ids.expand(*shared.position_ids.shape[:-1], -1)  # text alone may have one axis for all
-    forward.position_ids = torch.cat([shared.position_ids, new_ids], dim=-1)
+    forward.position_ids = _joined_positions(shared.position_ids, new_ids)
     forward.rotaries[kind] = cosines, sines
     if shared.deepstack is not None:
         source = shared.deepstack.source
@@ -113,6 +138,17 @@ def join(forward: ForwardPass, hidden: torch.Tensor) -> torch.Tensor:
     forward.view = View(joined.shape[1], None, past.shift)
     forward.packed = True
     return joined
+
+
+def _joined_positions(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Position ids of (axes, 1, P) or (1, P) and of new text behind them, which may have one axis for all.
+
+    `generate` of models with three axes passes places in the text as a first, fourth one, which a call does not.
+    """
+    if old.dim() == new.dim() == 3 and min(len(old), len(new)) > 1:
+        axes = min(len(old), len(new))
+        old, new = old[-axes:], new[-axes:]
+    return torch.cat([old, new.expand(*old.shape[:-1], -1)], dim=-1)
 
 
 def new_positions(output: Any, count: int) -> Any:

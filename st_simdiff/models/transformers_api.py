@@ -60,6 +60,19 @@ def cache_of(arguments: Mapping[str, Any]) -> Any:
     return next((arguments[name] for name in _CACHE_NAMES if arguments.get(name) is not None), None)
 
 
+def check_not_assisted(setting: Callable[[str], Any]) -> None:
+    """Raises `InputError` for assisted generation behind a cache. setting: the value of an argument of `generate`.
+
+    Up to 5.24 it gives the decoder all of the prompt, also what the cache holds.
+    """
+    for name in ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit"):
+        if setting(name) is not None:
+            raise InputError(
+                "Assisted generation of transformers computes what a cache holds once more, and answers wrongly: leave "
+                f"out {name} behind a cache."
+            )
+
+
 def begins(cache: Any) -> bool:
     """Whether a forward that is given `cache` is the first of its prompts.
 

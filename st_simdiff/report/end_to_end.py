@@ -16,6 +16,7 @@ from st_simdiff.errors import InputError
 from st_simdiff.files import read_regular
 from st_simdiff.report.names import display_name
 from st_simdiff.report.published import FIGURE_3_SAVINGS, HARDWARE
+from st_simdiff.report.render import percent
 from st_simdiff.report.style import FULL_LOOK, GREEN, GREY, INK, RC, looks
 from st_simdiff.vocabulary import FULL, OURS
 
@@ -96,7 +97,7 @@ def figure_3(points: Sequence[Point], hardware: str) -> Figure:
     for method, line, style in ((FULL, full, FULL_LOOK), (OURS, ours, look)):
         known = [(n, p.gigabytes) for n, p in line.items() if p.gigabytes is not None]
         if known:
-            name = display_name(method) if method == FULL else f"{display_name(method)} {main:.0%}"
+            name = display_name(method) if method == FULL else f"{display_name(method)} {percent(main)}"
             memory.plot(*zip(*known, strict=True), color=style.colour, marker=style.marker or "o", label=name)
     memory.set_ylabel("peak above the weights (GB)")
     memory.set_ylim(bottom=0)
@@ -107,7 +108,10 @@ def figure_3(points: Sequence[Point], hardware: str) -> Figure:
     ]
     if pairs:
         memory_saved.plot(
-            *zip(*pairs, strict=True), color=look.colour, marker="o", label=f"measured, {main:.0%}, above the weights"
+            *zip(*pairs, strict=True),
+            color=look.colour,
+            marker="o",
+            label=f"measured, {percent(main)}, above the weights",
         )
     printed = [(s.frames, s.gigabytes) for s in FIGURE_3_SAVINGS if s.gigabytes is not None]
     _published(memory_saved, printed, "of all memory")
@@ -150,7 +154,7 @@ def _bars(axes: Axes, full: Mapping[int, Point], ours: Mapping[int, Point], shar
         (SHADES["encoding"], "vision tower and projector"),
         (SHADES["selection and scoring"], "selection and scoring"),
         (FULL_LOOK.colour, f"prefill, {display_name(FULL)}"),
-        (look.colour, f"prefill, {display_name(OURS)} {share:.0%}"),
+        (look.colour, f"prefill, {display_name(OURS)} {percent(share)}"),
     ]
     for colour, label in named:
         axes.bar(0, 0, color=colour, alpha=0.85, label=label)
@@ -171,10 +175,12 @@ def _saved_time(axes: Axes, line: Sequence[Point], share: float, *, strong: bool
             marker="o",
             alpha=fade,
             capsize=2,
-            label=f"measured, {share:.0%}",
+            label=f"measured, {percent(share)}",
         )
     limits = [(p.frames, 100 * (1 - 1 / p.limit)) for p in line]
-    axes.plot(*zip(*limits, strict=True), color=INK, linestyle="--", alpha=fade, label=f"limit by FLOPs, {share:.0%}")
+    axes.plot(
+        *zip(*limits, strict=True), color=INK, linestyle="--", alpha=fade, label=f"limit by FLOPs, {percent(share)}"
+    )
 
 
 def _published(axes: Axes, points: Sequence[tuple[int, float]], what: str = "") -> None:

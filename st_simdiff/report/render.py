@@ -217,3 +217,8 @@ def render(sheet: Sheet, format_name: str) -> dict[str, str]:
     if format_name not in FORMATS:
         raise unknown("table format", format_name, FORMATS)
     return FORMATS[format_name](sheet)
+
+
+def percent(share: float) -> str:
+    """A share as it was given: 0.3 is 30%, and 0.001 is 0.1%."""
+    return f"{100 * share:.10g}%"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from st_simdiff.checks import MOST_FRAMES, is_whole
+from st_simdiff.checks import MOST_FRAMES, is_number
 from st_simdiff.errors import InputError
 from st_simdiff.videos.errors import VideoError
 from st_simdiff.videos.record import ReadRecord, SampledVideo
@@ -26,13 +26,14 @@ Stage = Callable[[str], AbstractContextManager[Any]]
 """Opens the stage of a clock that is called so."""
 
 
-def check_frames_per_read(value: Any) -> None:
-    """Raises `InputError` unless `value` is a number of frames to read at a time."""
-    if not is_whole(value, _CHUNK) or value % _CHUNK or value > MOST_FRAMES:
+def check_frames_per_read(value: Any) -> int:
+    """`value`, a number of frames to read at a time, as a whole number, of 16.0 too. Raises `InputError` for others."""
+    if not is_number(value) or not _CHUNK <= value <= MOST_FRAMES or value % _CHUNK:
         raise InputError(
             f"frames_per_read is how many frames to read at a time, a multiple of {_CHUNK} from {_CHUNK} to "
             f"{MOST_FRAMES:,}, got {value!r}."
         )
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class FrameReader:
     frames_per_read: int = FRAMES_PER_READ
 
     def __post_init__(self) -> None:
-        check_frames_per_read(self.frames_per_read)
+        object.__setattr__(self, "frames_per_read", check_frames_per_read(self.frames_per_read))
 
     def __call__(self, path: str, stage: Stage = lambda _: nullcontext()) -> Pixels:
         """The video, or the first part of a long one. Raises `VideoError` for one that cannot be read."""

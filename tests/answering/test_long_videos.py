@@ -1,6 +1,7 @@
 """A video of more frames than are read at a time: the same features, times, record and kept tokens."""
 
 import dataclasses
+import math
 from contextlib import nullcontext
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_video_that_shows_other_frames_part_by_part_is_refused(answerers, vide
         ask(answerers[1], video, METHODS["full"]())
 
 
-@pytest.mark.parametrize("size", [20, 0, -16, 16.0, True, "16", None, 200_000])
+@pytest.mark.parametrize("size", [20, 0, -16, 16.5, math.nan, math.inf, True, "16", None, 200_000])
 def test_parts_are_whole_chunks_of_the_tower(answerers, size):
     sentence = rf"frames_per_read is .*, a multiple of 16 from 16 to 100,000, got {size!r}\."
     with pytest.raises(InputError, match=sentence):
@@ -83,6 +84,14 @@ def test_parts_are_whole_chunks_of_the_tower(answerers, size):
     if type(size) is int:
         with pytest.raises(InputError, match=sentence):
             parse({"pretrained": "x", "method": "full", "frames_per_read": size})
+
+
+def test_a_whole_number_of_frames_may_be_a_float_here_and_there(answerers):
+    frames = (
+        dataclasses.replace(answerers[0].reader, frames_per_read=16.0).frames_per_read,
+        parse({"pretrained": "x", "method": "full", "frames_per_read": 16.0}).frames_per_read,
+    )
+    assert [(value, type(value)) for value in frames] == [(16, int)] * 2
 
 
 def test_parts_may_be_larger_than_the_video(answerers, video):

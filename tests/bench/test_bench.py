@@ -17,13 +17,15 @@ from st_simdiff.bench.planted import plant, planted
 from st_simdiff.bench.random_models import RANDOM_MODELS, build
 from st_simdiff.bench.results_file import Conditions, add_rows, read_entries, what_follows
 from st_simdiff.bench.rows import Row, Sample, Spread, entering_share, losses, machine_speed, summarise, telling_rows
-from st_simdiff.bench.run import run
+from st_simdiff.bench.run import _methods, run
 from st_simdiff.bench.tables import entry_markdown, rows_table, with_summary
 from st_simdiff.cli import build_parser, carry_out
+from st_simdiff.files import check_writable
 from st_simdiff.methods.registry import METHODS
 from st_simdiff.models.clock import STAGES
 from st_simdiff.models.costs import model_cost
 from st_simdiff.report.end_to_end import figure_3, read_points
+from st_simdiff.report.render import percent
 from st_simdiff.vocabulary import FULL, OURS
 
 CPU = torch.device("cpu")
@@ -46,7 +48,7 @@ class Counter:
 
 
 def sample(per_layer, **milliseconds):
-    return Sample(dict.fromkeys(STAGES, 0.0) | milliseconds, (per_layer,), 1000)
+    return Sample(dict.fromkeys(STAGES, 0.0) | milliseconds, (per_layer,), (per_layer[-1],), 1000)
 
 
 def options(*arguments):
@@ -93,7 +95,7 @@ def test_every_method_has_its_row_and_every_round_its_ratio(model):
         assert row.flops < rows[0].flops
         assert Row.from_json(json.loads(json.dumps(row.as_json()))) == row
     exact = {row.method: row.kept for row in rows[1:] if METHODS[row.method].exact}
-    assert exact.pop("st_simdiff_two_steps") == 66  # its second step comes after the last of the four layers
+    assert "st_simdiff_two_steps" in exact  # its second step comes after the last of the four layers
     assert set(exact.values()) == {44}
 
 
@@ -115,6 +117,70 @@ def test_a_model_that_does_not_fit_leaves_rows_that_say_so(model, monkeypatch):
     assert (ours.speedup, ours.reached) == (None, None)
     assert ours.milliseconds is not None
     assert ours.limit > 1
+
+
+def unreachable(*names, with_frames=None):
+    """`Bench.run` as if the methods `names` could not reach any retention."""
+    usual = Bench.run
+
+    def run(self, configuration, videos):
+        if configuration.method in names and with_frames in (None, len(videos[0].pixels)):
+            raise InputError("It is out of reach.")
+        return usual(self, configuration, videos)
+
+    return run
+
+
+def test_a_retention_that_a_method_cannot_reach_ends_no_other_row(capsys, monkeypatch):
+    monkeypatch.setattr(Bench, "run", unreachable("fastv"))
+    arguments = ["--device", "cpu", "--frames", "5", "--batch", "1,2", "--repeats", "2", "--methods"]
+    assert run_bench(options(*arguments, "fastv,random")) == 0
+    said = capsys.readouterr()
+    sentence = "fastv at retention 0.3 is left out with 5 frames: It is out of reach."
+    assert said.err.splitlines().count(sentence) == said.out.splitlines().count(sentence) == 1
+    rows = [line.split(" | ")[1:3] for line in said.out.splitlines() if line.startswith("| 5 | ")]
+    assert rows == [["1", "full"], ["1", "random"], ["2", "full"], ["2", "random"]] * 2
+    assert run_bench(options(*arguments, "fastv")) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.splitlines()[-1].split(": ", 1)[1]) == (
+        "",
+        f"No method is left to be measured: {sentence}",
+    )
+
+
+def test_what_cannot_be_reached_in_the_few_frames_of_a_warm_up_is_measured(model, monkeypatch):
+    monkeypatch.setattr(Bench, "run", unreachable("fastv", with_frames=4))
+    bench = Bench(model)
+    assert [row.method for row in bench.case(5, 1, [Configuration("fastv", 0.3)], repeats=1)] == [FULL, "fastv"]
+    assert bench.left_out == []
+
+
+def test_tables_are_printed_where_the_file_can_no_longer_be_written(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "new" / "results.json"
+    usual = Bench.run
+
+    def run(self, *arguments):
+        path.mkdir(parents=True, exist_ok=True)
+        return usual(self, *arguments)
+
+    monkeypatch.setattr(Bench, "run", run)
+    figure = tmp_path / "figure.svg"
+    arguments = ["--device", "cpu", "--frames", "4", "--repeats", "1", "--json", str(path), "--figure", str(figure)]
+    assert run_bench(options(*arguments)) == 2
+    said = capsys.readouterr()
+    assert "| 4 | 1 | st\\_simdiff | 0.30 |" in said.out
+    assert figure.exists()
+    assert f"--json {path} could not be written: " in said.err.splitlines()[-1]
+
+
+def test_whether_a_file_can_be_written_is_found_out_without_a_trace(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text("mine")
+    check_writable(path, "--json")
+    check_writable(tmp_path / "a" / "b" / "results.json", "--json")
+    assert (list(tmp_path.iterdir()), path.read_text()) == ([path], "mine")
+    with pytest.raises(InputError, match=r"--json .* cannot be written: File name too long"):
+        check_writable(tmp_path / ("a" * 250), "--json")
 
 
 def test_losses_add_up_to_the_time_beyond_the_limit():
@@ -303,30 +369,44 @@ def test_the_figure_sets_ours_beside_the_published_and_the_limit(tmp_path):
 def test_frames_that_cost_the_same():
     out = io.StringIO()
     run(options("--model", "7b", "--match_budget", "--frames", "64", "--retention", "0.3,0.5"), [], out)
-    assert "150 frames at retention 0.3 cost what 64 frames cost" in out.getvalue()
+    assert "with st_simdiff, 150 frames at retention 0.3 cost what 64 frames cost" in out.getvalue()
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--frames", "64,x"], "--frames takes comma-separated whole numbers from 1 on, got '64,x'; at"),
+        (["--frames", "64,x"], "--frames takes comma-separated whole numbers from 1 to 100,000, got '64,x'."),
         (["--batch", "0"], "--batch takes comma-separated whole numbers"),
-        (["--methods", "fastw"], "fastv"),
-        (["--retention", "1.5"], "retention"),
+        (["--batch", ",".join(map(str, range(1, 102)))], "--batch takes at most 100 values, got 101."),
+        (["--methods", "fastw"], "Did you mean 'fastv'? Valid: all, "),
+        (["--methods", ""], "--methods takes comma-separated methods, or all, got ''."),
+        (["--retention", "1.5"], "takes comma-separated shares of the tokens, above 0 and at most 1, got '1.5'."),
         (["--repeats", "2,3"], "--repeats takes one whole number from 1 to 1,000, got '2,3'."),
         (["--frames_per_chunk", "0"], "--frames_per_chunk takes one whole number from 1 to 100,000, got '0'."),
         (["--candidates", "0.1"], "--candidates is one share of the tokens, in [0.3, 1], got '0.1'."),
         (["--candidates", "0,6"], "got '0,6': a decimal has a point, 0.3 and not 0,3."),
         (["--device", "gpu"], "Unknown device 'gpu'. Did you mean 'cuda'? Valid: auto, cpu, cuda."),
+        (["--device", "GPU"], "Did you mean 'cuda'?"),
+        (["--device", "CPU"], "Did you mean 'cpu'?"),
         (["--model", "8b"], "7b"),
         (["--clock", "sun"], "cpu, wall"),
         (["--figure", "a.bmp"], ".png"),
+        (["--figure", "a.png", "--batch", "2,4"], "measured at batch 1: add it to --batch, got 2,4."),
         (["--json", "pyproject.toml"], "pyproject.toml is not a results file of `st-simdiff bench`."),
+        (["--json", "docs"], "--json docs is a folder: name a file in it."),
         (["--json", "pyproject.toml/results.json"], "pyproject.toml can be no folder"),
         (["--figure", "pyproject.toml/a.png"], "name another with --figure"),
         (["--json", "not_there/x.json", "--clock", "sun"], "cpu, wall"),
         (["--model", "7b"], "--model 7b is measured on a CUDA GPU"),
         (["--match_budget", "--retention", "1"], "below 1"),
+        (["--match_budget", "--methods", "nosuch"], "Unknown method 'nosuch'."),
+        (["--match_budget", "--methods", "fastv"], "for st_simdiff alone, got --methods fastv."),
+        (["--match_budget", "--json", "a", "--repeats", "9"], "so that --repeats, --json would have no effect."),
+        pytest.param(
+            ["--json", "/proc/a.json"],
+            "--json /proc/a.json cannot be written: ",
+            marks=pytest.mark.skipif(not Path("/proc").is_dir(), reason="a folder in which no file can be made"),
+        ),
     ],
 )
 def test_bad_options_are_one_sentence_and_nothing_is_measured(arguments, sentence, capsys, monkeypatch):
@@ -337,6 +417,33 @@ def test_bad_options_are_one_sentence_and_nothing_is_measured(arguments, sentenc
     assert sentence in error
     assert error.count("\n") == 1
     assert not Path("not_there").exists()
+
+
+def test_the_path_of_a_file_is_not_empty():
+    with pytest.raises(InputError, match="--json: the path of a file is needed, got ''"):
+        options("--json", "")
+
+
+@pytest.mark.parametrize("given", ["--methods=fastv,fastv,full", "--retention=0.3,0.30", "--frames=1,1", "--batch=1,1"])
+def test_a_value_given_twice_counts_once(given, capsys):
+    assert run_bench(options("--device=cpu", "--frames=1", "--repeats=1", "--methods=fastv", given)) == 0
+    said = capsys.readouterr()
+    assert [line for line in said.err.splitlines() if "warming" in line] == [
+        "1 frame, batch 1, full at 1: warming up",
+        "1 frame, batch 1, fastv at 0.3: warming up",
+    ]
+    assert "Estimates follow" not in said.out  # there are none, of fastv
+
+
+def test_all_may_stand_beside_other_methods():
+    assert sorted(_methods("fastv,all")) == sorted(METHODS) == sorted(_methods("all"))
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.3, "30%"), (0.001, "0.1%"), (0.07, "7%"), (1.0, "100%")])
+def test_a_share_is_told_as_it_was_given(share, text):
+    assert percent(share) == text
+    cells = rows_table([Row(8, 1, OURS, share, 10)], "rows").rows[0]
+    assert float(cells[3]) == share if isinstance(cells[3], str) else round(cells[3], 2) == share
 
 
 def test_the_documentation_shows_the_results_file():

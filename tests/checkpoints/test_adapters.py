@@ -250,9 +250,7 @@ def test_an_adapter_of_prompts_is_not_taken_for_one_of_weights(bases, adapters, 
     folder = shutil.copytree(adapters[name][0], tmp_path / "adapter")
     edit(folder, peft_type="PROMPT_TUNING")
     for base in ({}, {"model_base": bases[name]}):
-        with pytest.raises(
-            ValueError, match='peft_type is "PROMPT_TUNING"; only adapters with "LORA" there'
-        ):
+        with pytest.raises(ValueError, match='peft_type is "PROMPT_TUNING"; only adapters with "LORA" there'):
             load(name, folder, **base)
 
 

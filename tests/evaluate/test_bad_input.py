@@ -93,6 +93,15 @@ OPTIONS = {
     "swept without values": ("--sweep tau_sim", "--sweep is <setting>=<value>,<value>,..., got 'tau_sim'."),
     "swept twice": ("--sweep tau_sim=0.8 --sweep tau_sim=0.9", "--sweep tau_sim is given twice."),
     "swept and given": ("--sweep tau_sim=0.8 --model_args tau_sim=0.9", "tau_sim is swept and given besides"),
+    "swept place": (
+        "--sweep frames_per_read=16,256",
+        "frames_per_read cannot be swept, as it does not change what is computed: all of its values are one run.",
+    ),
+    "swept cache": ("--config table1 --sweep video_cache=a,b", "video_cache cannot be swept"),
+    "swept alike": (
+        "--tasks clips --sweep video_decode_backend=auto,pyav",
+        "video_decode_backend=auto and video_decode_backend=pyav are one run here: sweep values of",
+    ),
     "swept retention": ("--sweep retention=0.8", "give its values with --retention."),
     "of another method": ("--method fastv --sweep tau_sim=0.8", "tau_sim is no setting of method fastv"),
     "empty value": ("--retention 0.3,,0.5", "--retention is a comma-separated list, got '0.3,,0.5'."),
@@ -141,6 +150,10 @@ def refusal(folder, checkpoint, options: str) -> str:
 
 WITHOUT_A_CHECKPOINT = {
     "setting of the method": ("--sweep tau_simm=0.5", "Unknown setting 'tau_simm'. Did you mean 'tau_sim'?"),
+    "swept and given": (
+        "--sweep max_frames_num=8,16 --model_args max_frames_num=4",
+        "max_frames_num is swept and given besides (max_frames_num=4)",
+    ),
     "a task of ours": ("--tasks synthevent", "Unknown task 'synthevent'. Did you mean 'synthevents'?"),
     "a task of lmms-eval": ("--tasks videome", "Unknown task 'videome'. Did you mean 'videomme'?"),
     "needs one": ("--tasks videomme", "Tasks videomme need a checkpoint"),

@@ -15,8 +15,10 @@ from st_simdiff.cli import build_parser
 from st_simdiff.errors import InputError
 from st_simdiff.evaluate import embedded, evaluation
 from st_simdiff.evaluate.embedded import TASKS_FOLDER, random_checkpoint, tasks_folder
+from st_simdiff.evaluate.grid import expand
 from st_simdiff.evaluate.launch import is_on_cpu
 from st_simdiff.evaluate.planning import make_plan
+from st_simdiff.evaluate.request import read_request
 from st_simdiff.methods.fastv import FastV
 from st_simdiff.methods.settings import describe_method
 from st_simdiff.runs.batch import Batch
@@ -99,6 +101,14 @@ def test_a_grid_is_planned_once_for_each_combination(tmp_path, checkpoint):
     assert (batch.runs, batch.total) == (made.runs, 10)
     labels = [run.label for run in made.runs[:5]]
     assert labels == ["full", *(f"{method}, retention {r}" for method in ("fastv", "st_simdiff") for r in (0.5, 0.3))]
+
+
+def test_a_sweep_replaces_the_default_of_the_embedded_model():
+    options = build_parser().parse_args(["eval", "--sweep", "max_frames_num=8,16", "--method", "full"])
+    combinations = expand(read_request(options, {}).grids)
+    assert [one.settings for one in combinations] == [
+        {"method": "full", "force_sample": True, "max_frames_num": frames} for frames in ("8", "16")
+    ]
 
 
 def test_settings_of_the_model_make_another_load(tmp_path, checkpoint):

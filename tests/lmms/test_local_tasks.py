@@ -15,6 +15,7 @@ from lmms_eval.api.instance import GenerationResult, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.tasks import get_task_dict
 
+from st_simdiff.lmms import local_videos
 from st_simdiff.lmms.local_videos import coverage_percent, describe, settled_guess, sort_out
 from st_simdiff.lmms.subtitles import SUBTITLE_FRAMES
 from st_simdiff.lmms.task_manager import ModelTasks, tasks_of
@@ -255,3 +256,12 @@ def test_what_is_left_out_is_named(tmp_path):
 def test_coverage_counts_what_could_be_read():
     rows = [{"in_all": 8, "readable": readable} for readable in (True, True, False)]
     assert coverage_percent(rows) == 25
+
+
+def test_a_long_list_of_places_is_cut(monkeypatch):
+    said = []
+    monkeypatch.setattr(local_videos, "logger", SimpleNamespace(warning=said.append))
+    local_videos.warn("x", "odd", [])
+    local_videos.warn("x", "odd", list(map(str, range(1200))))
+    assert len(said) == 1
+    assert said[0].endswith(", 199 and 1,000 more.")

@@ -2,6 +2,10 @@
 
 import importlib.util
 import json
+import os
+import re
+import shutil
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +24,8 @@ from st_simdiff.evaluate import embedded
 from st_simdiff.evaluate.evaluations import read_evaluation
 from st_simdiff.evaluate.grid import Combination
 from st_simdiff.evaluate.planning import make_plan
+from st_simdiff.lmms import local_videos
+from st_simdiff.lmms.subtitle_files import MOST_BYTES, digest_of_folder
 from st_simdiff.lmms.subtitles import (
     budget_of,
     check_has_effect,
@@ -27,6 +33,7 @@ from st_simdiff.lmms.subtitles import (
     refuse_without_subtitles,
     task_with_budget,
 )
+from st_simdiff.lmms.video_folders import refuse_empty
 from st_simdiff.vocabulary import WRAPPER
 
 MODELS = ("llava_video", "nvila", "llava_vid", "qwen3_vl")
@@ -137,6 +144,8 @@ def test_a_swept_budget_gives_runs_of_their_own_with_one_model(folder, checkpoin
 @pytest.mark.parametrize(("own", "common"), [("4", None), (4, None), (None, 4)])
 def test_a_budget_is_that_of_the_evaluation_with_any_model(model, own, common):
     settings = {"method": "full"} if own is None else {"method": "full", "subtitle_frames": own}
+    if model == WRAPPER + "internvl_hf":
+        settings["num_frames"] = 7  # that the model sees
     for task, expected in (("videomme_w_subtitle_local", 4), ("videomme_local", None)):
         evaluation, _ = read_evaluation(Combination(model, task, settings), "x", common)
         assert evaluation.subtitle_frames == expected
@@ -155,14 +164,15 @@ def test_budgets_are_checked():
         read_budget("longvideobench_val_i_local", None, "all")
 
 
-def test_subtitles_are_found_whatever_the_video_is_called(folder):
-    put_videos(folder / "other/videomme/data", {"one": "one.mkv"})
+@pytest.mark.parametrize("name", ["one.mkv", "one.WEBM"])
+def test_subtitles_are_found_whatever_the_video_is_called(folder, name):
+    put_videos(folder / name / "videomme/data", {"one": name})
     row = {"videoID": "one", "question": "What?", "options": ["A. None."]}
     given = {"frame_num": 32}
     expected = videomme.question_with_subtitles(row, given)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HOME", str(folder / "other"))
-        (folder / "other/videomme/subtitle").symlink_to(folder / "hf/videomme/subtitle")
+        patch.setenv("HF_HOME", str(folder / name))
+        (folder / name / "videomme/subtitle").symlink_to(folder / "hf/videomme/subtitle")
         assert videomme.question_with_subtitles(row, given) == expected
     assert "Here is one." in expected
 
@@ -178,6 +188,10 @@ def test_what_subtitles_lack_is_told(folder, tmp_path, monkeypatch):
         InputError, match=r"No subtitles of task videomme_w_subtitle_local are present: .*<videoID>\.srt"
     ):
         refuse_without_subtitles(["videomme_w_subtitle_local"], home)
+    with pytest.raises(InputError, match=r"it takes those in .*/subtitles/<subtitle_path>;"):
+        refuse_without_subtitles(["longvideobench_val_i_local"], home)
+    with pytest.raises(InputError, match=r"those in .*/<videoID>\.mp4 \(or \.mkv, \.webm, .*\) only"):
+        refuse_empty(["videomme_local"], home / "nowhere")
     for place, name, text in (
         ("videomme/subtitle", "one.srt", "1\nnever\nHello\n\n"),
         ("datasets/longvideobench/subtitles", "two_en.json", '[{"start": 1}]'),
@@ -201,44 +215,200 @@ def test_what_subtitles_lack_is_told(folder, tmp_path, monkeypatch):
     assert kept["video_id"] == ["three"]
     left_out = {question: reason for question, _, reason in json.loads(kept["questions_left_out"][0])}
     assert left_out["one_0"] == "its subtitles subtitles/one_en.json are missing"
-    assert left_out["two_0"] == "its subtitles subtitles/two_en.json cannot be read (subtitle 1: KeyError: 'end')"
+    assert left_out["two_0"] == (
+        "its subtitles subtitles/two_en.json cannot be read "
+        '(subtitle 1: "start" is a time such as "00:00:01.000", got 1)'
+    )
     Path(home / "datasets/longvideobench/subtitles/three_en.json").unlink()
     with pytest.raises(SystemExit, match=r"no question can be asked; of the first one, its subtitles .* are missing"):
         longvideobench.keep_local_with_subtitles(datasets.Dataset.from_parquet(str(path)))
 
 
+WHOLE = srt([(0.0, 1.0, "Hello."), (1.0, 2.0, "Bye.")])
+TAG = '<font color="white" size=".72c">{}</font>'
+
+
+def loss_of(path):
+    return videomme.read_entries(path).loss
+
+
+@pytest.mark.parametrize(
+    ("text", "loss"),
+    [
+        (WHOLE, ""),
+        ("", "0 of 0"),
+        (" \n\n\n", "0 of 0"),
+        (WHOLE[:-40], "1 of 2"),
+        (WHOLE.replace("<", "<!"), "0 of 2"),
+        (WHOLE.replace("Bye.", "<i>Bye.</i>"), ""),
+        (WHOLE.replace("2\n00:00:01", "00:00:01"), "1 of 2"),
+        (WHOLE.replace("\n\n2", "\n2"), "0 of 2"),
+        (WHOLE.replace("Bye.", "Bye</font> <font>bye."), "1 of 2"),
+        (
+            "\ufeff1\n00:00:01,000 --> 00:00:02,000\n\n2\n00:00:02,000 --> 00:00:03,000\nA text\n\nof two parts.\n",
+            "0 of 3",
+        ),
+    ],
+)
+def test_what_a_prompt_does_not_show_of_a_srt_file_is_told(tmp_path, text, loss):
+    path = tmp_path / "one.srt"
+    path.write_text(text)
+    assert loss_of(path) == loss
+    stock = [(start, end, text) for (start, end), text in stock_videomme.load_subtitles(path).items()]
+    assert [(one.start, one.end, one.text) for one in videomme.read_entries(path).entries] == stock
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("", ""),
-        (srt([(0.0, 1.0, "Hello."), (1.0, 2.0, "Bye.")]), ""),
-        ("\ufeff1\n00:00:01,000 --> 00:00:02,000\n\n2\n00:00:02,000 --> 00:00:03,000\nA text\n\nof two parts.\n", ""),
         ("<html>\n", "no subtitle is in it, line 1 is '<html>'"),
-        (srt([(0.0, 1.0, "Hello.")]) + "2\n00:00:01.000 --> 00:00:02.000\nBye.\n", "line 6: 00:00:01,000 -->"),
+        (WHOLE + "\n2\n00:00:01 --> 00:00:02\nBye.\n", "line 11: 00:00:01,000 --> 00:00:02,000 is needed, got '00:0"),
+        ("1\n0:0:1,0 --> " + "9" * 400 + ":0:0,0\nBye.", "line 2: 00:00:01,000 -->"),
     ],
 )
 def test_a_faulty_srt_file_is_told_with_its_line(tmp_path, text, fault):
-    assert videomme.find_fault(text).startswith(fault)
-    assert bool(videomme.find_fault(text)) == bool(fault)
     (tmp_path / "one.srt").write_text(text)
-    if not fault:
-        stock_videomme.load_subtitles(tmp_path / "one.srt")
+    with pytest.raises(InputError) as error:
+        videomme.read_entries(tmp_path / "one.srt")
+    assert str(error.value).startswith(fault)
+
+
+def test_points_and_empty_lines_are_taken(tmp_path):
+    path = tmp_path / "one.srt"
+    path.write_text(WHOLE)
+    expected = [(one.start, one.text.strip()) for one in videomme.read_entries(path).entries]
+    for text in (WHOLE.replace(",", "."), WHOLE.replace("\n\n", "\n\n\n"), "\n" + WHOLE, WHOLE.replace("\n", "\r\n")):
+        path.write_bytes(text.encode())
+        assert [(one.start, one.text.strip()) for one in videomme.read_entries(path).entries] == expected
+        assert loss_of(path) == ""
+
+
+def test_only_regular_files_of_a_bounded_size_are_read(tmp_path):
+    for suffix, doc, functions in (
+        ("subtitle/one.srt", {"videoID": "one"}, videomme),
+        ("subtitles/one.json", {"subtitle_path": "one.json"}, longvideobench),
+    ):
+        path = tmp_path / suffix
+        path.parent.mkdir()
+        before = digest_of_folder(path.parent, path.suffix)
+        os.mkfifo(path)
+        assert functions.what_is_wrong_with_subtitles(doc, tmp_path).endswith("cannot be read (it is no regular file)")
+        assert digest_of_folder(path.parent, path.suffix) != before
+        path.unlink()
+        path.mkdir()
+        assert functions.what_is_wrong_with_subtitles(doc, tmp_path).endswith("cannot be read (it is no regular file)")
+        path.rmdir()
+        with path.open("wb") as file:
+            file.truncate(MOST_BYTES + 1)
+        assert "and 16,777,216 at most are read" in functions.what_is_wrong_with_subtitles(doc, tmp_path)
+
+
+CLOCK = {"start": "00:00:01", "end": "00:00:02", "line": "Bye."}
 
 
 @pytest.mark.parametrize(
     ("subtitles", "fault"),
     [
         ([], ""),
-        ([{"timestamp": [0.5, None], "text": "Hello."}, {"start": "00:00:01", "end": "00:00:02", "line": "Bye."}], ""),
+        ([{"timestamp": [0.5, None], "text": "Hello."}, CLOCK], ""),
+        ([{"timestamp": [29.0, 0.0], "text": "Hello."}], ""),
         ({"one": 1}, "a list of subtitles is needed, got dict"),
-        ([{"timestamp": [0.5, 1.0], "text": "Hello."}, {"timestamp": [0.5], "text": "Bye."}], "subtitle 2: ValueError"),
-        ([{"timestamp": [0.5, 1.0], "text": None}], "subtitle 1: its text is None"),
-        (["Hello."], "subtitle 1: TypeError"),
+        (
+            [{"timestamp": [0.5, 1.0], "text": "Hello."}, {"timestamp": [0.5], "text": "Bye."}],
+            'subtitle 2: "timestamp" is',
+        ),
+        *(
+            ([{"timestamp": [0.5, end], "text": ""}], 'subtitle 1: "timestamp" is')
+            for end in (float("nan"), 1e308, True, -1)
+        ),
+        ([{"timestamp": [False, 1.0], "text": ""}], 'subtitle 1: "timestamp" is [1.0, 2.5], in seconds from 0, or'),
+        ([{"timestamp": [0.5, 1.0], "text": None}], 'subtitle 1: its text is needed under "text", got None'),
+        ([{"start": "00:00:01", "end": "00:00:02"}], 'subtitle 1: its text is needed under "line", got none'),
+        ([{**CLOCK, "end": "00:00:nan"}], 'subtitle 1: "end" is a time such as "00:00:01.000", got \'00:00:nan\''),
+        ([{"line": "Bye."}], 'subtitle 1: "start" is a time such as "00:00:01.000", got none'),
+        (["Hello."], 'subtitle 1: {"timestamp": [1.0, 2.5], "text": "..."} or {"start": '),
     ],
 )
-def test_faulty_subtitles_of_longvideobench_are_told_with_their_number(subtitles, fault):
-    assert longvideobench.find_fault(subtitles).startswith(fault)
-    assert bool(longvideobench.find_fault(subtitles)) == bool(fault)
+def test_faulty_subtitles_of_longvideobench_are_told_with_their_number(tmp_path, subtitles, fault):
+    (tmp_path / "one.json").write_text("\ufeff" + json.dumps(subtitles))
+    with pytest.raises(InputError, match=re.escape(fault)) if fault else nullcontext():
+        longvideobench.read_list(tmp_path / "one.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({}, ""),
+        ({"duration": 0.0}, "its duration is 0.0, and seconds above 0 are needed"),
+        ({"duration": float("nan")}, "its duration is nan, and seconds above 0 are needed"),
+        ({"starting_timestamp_for_subtitles": None}, "its starting_timestamp_for_subtitles is None, and seconds"),
+        ({"subtitle_path": None}, "no file of subtitles is named (its subtitle_path is None)"),
+    ],
+)
+def test_a_question_with_impossible_times_is_told(folder, change, fault):
+    doc = {"duration": 12.0, "starting_timestamp_for_subtitles": 0.0, "subtitle_path": "one_en.json", **change}
+    said = longvideobench.what_is_wrong_with_subtitles(doc, folder / "hf/datasets/longvideobench")
+    assert said.startswith(fault)
+    assert bool(said) == bool(fault)
+
+
+@pytest.mark.parametrize(
+    "text", ["<image>", "a <image> b", "<video>", "<|image_pad|>", "<vila/video>", "<IMG_CONTEXT>"]
+)
+def test_text_that_stands_for_an_image_is_parted_and_told(folder, tmp_path, monkeypatch, text):
+    import datasets
+
+    home = tmp_path / "hf"
+    put_videos(home / "videomme/data")
+    put_videos(home / "datasets/longvideobench/videos")
+    monkeypatch.setenv("HF_HOME", str(home))
+    (home / "videomme/subtitle").mkdir()
+    (home / "videomme/subtitle/one.srt").write_text(srt([(0.0, 0.25, "Hello."), (0.25, 0.6, text)]))
+    (home / "datasets/longvideobench/subtitles").mkdir()
+    lines = [{"timestamp": [29.0, 0.0], "text": "Early."}, {"timestamp": [0.0, 9.0], "text": text}]
+    (home / "datasets/longvideobench/subtitles/one_en.json").write_text(json.dumps(lines))
+    said = []
+    monkeypatch.setattr(local_videos, "logger", SimpleNamespace(warning=said.append))
+    for functions, file, frames, place in (
+        (videomme, "lmms-eval/Video-MME/test-00000-of-00001.parquet", 0, "subtitle/one.srt line 6"),
+        (
+            longvideobench,
+            "longvideobench/LongVideoBench/validation-00000-of-00001.parquet",
+            12,
+            "subtitles/one_en.json subtitle 2",
+        ),
+    ):
+        kept = functions.keep_local_with_subtitles(datasets.Dataset.from_parquet(str(folder / file)))
+        given = {"frame_num": 32, "mark_frames": True, "pre_prompt": "", "post_prompt": ""}
+        prompt = functions.question_with_subtitles(kept[0], given)
+        assert text.replace("<", "< ") in prompt
+        assert prompt.replace("< ", "").count("<image>") == prompt.count("<image>") == frames
+        assert said[-1].endswith(f"is told with a space in it (< image>), in: {place}.")
+    assert said[-2].endswith("as by lmms-eval: subtitles/one_en.json subtitle 1.")
+
+
+def test_other_subtitle_files_are_another_run(folder, checkpoint, tmp_path):
+    home = tmp_path / "hf"
+    shutil.copytree(folder / "hf/videomme", home / "videomme")
+    tasks = ["--tasks", "videomme_local,videomme_w_subtitle_local", "--output_path", str(tmp_path / "logs")]
+    options = build_parser().parse_args(["eval", "--model_path", str(checkpoint), *tasks])
+
+    def names():
+        return [run.folder.name for run in make_plan(options, [], {"HF_HOME": str(home)}).runs]
+
+    plain, subtitled = names()
+    assert names() == [plain, subtitled]
+    seen = {subtitled}
+    for change in (
+        lambda place: (place / "one.srt").write_text("changed"),
+        lambda place: (place / "three.srt").write_text("new"),
+        lambda place: (place / "two.srt").unlink(),
+    ):
+        change(home / "videomme/subtitle")
+        again, subtitled = names()
+        assert again == plain
+        assert subtitled not in seen
+        seen.add(subtitled)
 
 
 def test_frames_are_shared_out_evenly():

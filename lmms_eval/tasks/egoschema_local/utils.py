@@ -9,10 +9,11 @@ from lmms_eval.tasks.egoschema.utils import egoschema_process_results_generation
 from loguru import logger
 
 from st_simdiff.lmms.local_videos import LocalVideos
+from st_simdiff.lmms.video_folders import names
 
 VIDEOS = LocalVideos(
     benchmark="egoschema",
-    places=lambda doc: [f"videos/{doc['video_idx']}{suffix}" for suffix in (".mp4", ".MP4")],
+    places=lambda doc: names(f"videos/{doc['video_idx']}"),
     question=lambda doc: doc["video_idx"],
 )
 keep_local = VIDEOS.keep

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 from lmms_eval.tasks.longvideobench.utils import (
     compute_frame_timestamps,
@@ -12,7 +11,15 @@ from lmms_eval.tasks.longvideobench.utils import (
     longvideobench_process_results,
 )
 
-from st_simdiff.lmms.local_videos import LocalVideos
+from st_simdiff.errors import InputError
+from st_simdiff.lmms.json_subtitles import check_question, check_subtitles, ends_early
+from st_simdiff.lmms.local_videos import LocalVideos, warn
+from st_simdiff.lmms.subtitle_files import (
+    PLACEHOLDERS_PARTED,
+    has_placeholder,
+    read_subtitles,
+    without_placeholders,
+)
 from st_simdiff.vocabulary import longvideobench_level
 
 VIDEOS = LocalVideos(
@@ -41,40 +48,61 @@ def score(doc: dict, results: list[str]) -> dict:
 
 def frames_and_subtitles(doc: dict, folder: Path, frames: int) -> str:
     """A line for each of `frames` evenly spaced frames, and between them the subtitles that are shown at one."""
-    subtitles = json.loads((folder / "subtitles" / doc["subtitle_path"]).read_text(encoding="utf-8"))
+    subtitles = [_as_text_alone(one) for one in read_list(folder / "subtitles" / doc["subtitle_path"])]
     times = compute_frame_timestamps(doc["duration"], frames)
     return insert_subtitles_into_frames(times, subtitles, doc["starting_timestamp_for_subtitles"], doc["duration"])
 
 
+def _as_text_alone(subtitle: dict) -> dict:
+    """`subtitle` without text that a model would take for a frame or a turn."""
+    key = "text" if "timestamp" in subtitle else "line"
+    return {**subtitle, key: without_placeholders(subtitle[key])}
+
+
+def read_list(path: Path) -> list[dict]:
+    """The subtitles of a file. Raises `InputError` for what is no list of them; OSError, ValueError or RecursionError
+    for what cannot be read."""
+    subtitles = json.loads(read_subtitles(path))
+    check_subtitles(subtitles)
+    return subtitles
+
+
 def what_is_wrong_with_subtitles(doc: dict, folder: Path) -> str:
     """Every question of LongVideoBench has subtitles, and lmms-eval's own task ends where a file is not there."""
+    if not isinstance(doc["subtitle_path"], str) or not doc["subtitle_path"]:
+        return f"no file of subtitles is named (its subtitle_path is {doc['subtitle_path']!r})"
     name = f"subtitles/{doc['subtitle_path']}"
-    if not (folder / name).is_file():
+    if not (folder / name).exists():
         return f"its subtitles {name} are missing"
     try:
-        fault = find_fault(json.loads((folder / name).read_text(encoding="utf-8")))
+        read_list(folder / name)
     except (OSError, ValueError, RecursionError) as error:
-        fault = " ".join(str(error).split())
-    return f"its subtitles {name} cannot be read ({fault})" if fault else ""
-
-
-def find_fault(subtitles: Any) -> str:
-    """What is wrong with what a subtitle file says, and in which subtitle; empty where lmms-eval reads it."""
-    if not isinstance(subtitles, list):
-        return f"a list of subtitles is needed, got {type(subtitles).__name__}"
-    for number, one in enumerate(subtitles, start=1):
-        try:
-            insert_subtitles_into_frames([0.0], [one], 0.0, 1.0)
-            text = one["text" if "timestamp" in one else "line"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return f"subtitle {number}: {type(error).__name__}: {' '.join(str(error).split())}"
-        if not isinstance(text, str):
-            return f"subtitle {number}: its text is {text!r}"
+        return f"its subtitles {name} cannot be read ({' '.join(str(error).split())})"
+    try:
+        check_question(doc)
+    except InputError as error:
+        return str(error)
     return ""
 
 
 SUBTITLED = dataclasses.replace(VIDEOS, lacking=what_is_wrong_with_subtitles)
-keep_local_with_subtitles = SUBTITLED.keep
+
+
+def keep_local_with_subtitles(dataset):
+    """Those of `keep_local` whose subtitles can be read. Logs where subtitles are not shown as they are in the file."""
+    kept = SUBTITLED.keep(dataset)
+    folder = SUBTITLED.folder() / "subtitles"
+    places: dict[str, list[str]] = {"early": [], "text": []}
+    for name in dict.fromkeys(kept["subtitle_path"]):
+        for number, one in enumerate(read_list(folder / name), start=1):
+            if ends_early(one):
+                places["early"].append(f"subtitles/{name} subtitle {number}")
+            if has_placeholder(one["text" if "timestamp" in one else "line"]):
+                places["text"].append(f"subtitles/{name} subtitle {number}")
+    early = "these end before they begin and are shown for a second between the two times, as by lmms-eval"
+    warn("longvideobench", early, places["early"])
+    warn("longvideobench", PLACEHOLDERS_PARTED, places["text"])
+    return kept
 
 
 def question_with_subtitles(doc: dict, lmms_eval_specific_kwargs: dict) -> str:

@@ -1,23 +1,31 @@
 """VideoMME on the videos that are there; asked and scored as by lmms-eval."""
 
 import dataclasses
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from lmms_eval.tasks.videomme.utils import (
-    extract_subtitles,
-    parse_subtitle_time,
+    convert_time_to_frame,
     videomme_doc_to_text_subtitle,
     videomme_process_results,
 )
 from loguru import logger
 
-from st_simdiff.lmms.local_videos import LocalVideos
+from st_simdiff.lmms.local_videos import LocalVideos, warn
+from st_simdiff.lmms.srt import Entry, Subtitles, parse_srt
+from st_simdiff.lmms.subtitle_files import (
+    PLACEHOLDERS_PARTED,
+    has_placeholder,
+    read_subtitles,
+    without_placeholders,
+)
+from st_simdiff.lmms.video_folders import names
 
 VIDEOS = LocalVideos(
     benchmark="videomme",
-    places=lambda doc: [f"data/{doc['videoID']}{suffix}" for suffix in (".mp4", ".MP4", ".mkv")],
+    places=lambda doc: names(f"data/{doc['videoID']}"),
     question=lambda doc: doc["question_id"],
 )
 keep_local = VIDEOS.keep
@@ -25,8 +33,6 @@ video_of = VIDEOS.visual
 
 NO_SUBTITLES = "No subtitles available"
 """lmms-eval's words for a video without a subtitle file."""
-_SHOWN = re.compile(r'<font color="white" size=".72c">(.*?)</font>')
-"""What is shown of a subtitle in VideoMME's files."""
 
 
 def score(doc: dict, results: list[str]) -> dict:
@@ -41,34 +47,16 @@ def what_is_wrong_with_subtitles(doc: dict, folder: Path) -> str:
     """Empty where the video has none: lmms-eval says so in the prompt."""
     path = subtitles_of(doc, folder)
     try:
-        fault = find_fault(path.read_text(encoding="utf-8")) if path.exists() else ""
+        if path.exists():
+            read_entries(path)
     except (OSError, ValueError) as error:
-        fault = " ".join(str(error).split())
-    return f"its subtitles subtitle/{path.name} cannot be read ({fault})" if fault else ""
+        return f"its subtitles subtitle/{path.name} cannot be read ({' '.join(str(error).split())})"
+    return ""
 
 
-def find_fault(text: str) -> str:
-    """What is wrong with a .srt file, and in which line; empty where lmms-eval takes subtitles from it, or it is empty.
-
-    lmms-eval parts it at empty lines, and takes a part of two lines or fewer for no subtitle without a word.
-    """
-    first, found = 1, False
-    for part in text.split("\n\n"):
-        lines = part.split("\n")
-        timed = len(lines) > 1 and _has_times(lines[1])
-        if len(lines) > 2 and part.strip() and not timed:
-            return f"line {first + 1}: 00:00:01,000 --> 00:00:02,000 is needed, got {lines[1][:40]!r}"
-        found = found or timed
-        first += len(lines) + 1
-    return "" if found or not text.strip() else f"no subtitle is in it, line 1 is {text.splitlines()[0][:40]!r}"
-
-
-def _has_times(line: str) -> bool:
-    try:
-        _start, _end = map(parse_subtitle_time, line.split(" --> ")[:2])
-    except ValueError:
-        return False
-    return True
+def read_entries(path: Path) -> Subtitles:
+    """Raises `InputError`, OSError or ValueError for a file from which lmms-eval takes no subtitles."""
+    return parse_srt(read_subtitles(path))
 
 
 SUBTITLED = dataclasses.replace(VIDEOS, lacking=what_is_wrong_with_subtitles)
@@ -78,11 +66,26 @@ def keep_local_with_subtitles(dataset):
     """Those of `keep_local` whose subtitles can be read, or whose video has none."""
     kept = SUBTITLED.keep(dataset)
     folder = SUBTITLED.folder()
-    without = [name for name in dict.fromkeys(kept["videoID"]) if not subtitles_of({"videoID": name}, folder).exists()]
+    paths = [subtitles_of({"videoID": name}, folder) for name in dict.fromkeys(kept["videoID"])]
+    without = [path.stem for path in paths if not path.exists()]
     if without:
         listed = ", ".join(without[:10]) + (" ..." if len(without) > 10 else "")
         logger.warning(f'videomme: asked with "{NO_SUBTITLES}", as by lmms-eval: {len(without):,} videos: {listed}')
+    tell_what_is_not_shown({f"subtitle/{path.name}": read_entries(path) for path in paths if path.exists()})
     return kept
+
+
+def tell_what_is_not_shown(files: dict[str, Subtitles]) -> None:
+    """Logs the files of which a prompt cannot show everything, and the lines with text that stands for an image."""
+    lossy = [f"{name} ({found.loss})" for name, found in files.items() if found.loss]
+    warn("videomme", "a prompt shows entries in the tags of VideoMME's files alone; whole ones it shows of", lossy)
+    lines = [
+        f"{name} line {entry.line}"
+        for name, found in files.items()
+        for entry in found.entries
+        if has_placeholder(entry.shown or "")
+    ]
+    warn("videomme", PLACEHOLDERS_PARTED, lines)
 
 
 def question_with_subtitles(doc: dict, lmms_eval_specific_kwargs: dict) -> str:
@@ -94,18 +97,21 @@ def question_with_subtitles(doc: dict, lmms_eval_specific_kwargs: dict) -> str:
     path = subtitles_of(doc, VIDEOS.folder())
     if not path.exists():
         return prompt
-    subtitles, total = extract_subtitles(*VIDEOS.visual(doc), path)
+    video = cv2.VideoCapture(*VIDEOS.visual(doc))
+    rate, total = video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     frames = lmms_eval_specific_kwargs["frame_num"]
-    shown = shown_at(subtitles, np.linspace(0, total - 1, total if frames == -1 else frames, dtype=int))
-    texts = [match[1] for text in shown if (match := _SHOWN.search(text))]
+    numbers = np.linspace(0, total - 1, total if frames == -1 else frames, dtype=int)
+    shown = [entry.shown for entry in shown_at(read_entries(path).entries, numbers, rate)]
+    texts = [without_placeholders(text) for text in shown if text is not None]
     return prompt.replace(NO_SUBTITLES, "\n".join(texts), 1)
 
 
-def shown_at(subtitles: list[tuple[int, int, str]], frames: np.ndarray) -> list[str]:
-    """The texts among `subtitles` (first frame, end, text) that are shown at one of `frames`.
+def shown_at(entries: Sequence[Entry], frames: np.ndarray, rate: float) -> list[Entry]:
+    """Those of `entries` that are shown at one of `frames`. rate: frames a second.
 
     In lmms-eval's order, which is that of a set of their indices and not always that of time.
     """
-    starts, ends = (np.array([one[side] for one in subtitles], dtype=int) for side in (0, 1))
+    starts = np.array([convert_time_to_frame(entry.start, rate) for entry in entries], dtype=int)
+    ends = np.array([convert_time_to_frame(entry.end, rate) for entry in entries], dtype=int)
     found = [int(index) for frame in frames for index in np.flatnonzero((starts <= frame) & (frame < ends))]
-    return [subtitles[index][2] for index in set(found)]
+    return [entries[index] for index in set(found)]

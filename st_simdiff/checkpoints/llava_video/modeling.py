@@ -29,7 +29,7 @@ from st_simdiff.checkpoints.llava_video.config import LlavaVideoConfig
 from st_simdiff.checkpoints.llava_video.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from st_simdiff.checkpoints.llava_video.given import check_ids, mask_of_new, positions_in
 from st_simdiff.checkpoints.llava_video.layout import POOL_STRIDE, NewlineMode, PoolMode, VideoSpan, pooled_side
-from st_simdiff.models.transformers_api import cache_of, with_cache
+from st_simdiff.models.transformers_api import cache_of, check_not_assisted, with_cache
 
 logger = logging.getLogger(__name__)
 
@@ -245,8 +245,8 @@ class LlavaVideo(nn.Module):
         `past_key_values` holds P positions already, they are what comes behind those; the mask may also be that of all
         P + L positions, and none of the P is padding. kwargs: generation settings, and whatever else `generate` of
         transformers takes. Where nothing is sampled, settings of sampling (temperature=0, top_p=None) are left out.
-        Raises `InputError` for what is no cache, and for ids that are missing, given twice, of another form, or with a
-        placeholder that the cache holds already.
+        Raises `InputError` for what is no cache, for assisted generation behind one, and for ids that are missing,
+        given twice, of another form, or with a placeholder that the cache holds already.
         """
         past, kwargs = cache_of(kwargs), self._with_own_cache_name(kwargs)
         held = positions_in(past)
@@ -257,6 +257,8 @@ class LlavaVideo(nn.Module):
             embeds = _after(held, embeds)
         self._warn_if_long(embeds)
         config, kwargs = _generation_settings(self.generation_config, kwargs)
+        if held:
+            check_not_assisted(lambda name: kwargs.get(name, getattr(config, name, None)))
         penalty = config.repetition_penalty
         if penalty is not None and penalty != 1.0:
             # transformers' own spares as many ids of a row as it has padding, but these ids are the new tokens alone.

@@ -100,6 +100,11 @@ class Family(ABC):
         arguments: by name, those of the model's forward or `generate`.
         """
 
+    def check_behind(  # noqa: B027, most have nothing to check
+        self, arguments: Mapping[str, Any], held: int
+    ) -> None:
+        """Raises `InputError` for text that `generate` would read wrongly behind a cache of `held` positions."""
+
     def recorder(self, model: TransformersModule, vision_inputs: frozenset[VisionInput]) -> SiglipRecorder:  # noqa: ARG002
         """Records in the vision tower. Raises `InputError` if the family cannot record one of `vision_inputs`."""
         raise self.no_record(vision_inputs)

@@ -95,6 +95,16 @@ class TransformersFamily(Family):
             if rows:
                 assign(rows, self.visuals(base, given, rows, None))
 
+    def check_behind(self, arguments: Mapping[str, Any], held: int) -> None:
+        """`generate` takes the ids of the whole sequence, or a mask of its length."""
+        ids, mask = (arguments.get(name) for name in ("input_ids", "attention_mask"))
+        ids = arguments.get("inputs") if ids is None else ids
+        if ids is not None and ids.shape[1] <= held and (mask is None or mask.shape[1] == ids.shape[1]):
+            raise InputError(
+                f"The cache holds {held} positions, and generate takes the ids of the whole prompt with it, those "
+                f"of the video included: got {ids.shape[1]}."
+            )
+
     def _token_id(self, base: TransformersModule) -> int:
         return getattr(base.config, f"{self.placeholder or self.modality}_token_id")
 
