@@ -29,6 +29,7 @@ def read_evaluation(combination: Combination, checkpoint: str, subtitle_frames: 
     """
     model = find_model(combination.model)
     given = {"pretrained": checkpoint, **model.defaults, **combination.settings}
+    model.refuse_loading(combination.model, given)
     budget = read_budget(combination.task, given.pop(SUBTITLE_FRAMES, None), subtitle_frames)
     varied = {key: value for key, value in combination.varied.items() if key != SUBTITLE_FRAMES or budget is not None}
     for key, value in given.items():

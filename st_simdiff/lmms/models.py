@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,12 +37,27 @@ class HarnessModel:
         known = None if self.stock is None else wrapper_arguments(self.stock)
         return known and known | {ALLOW}
 
+    def refuse_loading(self, name: str, settings: Iterable[str]) -> None:
+        """Raises `InputError` for settings that say how weights are loaded, and that a wrapper, called `name`, lacks."""
+        for key in settings:
+            if self.stock is not None and key in LOADING and key not in (self.keys or ()):
+                raise InputError(
+                    f"{key} is a setting of {' and '.join(OWN)}, and {name} is lmms-eval's own wrapper, which loads "
+                    "whole checkpoints as they are stored."
+                )
+
     def read(self, settings: Mapping[str, Any], method: Method) -> AnsweringArguments | None:
         """`settings` of the model with their types; None for a wrapper of lmms-eval's, which reads its own.
 
         Raises `InputError` for settings that cannot be used.
         """
         return None if self.arguments is None else read_arguments(settings, method, self.arguments)
+
+
+LOADING = frozenset({"model_base", "load_4bit", "load_8bit"})
+"""Settings for adapters and quantised loading."""
+OWN = ("llava_video", "nvila")
+"""The models that this project loads itself."""
 
 
 def _wrapper(stock: str) -> tuple[str, HarnessModel]:

@@ -621,6 +621,10 @@ def test_the_command_passes_a_twin_the_wrappers_arguments(tmp_path, checkpoint_o
             ["--model", "st_simdiff_qwen2_5_vl", "--model_path", "o/x", "--model_args", "max_num_frame=8"],
             "Unknown setting 'max_num_frame'. Did you mean 'max_num_frames'?",
         ),
+        (
+            ["--model", "st_simdiff_qwen2_5_vl", "--model_path", "o/x", "--model_args", "model_base=o/y"],
+            "model_base is a setting of llava_video and nvila, and st_simdiff_qwen2_5_vl is lmms-eval's own wrapper",
+        ),
     ],
 )
 def test_the_command_refuses(tmp_path, arguments, sentence):
