@@ -38,7 +38,7 @@ class HarnessModel:
         return known and known | {ALLOW}
 
     def refuse_loading(self, name: str, settings: Iterable[str]) -> None:
-        """Raises `InputError` for settings that say how weights are loaded, and that a wrapper, called `name`, lacks."""
+        """Raises `InputError` for settings of how weights are loaded that a wrapper, called `name`, lacks."""
         for key in settings:
             if self.stock is not None and key in LOADING and key not in (self.keys or ()):
                 raise InputError(
