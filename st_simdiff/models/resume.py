@@ -35,11 +35,16 @@ def chooses_anew(cache: Cache | None, method: Method) -> bool:
     if cache is None or shared is None or cache.get_seq_length() >= shared.valid_from:
         return False
     if shared.method != method:
+        first = _named(shared.method, method)
         raise InputError(
-            f"The cache was cut back to a video that {shared.method.name} compressed: ask {method.name} with the whole "
-            "prompt and without that cache."
+            f"The cache was cut back to a video that {first} compressed: ask {method.name} with the whole prompt and "
+            "without that cache."
         )
     return True
+
+
+def _named(first: Method, second: Method) -> str:
+    return f"{first.name} with other settings" if first.name == second.name else first.name
 
 
 def check_first(held: int) -> None:
@@ -54,7 +59,8 @@ def check_first(held: int) -> None:
 
 def _check_one_row(rows: int, padded: bool = False) -> None:
     if rows > 1 or padded:
-        raise InputError(f"share_prefix=True takes one prompt at a time, without padding or beams; got {rows} rows.")
+        given = f"{rows} rows" if rows > 1 else "padding"
+        raise InputError(f"share_prefix=True takes one prompt at a time, without padding or beams; got {given}.")
 
 
 # --- a prompt that others may go on from ---
@@ -99,13 +105,13 @@ def keep(forward: ForwardPass, before: SharedPrefill | None) -> None:
 def begin(forward: ForwardPass, logits_to_keep: int) -> bool:
     """Whether `forward`, of new text alone, is another question (`chooses_anew`). All its text is the question.
 
-    logits_to_keep: as for `ForwardPass.add_videos`. Raises `InputError` for several rows and for another method, before
-    anything changes.
+    logits_to_keep: as for `ForwardPass.add_videos`. Raises `InputError` for several rows, padding and another method,
+    before anything changes.
     """
     cache, shared = forward.cache, shared_prefill(forward.cache)
     if cache is None or shared is None or not chooses_anew(cache, forward.method):
         return False
-    _check_one_row(forward.batch)
+    _check_one_row(forward.batch, padded=forward.view.valid is not None)
     layer: Any = cache.layers[shared.layer]
     forward.resumed = shared.until(layer.held)
     forward.query = logits_to_keep if logits_to_keep <= forward.input_length else 1

@@ -129,6 +129,20 @@ def test_refused_questions_leave_the_cache_as_it_was(name, method):
         close(logits_of(follow_up(zoo, QUESTIONS[1], cache)), logits_of(alone))
 
 
+def test_a_padded_question_is_refused_before_the_cache_changes():
+    zoo = ZOO["Qwen2.5-VL"]
+    with compress(zoo.model, METHOD, share_prefix=True):
+        cache = first_question(zoo)
+        cache.crop(shared_length(zoo) - cache.get_seq_length())
+        ids = zoo.prompt([*PREFIX, QUESTIONS[1]]).inputs["input_ids"]
+        mask = torch.ones_like(ids)
+        mask[:, shared_length(zoo)] = 0
+        held = [layer.held for layer in cache.layers]
+        with pytest.raises(InputError, match="one prompt at a time, without padding or beams; got padding"):
+            generate(zoo, {"input_ids": ids, "attention_mask": mask}, past_key_values=cache)
+        assert [layer.held for layer in cache.layers] == held
+
+
 def test_a_repeated_cache_answers_only_what_does_not_depend_on_the_question():
     zoo = ZOO["LLaVA-OneVision"]
     ids = zoo.prompt([*PREFIX, QUESTIONS[1]]).inputs["input_ids"].repeat(2, 1)

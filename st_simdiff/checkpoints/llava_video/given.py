@@ -37,6 +37,8 @@ def check_ids(inputs: Any, input_ids: Any, images: Any, held: int) -> torch.Tens
         form = tuple(ids.shape) if isinstance(ids, torch.Tensor) else type(ids).__name__
         kind = f" of {ids.dtype}" if isinstance(ids, torch.Tensor) else ""
         raise InputError(f"The ids of a prompt are an integer tensor (rows, length), got {form}{kind}.")
+    if not ids.shape[1]:
+        raise InputError("The prompt has no ids: behind a cache it is the new ones, a question or a further turn.")
     if held and images is None and (ids == IMAGE_TOKEN_INDEX).any():
         raise InputError(
             f"The cache holds {held} positions, the video among them: give the ids behind those alone, without the "

@@ -29,6 +29,7 @@ from st_simdiff.checkpoints.llava_video.config import LlavaVideoConfig
 from st_simdiff.checkpoints.llava_video.constants import IGNORE_INDEX, IMAGE_TOKEN_INDEX
 from st_simdiff.checkpoints.llava_video.given import check_ids, mask_of_new, positions_in
 from st_simdiff.checkpoints.llava_video.layout import POOL_STRIDE, NewlineMode, PoolMode, VideoSpan, pooled_side
+from st_simdiff.errors import InputError
 from st_simdiff.models.transformers_api import cache_of, check_not_assisted, with_cache
 
 logger = logging.getLogger(__name__)
@@ -257,6 +258,9 @@ class LlavaVideo(nn.Module):
             embeds = _after(held, embeds)
         self._warn_if_long(embeds)
         config, kwargs = _generation_settings(self.generation_config, kwargs)
+        chunk = kwargs.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None))
+        if chunk is not None:  # transformers would cut the ids, of which there are none
+            raise InputError(f"This model takes the whole prompt at once, got prefill_chunk_size={chunk!r}.")
         if held:
             check_not_assisted(lambda name: kwargs.get(name, getattr(config, name, None)))
         penalty = config.repetition_penalty

@@ -222,6 +222,8 @@ def test_ids_of_a_prompt_may_have_either_name_and_other_ones_are_refused(
     refused = [
         ({}, "takes the ids of the prompt as inputs or as input_ids, got neither"),
         ({"inputs": ids, "input_ids": ids}, "inputs or as input_ids, got both"),
+        ({"input_ids": ids[:, :0]}, "The prompt has no ids"),
+        ({"input_ids": ids, "images": [video], "prefill_chunk_size": 2}, "the whole prompt at once, got .*=2"),
         ({"input_ids": ids[0]}, r"an integer tensor \(rows, length\), got \(\d+,\) of torch.int64"),
         ({"input_ids": ids.tolist()}, "an integer tensor .*, got list"),
         ({"input_ids": ids, "attention_mask": torch.ones(1, 2)}, r"is \(1, \d+\), got \(1, 2\)"),
