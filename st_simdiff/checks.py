@@ -36,10 +36,11 @@ def check_range(name: str, value: Any, low: float, high: float, meaning: str) ->
         raise InputError(f"{name} is {meaning}, in [{low}, {high}], got {value!r}.")
 
 
-def check_whole(name: str, value: Any, least: int, meaning: str) -> None:
-    """Raises `InputError` unless `value` is a whole number, `least` or more."""
+def check_whole(name: str, value: Any, least: int, meaning: str) -> int:
+    """`value`. Raises `InputError` unless it is a whole number, `least` or more."""
     if not is_whole(value, least):
         raise InputError(f"{name} is {meaning}, a whole number from {least} on, got {value!r}.")
+    return value
 
 
 def check_frames(name: str, value: Any) -> None:

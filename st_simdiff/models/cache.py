@@ -195,8 +195,9 @@ def held_in(cache: Cache, index: int) -> int:
 
 def check_rows(cache: Cache | None, rows: int) -> None:
     """Raises `InputError` if a pruned cache is of another number of rows than the `rows` that go on from it."""
-    layers: list[Any] = cache.layers if isinstance(cache, Cache) else []
-    held = next((len(layer.keys) for layer in layers if isinstance(layer, PRUNED) and layer.held), rows)
+    layers = cache.layers if isinstance(cache, Cache) else []
+    pruned: list[Any] = [layer for layer in layers if isinstance(layer, PRUNED)]
+    held = next((len(layer.keys) for layer in pruned if layer.held), rows)
     if held != rows:
         raise InputError(
             f"The cache is of {held} row{'s' * (held > 1)}, but {rows} reach the decoder (beams and return sequences "

@@ -162,7 +162,7 @@ def _encode(model: LlavaVideo, pixels: torch.Tensor | Iterable[torch.Tensor], fr
         if frames not in (None, len(pixels)):
             raise InputError(f"The pixels are of {len(pixels)} frames, got frames={frames!r}.")
         return model.encode_video(pixels)
-    check_whole("frames", frames, 1, "the number of frames of a video that is given in parts")
+    frames = check_whole("frames", frames, 1, "the number of frames of a video that is given in parts")
     tokens, done = None, 0
     for part in pixels:
         start, done = done, done + len(part)
