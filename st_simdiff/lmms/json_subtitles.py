@@ -22,7 +22,7 @@ def check_subtitles(subtitles: Any) -> None:
     for number, one in enumerate(subtitles, start=1):
         try:
             times_of(one)
-            key = "text" if "timestamp" in one else "line"
+            key = text_key(one)
             if not isinstance(one.get(key), str):
                 raise InputError(f'its text is needed under "{key}", got {_given(one, key)}')
         except InputError as error:
@@ -45,6 +45,11 @@ def times_of(subtitle: Any) -> tuple[float, float | None]:
     ):
         raise InputError(f'"timestamp" is [1.0, 2.5], in seconds from 0, or [1.0, null], got {_short(given)}')
     return given[0], given[1]
+
+
+def text_key(subtitle: Mapping[str, Any]) -> str:
+    """Under which name a subtitle has its text."""
+    return "text" if "timestamp" in subtitle else "line"
 
 
 def ends_early(subtitle: Any) -> bool:

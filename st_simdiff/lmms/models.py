@@ -42,7 +42,7 @@ class HarnessModel:
         for key in settings:
             if self.stock is not None and key in LOADING and key not in (self.keys or ()):
                 raise InputError(
-                    f"{key} is a setting of {' and '.join(OWN)}, and {name} is lmms-eval's own wrapper, which loads "
+                    f"{key} is a setting of {' and '.join(_own())}, and {name} is lmms-eval's own wrapper, which loads "
                     "whole checkpoints as they are stored."
                 )
 
@@ -56,8 +56,6 @@ class HarnessModel:
 
 LOADING = frozenset({"model_base", "load_4bit", "load_8bit"})
 """Settings for adapters and quantised loading."""
-OWN = ("llava_video", "nvila")
-"""The models that this project loads itself."""
 
 
 def _wrapper(stock: str) -> tuple[str, HarnessModel]:
@@ -78,6 +76,11 @@ MODELS: dict[str, HarnessModel] = {
     **dict(map(_wrapper, STOCK_WRAPPERS)),
 }
 """By name. The defaults of llava_video are the published command line's."""
+
+
+def _own() -> list[str]:
+    """The models that this project loads itself."""
+    return [name for name, model in MODELS.items() if model.arguments is not None]
 
 
 def find_model(name: str) -> HarnessModel:

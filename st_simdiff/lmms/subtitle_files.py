@@ -26,11 +26,7 @@ PLACEHOLDERS_PARTED = "what a model would take for an image or a turn is told wi
 def read_subtitles(path: Path) -> str:
     """The text of a file without a byte order mark. Raises `InputError` for a pipe, a folder or the like, which may
     have no end, and for a file above `MOST_BYTES`; OSError, and UnicodeDecodeError for what is no UTF-8."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise InputError("it is no regular file")
-    if status.st_size > MOST_BYTES:
-        raise InputError(f"it has {status.st_size:,} bytes, and {MOST_BYTES:,} at most are read")
+    _check_readable(path)
     return path.read_text(encoding="utf-8-sig")
 
 
@@ -39,13 +35,21 @@ def digest_of_folder(folder: Path, suffix: str) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.glob(f"*{suffix}")):
         try:
-            status = path.stat()
-            readable = stat.S_ISREG(status.st_mode) and status.st_size <= MOST_BYTES
-            content = digest_of_file(path) if readable else "not read"
-        except OSError:
+            _check_readable(path)
+            content = digest_of_file(path)
+        except (InputError, OSError):
             content = "not read"
         digest.update(f"{path.name}\0{content}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def _check_readable(path: Path) -> None:
+    """Raises `InputError` as `read_subtitles`, and OSError."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError("it is no regular file")
+    if status.st_size > MOST_BYTES:
+        raise InputError(f"it has {status.st_size:,} bytes, and {MOST_BYTES:,} at most are read")
 
 
 def has_placeholder(text: str) -> bool:

@@ -61,7 +61,7 @@ class Front:
             check_not_assisted(setting)
             compression.family.check_behind(arguments, past.get_seq_length())
             if compression.share_prefix and chooses_anew(past, compression.method):
-                check_whole(setting("prefill_chunk_size"))
+                check_not_chunked(setting("prefill_chunk_size"))
             return
         check_cache(past)
         if compression.share_prefix and past is not None:
@@ -85,7 +85,7 @@ def check_generation(setting: Callable[[str], Any]) -> None:
         raise InputError("Continuous batching takes token ids alone, and no video: leave out cache_implementation.")
     if cache not in _CACHES:
         raise InputError(f"Compression works with a DynamicCache or with no cache, got cache_implementation={cache!r}.")
-    check_whole(chunk)
+    check_not_chunked(chunk)
     if penalty:
         raise InputError(
             "Contrastive search compares with the hidden states of the whole prompt, which compression takes tokens "
@@ -93,7 +93,7 @@ def check_generation(setting: Callable[[str], Any]) -> None:
         )
 
 
-def check_whole(chunk: Any) -> None:
+def check_not_chunked(chunk: Any) -> None:
     """Raises `InputError` for a prompt, or another question behind a cache, that is to come in chunks."""
     if chunk is not None:
         raise InputError(f"Compression needs the whole prompt at once, got prefill_chunk_size={chunk!r}.")

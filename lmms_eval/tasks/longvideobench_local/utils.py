@@ -12,7 +12,7 @@ from lmms_eval.tasks.longvideobench.utils import (
 )
 
 from st_simdiff.errors import InputError
-from st_simdiff.lmms.json_subtitles import check_question, check_subtitles, ends_early
+from st_simdiff.lmms.json_subtitles import check_question, check_subtitles, ends_early, text_key
 from st_simdiff.lmms.local_videos import LocalVideos, warn
 from st_simdiff.lmms.subtitle_files import (
     PLACEHOLDERS_PARTED,
@@ -55,7 +55,7 @@ def frames_and_subtitles(doc: dict, folder: Path, frames: int) -> str:
 
 def _as_text_alone(subtitle: dict) -> dict:
     """`subtitle` without text that a model would take for a frame or a turn."""
-    key = "text" if "timestamp" in subtitle else "line"
+    key = text_key(subtitle)
     return {**subtitle, key: without_placeholders(subtitle[key])}
 
 
@@ -97,7 +97,7 @@ def keep_local_with_subtitles(dataset):
         for number, one in enumerate(read_list(folder / name), start=1):
             if ends_early(one):
                 places["early"].append(f"subtitles/{name} subtitle {number}")
-            if has_placeholder(one["text" if "timestamp" in one else "line"]):
+            if has_placeholder(one[text_key(one)]):
                 places["text"].append(f"subtitles/{name} subtitle {number}")
     early = "these end before they begin and are shown for a second between the two times, as by lmms-eval"
     warn("longvideobench", early, places["early"])

@@ -246,23 +246,24 @@ class LlavaVideo(nn.Module):
         `past_key_values` holds P positions already, they are what comes behind those; the mask may also be that of all
         P + L positions, and none of the P is padding. kwargs: generation settings, and whatever else `generate` of
         transformers takes. Where nothing is sampled, settings of sampling (temperature=0, top_p=None) are left out.
-        Raises `InputError` for what is no cache, for assisted generation behind one, and for ids that are missing,
-        given twice, of another form, or with a placeholder that the cache holds already.
+        Raises `InputError`, before a video is encoded, for what is no cache, for assisted generation behind one, for a
+        prompt in chunks, and for ids that are missing, given twice, of another form, or with a placeholder that the
+        cache holds already.
         """
         past, kwargs = cache_of(kwargs), self._with_own_cache_name(kwargs)
         held = positions_in(past)
         ids = check_ids(inputs, input_ids, images, held)
         mask = mask_of_new(attention_mask, ids, held)
-        embeds = self.embedder(ids, _videos_by_row(ids, images, modalities), mask)
-        if held:
-            embeds = _after(held, embeds)
-        self._warn_if_long(embeds)
         config, kwargs = _generation_settings(self.generation_config, kwargs)
         chunk = kwargs.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None))
         if chunk is not None:  # transformers would cut the ids, of which there are none
             raise InputError(f"This model takes the whole prompt at once, got prefill_chunk_size={chunk!r}.")
         if held:
             check_not_assisted(lambda name: kwargs.get(name, getattr(config, name, None)))
+        embeds = self.embedder(ids, _videos_by_row(ids, images, modalities), mask)
+        if held:
+            embeds = _after(held, embeds)
+        self._warn_if_long(embeds)
         penalty = config.repetition_penalty
         if penalty is not None and penalty != 1.0:
             # transformers' own spares as many ids of a row as it has padding, but these ids are the new tokens alone.
